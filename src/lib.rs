@@ -1,0 +1,5 @@
+//! countersign: a CRI gate between kubelet and containerd that runs only the images you trust.
+//!
+//! The rooms and the one direction in which they may know each other are in `ARCHITECTURE.md`;
+//! `tests/layering.rs` keeps it so.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::wildcard_enum_match_arm))]
