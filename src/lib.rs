@@ -2,4 +2,7 @@
 //!
 //! The rooms and the one direction in which they may know each other are in `ARCHITECTURE.md`;
 //! `tests/layering.rs` keeps it so.
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::wildcard_enum_match_arm))]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::wildcard_enum_match_arm)
+)]

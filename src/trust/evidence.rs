@@ -76,11 +76,45 @@ pub struct Want {
     pub limit: u64,
 }
 
+/// The bytes of a file with their hash, which is taken once.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Body {
+    bytes: Arc<[u8]>,
+    hash: Sha256,
+}
+
+impl Body {
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Their SHA-256.
+    #[must_use]
+    pub const fn hash(&self) -> &Sha256 {
+        &self.hash
+    }
+}
+
+impl<T: Into<Arc<[u8]>>> From<T> for Body {
+    fn from(bytes: T) -> Self {
+        let bytes = bytes.into();
+        Self { hash: Sha256::of(&bytes), bytes }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes, sha256 {}", self.bytes.len(), self.hash)
+    }
+}
+
 /// What a server answered when it was asked for a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// The whole body.
-    Found(Arc<[u8]>),
+    Found(Body),
     /// The server has no such file. An outage is never this.
     NotFound,
 }
@@ -152,7 +186,7 @@ impl Evidence {
                 Answer::NotFound => out.number(0),
                 Answer::Found(body) => {
                     out.number(1);
-                    out.bytes(body);
+                    out.bytes(body.bytes());
                 }
             }
         }

@@ -1,11 +1,11 @@
 //! What this node has already proven for a repository.
 
 use alloc::collections::BTreeMap;
-use alloc::string::ToString as _;
-use alloc::sync::Arc;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use crate::codec::{CodecError, Reader, Writer};
+use crate::evidence::Body;
 use crate::name::Sha256;
 
 /// First bytes of encoded known state; the digit is the version of the encoding.
@@ -26,9 +26,12 @@ pub struct Floor {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
     /// The bytes of the newest root whose chain was proven here. None before first contact.
-    pub root: Option<Arc<[u8]>>,
+    pub root: Option<Body>,
     /// Floors by whole role name. A role that has gone keeps its floor.
-    pub floors: BTreeMap<alloc::string::String, Floor>,
+    pub floors: BTreeMap<String, Floor>,
+    /// Delegations that were published, with the hash of who could sign for them: one that is still delegated so and
+    /// is not listed any more was hidden.
+    pub published: BTreeMap<String, Sha256>,
 }
 
 impl Known {
@@ -36,12 +39,17 @@ impl Known {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new(MAGIC);
-        out.bytes(self.root.as_deref().unwrap_or_default());
+        out.bytes(self.root.as_ref().map(Body::bytes).unwrap_or_default());
         out.number(self.floors.len() as u64);
         for (role, floor) in &self.floors {
             out.text(role);
             out.number(floor.version);
             out.bytes(floor.signed.as_bytes());
+        }
+        out.number(self.published.len() as u64);
+        for (role, authority) in &self.published {
+            out.text(role);
+            out.bytes(authority.as_bytes());
         }
         out.finish()
     }
@@ -53,7 +61,7 @@ impl Known {
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         let mut input = Reader::new(bytes, MAGIC)?;
         let root = input.bytes()?;
-        let mut known = Self { root: (!root.is_empty()).then(|| root.into()), floors: BTreeMap::new() };
+        let mut known = Self { root: (!root.is_empty()).then(|| root.into()), ..Self::default() };
         for _ in 0..input.count(MAX_FLOORS)? {
             let role = input.text()?;
             let floor = Floor { version: input.number()?, signed: input.hash()? };
@@ -61,6 +69,13 @@ impl Known {
                 return Err(CodecError::Malformed);
             }
             known.floors.insert(role, floor);
+        }
+        for _ in 0..input.count(MAX_FLOORS)? {
+            let role = input.text()?;
+            if known.published.last_key_value().is_some_and(|(last, _)| *last >= role) {
+                return Err(CodecError::Malformed);
+            }
+            known.published.insert(role, input.hash()?);
         }
         input.finish()?;
         Ok(known)
@@ -84,7 +99,8 @@ mod tests {
 
     #[test]
     fn known_state_survives_its_encoding_and_no_cut_of_it_is_read() {
-        let mut known = Known { root: Some(b"root".as_slice().into()), floors: BTreeMap::new() };
+        let mut known = Known { root: Some(b"root".as_slice().into()), ..Known::default() };
+        known.published.insert("targets/a".into(), Sha256::of(b"a"));
         known.raise(&crate::role::RoleName::Targets, Floor { version: 7, signed: Sha256::of(b"t") });
         let bytes = known.encode();
         assert_eq!(Known::decode(&bytes), Ok(known));

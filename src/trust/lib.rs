@@ -10,8 +10,32 @@
 
 extern crate alloc;
 
+mod base64;
+mod certificate;
 mod codec;
+mod delegation;
+mod document;
 pub mod evidence;
+mod facts;
+mod fields;
+mod json;
+mod key;
 pub mod known;
 pub mod name;
+pub mod pin;
+mod refusal;
 pub mod role;
+mod root;
+mod signers;
+pub mod time;
+mod trusted;
+mod update;
+
+pub use certificate::CertificateError;
+pub use facts::Facts;
+pub use fields::DocumentError;
+pub use json::JsonError;
+pub use key::{CanonicalKeyId, KeyFault, KeyId};
+pub use refusal::{Reason, Refusal, RejectedRootKey, RoleFault, RootKeyFault};
+pub use trusted::{Approval, SignedBy, TrustedRepository};
+pub use update::{Freshness, Progress, Terms, evaluate, proven_root_steps};

@@ -1,0 +1,179 @@
+//! Delegations: loading them by their parents' word (`notary-v1.md`, "Delegations").
+
+use alloc::collections::BTreeSet;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+
+use crate::document::{Authority, Delegation, Envelope, FileEntry, Kind, Targets};
+use crate::evidence::{Answer, FileName, Want};
+use crate::fields::DocumentError;
+use crate::known::Floor;
+use crate::name::Sha256;
+use crate::refusal::{Reason, RoleFault};
+use crate::role::{DelegationRole, RoleName};
+use crate::signers::signers;
+use crate::trusted::{TrustedRepository, TrustedRole};
+use crate::update::{Evaluation, Halt, MAX_TARGETS_BYTES, Verified, content, document_fault};
+
+/// More delegations than any repository loads (`notary-v1.md`, "Sizes").
+const MAX_ROLES: usize = 1024;
+/// Deeper than anybody delegates.
+const MAX_DEPTH: usize = 16;
+
+/// A role that delegates: its name, its list, and the paths that it may hand on.
+struct Parent<'a> {
+    role: RoleName,
+    targets: &'a Targets,
+    paths: &'a [String],
+    depth: usize,
+}
+
+/// What came of one delegation.
+enum Loaded {
+    /// Nothing was published for it, or it may sign nothing.
+    NoData,
+    Usable(TrustedRole),
+    Unusable(RoleFault),
+}
+
+impl Evaluation<'_> {
+    /// Loads every delegation that can be reached, children before siblings. What is missing is wanted all at once.
+    pub(crate) fn load_delegations(&mut self, repository: &mut TrustedRepository, snapshot: &Verified) -> Result<(), Halt> {
+        let (_, listed) = content(snapshot, Envelope::snapshot, &RoleName::Snapshot)?;
+        let mut wants = Vec::new();
+        let top = repository.targets_role().clone();
+        let (_, targets) = top.envelope().targets().map_err(document_fault(&RoleName::Targets))?;
+        let parent = Parent { role: RoleName::Targets, targets, paths: top.paths(), depth: 0 };
+        self.load_children(&parent, listed, repository, &mut wants)?;
+        if wants.is_empty() { Ok(()) } else { Err(Halt::Wanting(wants)) }
+    }
+
+    fn load_children(
+        &mut self,
+        parent: &Parent<'_>,
+        listed: &crate::document::Snapshot,
+        repository: &mut TrustedRepository,
+        wants: &mut Vec<Want>,
+    ) -> Result<(), Halt> {
+        refuse_invalid_names(parent)?;
+        for delegation in &parent.targets.delegations {
+            let name = RoleName::Delegation(delegation.role.clone());
+            let loaded = match self.load(delegation, parent, listed, repository) {
+                Err(Halt::Wanting(more)) => {
+                    wants.extend(more);
+                    continue;
+                }
+                other => other?,
+            };
+            match loaded {
+                Loaded::NoData => {}
+                Loaded::Unusable(fault) => self.record_unusable(&delegation.role, fault, repository)?,
+                Loaded::Usable(role) => {
+                    repository.add(role.clone());
+                    let (_, targets) = role.envelope().targets().map_err(document_fault(&name))?;
+                    let next = Parent { role: name, targets, paths: role.paths(), depth: parent.depth.saturating_add(1) };
+                    self.load_children(&next, listed, repository, wants)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn load(
+        &mut self,
+        delegation: &Delegation,
+        parent: &Parent<'_>,
+        listed: &crate::document::Snapshot,
+        repository: &mut TrustedRepository,
+    ) -> Result<Loaded, Halt> {
+        let Some(entry) = listed.files.get(delegation.role.as_str()) else {
+            self.refuse_hidden(delegation)?;
+            return Ok(Loaded::NoData);
+        };
+        let paths = effective_paths(&delegation.paths, parent.paths);
+        if paths.is_empty() {
+            return Ok(Loaded::NoData);
+        }
+        if repository.role_count() >= MAX_ROLES || parent.depth >= MAX_DEPTH {
+            return Err(Reason::TooManyRoles { limit: MAX_ROLES }.into());
+        }
+        repository.known_mut().published.insert(delegation.role.to_string(), authority_hash(&delegation.authority));
+        if entry.sha256.is_none() {
+            return Ok(Loaded::Unusable(RoleFault::NoSha256));
+        }
+        self.load_file(delegation, parent, entry, paths, repository)
+    }
+
+    fn load_file(
+        &mut self,
+        delegation: &Delegation,
+        parent: &Parent<'_>,
+        entry: &FileEntry,
+        paths: Vec<String>,
+        repository: &mut TrustedRepository,
+    ) -> Result<Loaded, Halt> {
+        let name = RoleName::Delegation(delegation.role.clone());
+        let body = self.promised(&name, entry, MAX_TARGETS_BYTES)?;
+        let envelope = self.read(Kind::Targets, &name, &body)?;
+        let keys = delegation.authority.key_ids.iter().filter_map(|id| parent.targets.keys.get(id));
+        let signers = signers(&envelope, keys, self.facts);
+        let (valid, needed) = (signers.len() as u64, delegation.authority.threshold);
+        repository.keep(FileName::ByHash(name.clone(), *body.hash()), Answer::Found(body));
+        if valid < needed {
+            return Ok(Loaded::Unusable(RoleFault::Threshold { valid, needed }));
+        }
+        let (document, _) = envelope.targets().map_err(document_fault(&name))?;
+        self.refuse_rollback(&name, document.version, &envelope.payload_hash)?;
+        if self.has_expired(document) {
+            return Ok(Loaded::Unusable(RoleFault::Expired(document.expires)));
+        }
+        repository.trust_until(document.expires);
+        repository.known_mut().raise(&name, Floor { version: document.version, signed: envelope.payload_hash });
+        Ok(Loaded::Usable(TrustedRole::new(name, paths, Verified { envelope, signers })))
+    }
+
+    /// A server that holds the snapshot key can leave a delegation out. Whoever has seen it listed under the same keys
+    /// refuses (`notary-v1.md`, 10.4); the real tools never do this.
+    fn refuse_hidden(&self, delegation: &Delegation) -> Result<(), Reason> {
+        let seen = self.known.published.get(delegation.role.as_str());
+        if seen == Some(&authority_hash(&delegation.authority)) { Err(Reason::RoleDisappeared(delegation.role.clone())) } else { Ok(()) }
+    }
+
+    /// An unusable role is left out, but for the one that releases tags: without it, readers would quietly fall back to
+    /// an older digest in `targets`.
+    fn record_unusable(&self, role: &DelegationRole, fault: RoleFault, repository: &mut TrustedRepository) -> Result<(), Halt> {
+        if role.is_releases() {
+            let was_usable = self.known.floors.contains_key(role.as_str());
+            return Err(Reason::ReleasesUnusable { fault, was_usable }.into());
+        }
+        repository.add_unusable(role.clone(), fault);
+        Ok(())
+    }
+}
+
+/// Every name in a parent's list is that of a direct child, once; else the parent is invalid.
+fn refuse_invalid_names(parent: &Parent<'_>) -> Result<(), Reason> {
+    let mut names = BTreeSet::new();
+    for delegation in &parent.targets.delegations {
+        let role = &delegation.role;
+        if !role.is_direct_child_of(parent.role.as_str()) || !names.insert(role) {
+            let error = DocumentError::Delegation(crate::name::shown(role.as_str()));
+            return Err(Reason::Document { role: parent.role.clone(), error });
+        }
+    }
+    Ok(())
+}
+
+/// A child's paths that lie within its parent's.
+fn effective_paths(paths: &[String], parent: &[String]) -> Vec<String> {
+    paths.iter().filter(|path| parent.iter().any(|outer| path.starts_with(outer.as_str()))).cloned().collect()
+}
+
+/// Names who could sign for a role: its keys and threshold.
+fn authority_hash(authority: &Authority) -> Sha256 {
+    let mut text = authority.threshold.to_be_bytes().to_vec();
+    for id in &authority.key_ids {
+        text.extend_from_slice(id.hash().as_bytes());
+    }
+    Sha256::of(&text)
+}

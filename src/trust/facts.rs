@@ -1,0 +1,119 @@
+//! Cryptographic facts and readings, remembered by hash.
+//!
+//! They are functions of bytes alone, so remembering them changes no verdict; it only makes a repeated evaluation of
+//! the same evidence cost microseconds instead of milliseconds. Policy, clock and floors are looked at every time.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use signature::hazmat::PrehashVerifier as _;
+
+use crate::document::{Kind, Reading};
+use crate::evidence::Body;
+use crate::key::{Material, UsableKey};
+use crate::name::Sha256;
+
+/// What was found out about bytes in earlier evaluations.
+#[derive(Debug, Default)]
+pub struct Facts {
+    round: u64,
+    signatures: BTreeMap<Sha256, Remembered<bool>>,
+    readings: BTreeMap<(Kind, Sha256), Remembered<Reading>>,
+    sha512: BTreeMap<Sha256, Remembered<Vec<u8>>>,
+}
+
+#[derive(Debug)]
+struct Remembered<T> {
+    fact: T,
+    last_used: u64,
+}
+
+impl Facts {
+    /// Begins an evaluation.
+    pub(crate) fn begin(&mut self) {
+        self.round = self.round.wrapping_add(1);
+    }
+
+    /// Ends an evaluation: what it did not use is forgotten, so that the memory is that of one repository's state.
+    pub(crate) fn end(&mut self) {
+        let round = self.round;
+        self.signatures.retain(|_, remembered| remembered.last_used == round);
+        self.readings.retain(|_, remembered| remembered.last_used == round);
+        self.sha512.retain(|_, remembered| remembered.last_used == round);
+    }
+
+    /// The reading of a file of this kind with this hash; `read` is called when it is not known yet.
+    pub(crate) fn reading(&mut self, kind: Kind, hash: Sha256, read: impl FnOnce() -> Reading) -> Reading {
+        let round = self.round;
+        let remembered = self.readings.entry((kind, hash)).or_insert_with(|| Remembered { fact: read(), last_used: round });
+        remembered.last_used = round;
+        remembered.fact.clone()
+    }
+
+    /// The SHA-512 of a file, known by its SHA-256.
+    pub(crate) fn sha512(&mut self, body: &Body) -> Vec<u8> {
+        use sha2::Digest as _;
+        let round = self.round;
+        let hash = || Remembered { fact: sha2::Sha512::digest(body.bytes()).to_vec(), last_used: round };
+        let remembered = self.sha512.entry(*body.hash()).or_insert_with(hash);
+        remembered.last_used = round;
+        remembered.fact.clone()
+    }
+
+    /// Whether `signature` by `method` is `key`'s over `payload`, whose hash is `payload_hash`.
+    pub(crate) fn verifies(&mut self, key: &UsableKey, method: &str, payload: &[u8], payload_hash: &Sha256, signature: &[u8]) -> bool {
+        let name = fact_name(key, method, payload_hash, signature);
+        let round = self.round;
+        let verify = || Remembered { fact: verifies(&key.material, method, payload, payload_hash, signature), last_used: round };
+        let remembered = self.signatures.entry(name).or_insert_with(verify);
+        remembered.last_used = round;
+        remembered.fact
+    }
+}
+
+/// A hash over everything that the fact depends on, each part with its length.
+fn fact_name(key: &UsableKey, method: &str, payload_hash: &Sha256, signature: &[u8]) -> Sha256 {
+    use sha2::Digest as _;
+    let mut hasher = sha2::Sha256::new();
+    for part in [key.canonical_id.hash().as_bytes().as_slice(), method.as_bytes(), payload_hash.as_bytes(), signature] {
+        hasher.update((part.len() as u64).to_be_bytes());
+        hasher.update(part);
+    }
+    Sha256::from_bytes(hasher.finalize().into())
+}
+
+/// The only place where a signature is verified. The key chooses the algorithm; a `method` that does not fit it is no
+/// signature, and there is no fallback (`notary-v1.md`, "Signatures and thresholds").
+fn verifies(key: &Material, method: &str, payload: &[u8], payload_hash: &Sha256, signature: &[u8]) -> bool {
+    let prehash = payload_hash.as_bytes();
+    match (key, method) {
+        (Material::P256(key), "ecdsa") => {
+            p256::ecdsa::Signature::from_slice(signature).is_ok_and(|signature| key.verify_prehash(prehash, &signature).is_ok())
+        }
+        (Material::P384(key), "ecdsa") => {
+            p384::ecdsa::Signature::from_slice(signature).is_ok_and(|signature| key.verify_prehash(prehash, &signature).is_ok())
+        }
+        (Material::P521(key), "ecdsa") => {
+            // p521 wants a prehash of at least half the field's size; leading zeros leave the number unchanged.
+            let mut padded = [0_u8; 66];
+            let (_, tail) = padded.split_at_mut(34);
+            tail.copy_from_slice(prehash);
+            p521::ecdsa::Signature::from_slice(signature).is_ok_and(|signature| key.verify_prehash(&padded, &signature).is_ok())
+        }
+        (Material::Rsa(key), "rsapss") => rsa_pss(key, prehash, signature),
+        (Material::Ed25519(key), "eddsa") => {
+            ed25519_dalek::Signature::from_slice(signature).is_ok_and(|signature| key.verify_strict(payload, &signature).is_ok())
+        }
+        _ => false,
+    }
+}
+
+/// RSASSA-PSS with SHA-256, MGF1-SHA-256 and a salt of exactly 32 bytes.
+fn rsa_pss(key: &rsa::RsaPublicKey, prehash: &[u8; 32], signature: &[u8]) -> bool {
+    use rsa::traits::PublicKeyParts as _;
+    if signature.len() != key.size() {
+        return false;
+    }
+    let verifying_key = rsa::pss::VerifyingKey::<sha2::Sha256>::new(key.clone());
+    rsa::pss::Signature::try_from(signature).is_ok_and(|signature| verifying_key.verify_prehash(prehash, &signature).is_ok())
+}

@@ -1,0 +1,251 @@
+//! Public keys as Notary lists them, and their two names.
+//!
+//! A key that cannot be used (unknown type, odd curve, short modulus, broken certificate) is still a listed key with
+//! an ID; it just never verifies anything. So one signer's broken key cannot take a whole repository down.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use spki::der::{Decode as _, Encode as _};
+use spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
+
+use crate::base64;
+use crate::certificate::{Bundle, CertificateError};
+use crate::json::write_string;
+use crate::name::Sha256;
+
+const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+const P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
+/// First byte of an uncompressed curve point. Compressed ones would give one key two encodings.
+const UNCOMPRESSED: u8 = 0x04;
+/// Shorter keys never verify (notary `tuf/utils/x509.go`).
+const MIN_RSA_BITS: u32 = 2048;
+/// Longer keys only cost time; the reference has no bound.
+const MAX_RSA_BITS: u32 = 8192;
+
+macro_rules! key_id_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Sha256);
+
+        impl $name {
+            /// Takes a hash as a key's name.
+            #[must_use]
+            pub const fn new(hash: Sha256) -> Self {
+                Self(hash)
+            }
+
+            /// The hash itself.
+            #[must_use]
+            pub const fn hash(&self) -> &Sha256 {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+key_id_type! {
+    /// The name of a key as it is listed, with its certificate if it has one (`notary-v1.md`, "Key ID"). For root keys
+    /// this is the *certificate ID* of `cert-ids`.
+    KeyId
+}
+key_id_type! {
+    /// The name that a key pair has as a bare key, whatever certificate it is wrapped in (`notary-v1.md`, "Canonical
+    /// key ID"). Signers are counted, and `root-keys` are pinned, by it.
+    CanonicalKeyId
+}
+
+/// Why a listed key never verifies.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyFault {
+    /// A key type that this version does not know, or that is spelled otherwise.
+    #[error("its type is unknown")]
+    UnknownType,
+    /// The public key cannot be read in its plain form.
+    #[error("its public key is malformed")]
+    Malformed,
+    /// A curve other than P-256, P-384 and P-521.
+    #[error("its curve is not supported")]
+    Curve,
+    /// An RSA key outside 2048 to 8192 bits or with a small or even exponent.
+    #[error("its RSA modulus or exponent is out of range")]
+    RsaSize,
+    /// The certificate's key is of another algorithm than the listed type.
+    #[error("its type differs from its certificate's key")]
+    TypeDiffers,
+    /// The certificate is unusable.
+    #[error("its certificate is unusable")]
+    Certificate(#[source] CertificateError),
+}
+
+/// A key that can verify signatures.
+#[derive(Debug, Clone)]
+pub(crate) enum Material {
+    P256(p256::ecdsa::VerifyingKey),
+    P384(p384::ecdsa::VerifyingKey),
+    P521(p521::ecdsa::VerifyingKey),
+    Rsa(rsa::RsaPublicKey),
+    Ed25519(ed25519_dalek::VerifyingKey),
+}
+
+/// A key that can be used: its material, its name as a bare key, and the certificate it came in.
+#[derive(Debug, Clone)]
+pub(crate) struct UsableKey {
+    pub(crate) material: Material,
+    pub(crate) canonical_id: CanonicalKeyId,
+    pub(crate) bundle: Option<Bundle>,
+}
+
+/// A listed key.
+#[derive(Debug, Clone)]
+pub(crate) struct Key {
+    pub(crate) id: KeyId,
+    pub(crate) usable: Result<UsableKey, KeyFault>,
+}
+
+impl Key {
+    /// Reads a key object's two texts. `public` is base64 that was checked to be canonical, and `decoded` what it says.
+    pub(crate) fn read(key_type: &str, public: &str, decoded: &[u8]) -> Self {
+        Self { id: KeyId(id_of(key_type, public)), usable: usable(key_type, decoded) }
+    }
+}
+
+/// The hash of a key object's canonical text with an empty private half (`notary-v1.md`, "Key ID").
+fn id_of(key_type: &str, public: &str) -> Sha256 {
+    let mut text = Vec::new();
+    text.extend_from_slice(b"{\"keytype\":");
+    write_string(&mut text, key_type);
+    text.extend_from_slice(b",\"keyval\":{\"private\":null,\"public\":");
+    write_string(&mut text, public);
+    text.extend_from_slice(b"}}");
+    Sha256::of(&text)
+}
+
+fn usable(key_type: &str, decoded: &[u8]) -> Result<UsableKey, KeyFault> {
+    match key_type {
+        "ecdsa" => bare(decoded, "ecdsa"),
+        "rsa" => bare(decoded, "rsa"),
+        "ecdsa-x509" => certified(decoded, "ecdsa"),
+        "rsa-x509" => certified(decoded, "rsa"),
+        "ed25519" => ed25519(decoded),
+        _ => Err(KeyFault::UnknownType),
+    }
+}
+
+fn bare(spki: &[u8], bare_type: &'static str) -> Result<UsableKey, KeyFault> {
+    let (material, plain) = read_spki(spki)?;
+    if material.bare_type() != bare_type {
+        return Err(KeyFault::TypeDiffers);
+    }
+    let canonical_id = CanonicalKeyId(id_of(bare_type, &base64::encode(&plain)));
+    Ok(UsableKey { material, canonical_id, bundle: None })
+}
+
+fn certified(pem: &[u8], bare_type: &'static str) -> Result<UsableKey, KeyFault> {
+    let bundle = Bundle::read(pem).map_err(KeyFault::Certificate)?;
+    let mut key = bare(&bundle.leaf().public_key, bare_type)?;
+    key.bundle = Some(bundle);
+    Ok(key)
+}
+
+fn ed25519(raw: &[u8]) -> Result<UsableKey, KeyFault> {
+    let bytes: &[u8; 32] = raw.try_into().map_err(|_| KeyFault::Malformed)?;
+    let key = ed25519_dalek::VerifyingKey::from_bytes(bytes).map_err(|_| KeyFault::Malformed)?;
+    let canonical_id = CanonicalKeyId(id_of("ed25519", &base64::encode(raw)));
+    Ok(UsableKey { material: Material::Ed25519(key), canonical_id, bundle: None })
+}
+
+impl Material {
+    /// The type that this key has when it is listed without a certificate.
+    const fn bare_type(&self) -> &'static str {
+        match self {
+            Self::P256(_) | Self::P384(_) | Self::P521(_) => "ecdsa",
+            Self::Rsa(_) => "rsa",
+            Self::Ed25519(_) => "ed25519",
+        }
+    }
+}
+
+/// Reads a `SubjectPublicKeyInfo` and gives it back in its plain form. What is not in plain form already (explicit
+/// curve, compressed point, RSASSA-PSS OID) is refused, so that a key pair has one canonical ID.
+fn read_spki(der: &[u8]) -> Result<(Material, Vec<u8>), KeyFault> {
+    let spki = SubjectPublicKeyInfoRef::from_der(der).map_err(|_| KeyFault::Malformed)?;
+    let plain = spki.to_der().map_err(|_| KeyFault::Malformed)?;
+    let material = match spki.algorithm.oid {
+        EC_PUBLIC_KEY => elliptic(&spki)?,
+        RSA_ENCRYPTION => rsa_key(spki)?,
+        _ => return Err(KeyFault::UnknownType),
+    };
+    Ok((material, plain))
+}
+
+fn elliptic(spki: &SubjectPublicKeyInfoRef<'_>) -> Result<Material, KeyFault> {
+    let curve = spki.algorithm.parameters_oid().map_err(|_| KeyFault::Curve)?;
+    let point = spki.subject_public_key.as_bytes().ok_or(KeyFault::Malformed)?;
+    if point.first() != Some(&UNCOMPRESSED) {
+        return Err(KeyFault::Malformed);
+    }
+    let malformed = |_| KeyFault::Malformed;
+    match curve {
+        P256 => p256::ecdsa::VerifyingKey::from_sec1_bytes(point).map(Material::P256).map_err(malformed),
+        P384 => p384::ecdsa::VerifyingKey::from_sec1_bytes(point).map(Material::P384).map_err(malformed),
+        P521 => p521::ecdsa::VerifyingKey::from_sec1_bytes(point).map(Material::P521).map_err(malformed),
+        _ => Err(KeyFault::Curve),
+    }
+}
+
+fn rsa_key(spki: SubjectPublicKeyInfoRef<'_>) -> Result<Material, KeyFault> {
+    use rsa::traits::PublicKeyParts as _;
+    let key = rsa::RsaPublicKey::try_from(spki).map_err(|_| KeyFault::Malformed)?;
+    let bits = key.n().bits();
+    let exponent = key.e().to_be_bytes();
+    let is_odd = exponent.last().is_some_and(|byte| byte & 1 == 1);
+    let significant: u64 = exponent.iter().fold(0, |value: u64, byte| value.saturating_mul(256).saturating_add(u64::from(*byte)));
+    let in_range = (MIN_RSA_BITS..=MAX_RSA_BITS).contains(&bits) && is_odd && significant >= 65_537;
+    if in_range { Ok(Material::Rsa(key)) } else { Err(KeyFault::RsaSize) }
+}
+
+/// A key's identity for people: the canonical ID, or what is wrong with it.
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.usable {
+            Ok(usable) => write!(f, "{} (canonical {})", self.id, usable.canonical_id),
+            Err(fault) => write!(f, "{} ({fault})", self.id),
+        }
+    }
+}
+
+/// Reads 64 hexadecimal digits in lower case, as key IDs stand in documents. Any other text names no key.
+pub(crate) fn read_id(text: &str) -> Option<KeyId> {
+    Sha256::from_hex(text).ok().map(KeyId)
+}
+
+/// Names of keys, for messages.
+pub(crate) fn listed<T: fmt::Display>(ids: impl Iterator<Item = T>) -> String {
+    let mut out = String::new();
+    for (place, id) in ids.enumerate() {
+        if place > 0 {
+            out.push_str(", ");
+        }
+        out.push_str(&alloc::format!("{id}"));
+    }
+    out
+}

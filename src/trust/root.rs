@@ -1,0 +1,155 @@
+//! Roots: the walk from one to the next, and what the newest must satisfy (`notary-v1.md`, 7 and 8.2).
+
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::document::{Envelope, Root};
+use crate::evidence::{Body, Gun};
+use crate::facts::Facts;
+use crate::fields::DocumentError;
+use crate::key::Key;
+use crate::pin::Anchor;
+use crate::refusal::{Reason, RejectedRootKey, RootKeyFault};
+use crate::role::RoleName;
+use crate::signers::signers;
+use crate::time::UnixTime;
+use crate::update::document_fault;
+
+/// Roots that prove each other, oldest first.
+#[derive(Debug, Clone)]
+pub(crate) struct RootChain {
+    bodies: Vec<Body>,
+    newest: Arc<Envelope>,
+    version: u64,
+    timestamp_changed: bool,
+    snapshot_changed: bool,
+}
+
+impl RootChain {
+    pub(crate) fn begin(body: Body, envelope: Arc<Envelope>) -> Result<Self, DocumentError> {
+        let version = envelope.root()?.0.version;
+        Ok(Self { bodies: vec![body], newest: envelope, version, timestamp_changed: false, snapshot_changed: false })
+    }
+
+    pub(crate) fn newest(&self) -> &Envelope {
+        &self.newest
+    }
+
+    pub(crate) fn bodies(&self) -> &[Body] {
+        &self.bodies
+    }
+
+    pub(crate) const fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub(crate) fn steps(&self) -> u64 {
+        (self.bodies.len() as u64).saturating_sub(1)
+    }
+
+    /// Whether a newer root has changed who signs timestamps. Their floor then begins anew, so that a version pushed
+    /// absurdly high by a stolen key can be recovered from (`notary-v1.md`, 10.4).
+    pub(crate) const fn resets_timestamp(&self) -> bool {
+        self.timestamp_changed
+    }
+
+    /// As [`Self::resets_timestamp`], for snapshots.
+    pub(crate) const fn resets_snapshot(&self) -> bool {
+        self.snapshot_changed
+    }
+}
+
+/// Accepts `body` as the next root of `chain`, or says why not. Expiry is no matter here: a root on the way may have
+/// run out.
+pub(crate) fn step(chain: RootChain, body: Body, envelope: Arc<Envelope>, gun: &Gun, facts: &mut Facts) -> Result<RootChain, Reason> {
+    let fault = document_fault(&RoleName::Root);
+    let (document, next) = envelope.root().map_err(&fault)?;
+    let (_, current) = chain.newest.root().map_err(&fault)?;
+    let expected = chain.version.saturating_add(1);
+    if document.version != expected {
+        return Err(Reason::RootVersion { expected, found: document.version });
+    }
+    let old_signers = signers(&envelope, fitting_keys(current, gun), facts);
+    if (old_signers.len() as u64) < current.root.threshold {
+        return Err(Reason::RootRotation { from: chain.version });
+    }
+    let valid = signers(&envelope, fitting_keys(next, gun), facts).len() as u64;
+    if valid < next.root.threshold {
+        return Err(Reason::Threshold { role: RoleName::Root, valid, needed: next.root.threshold });
+    }
+    let timestamp_changed = chain.timestamp_changed || next.timestamp != current.timestamp;
+    let snapshot_changed = chain.snapshot_changed || next.snapshot != current.snapshot;
+    let mut bodies = chain.bodies;
+    bodies.push(body);
+    Ok(RootChain { bodies, version: expected, timestamp_changed, snapshot_changed, newest: envelope })
+}
+
+/// What the newest root must satisfy on every decision: its threshold of distinct, pinned keys whose certificates are
+/// valid for this repository at `moment` (`None`: at any time).
+pub(crate) fn final_checks(
+    envelope: &Envelope,
+    gun: &Gun,
+    anchor: &Anchor,
+    moment: Option<UnixTime>,
+    facts: &mut Facts,
+) -> Result<(), Reason> {
+    let (_, root) = envelope.root().map_err(document_fault(&RoleName::Root))?;
+    let mut eligible = Vec::new();
+    let mut rejected = Vec::new();
+    for key in root_keys(root) {
+        match fault_of(key, gun, moment) {
+            None => eligible.push(key),
+            Some(why) => rejected.push(RejectedRootKey { id: key.id, canonical_id: canonical_id(key), why }),
+        }
+    }
+    if eligible.is_empty() {
+        return Err(Reason::RootCertificates(rejected));
+    }
+    let pinned: Vec<&Key> = eligible.iter().copied().filter(|key| is_pinned(key, anchor)).collect();
+    if pinned.is_empty() {
+        let found = eligible.iter().filter_map(|key| Some((key.id, canonical_id(key)?))).collect();
+        return Err(Reason::RootNotPinned { found });
+    }
+    let valid = signers(envelope, pinned.into_iter(), facts).len() as u64;
+    let needed = root.root.threshold;
+    if valid < needed { Err(Reason::Threshold { role: RoleName::Root, valid, needed }) } else { Ok(()) }
+}
+
+/// The earliest end of a certificate of the root's keys.
+pub(crate) fn certificates_end(envelope: &Envelope) -> UnixTime {
+    let keys = envelope.root().map(|(_, root)| root_keys(root).collect::<Vec<_>>()).unwrap_or_default();
+    let ends = keys.into_iter().filter_map(|key| key.usable.as_ref().ok()?.bundle.as_ref().map(|bundle| bundle.leaf().not_after));
+    ends.min().unwrap_or(UnixTime::from_seconds(i64::MAX))
+}
+
+fn root_keys(root: &Root) -> impl Iterator<Item = &Key> {
+    root.root.key_ids.iter().filter_map(|id| root.keys.get(id))
+}
+
+/// Root keys whose certificates are for this repository, whether or not they have ended: an ended certificate of the
+/// *previous* root must not lock a repository for ever.
+fn fitting_keys<'a>(root: &'a Root, gun: &'a Gun) -> impl Iterator<Item = &'a Key> {
+    root_keys(root).filter(|key| fault_of(key, gun, None).is_none())
+}
+
+fn fault_of(key: &Key, gun: &Gun, moment: Option<UnixTime>) -> Option<RootKeyFault> {
+    let usable = match &key.usable {
+        Ok(usable) => usable,
+        Err(fault) => return Some(RootKeyFault::Unusable(fault.clone())),
+    };
+    let Some(bundle) = &usable.bundle else { return Some(RootKeyFault::NoCertificate) };
+    let fits = bundle.fits_root_of(gun.as_str()).and_then(|()| moment.map_or(Ok(()), |now| bundle.is_valid_at(now)));
+    fits.err().map(RootKeyFault::Certificate)
+}
+
+fn canonical_id(key: &Key) -> Option<crate::key::CanonicalKeyId> {
+    key.usable.as_ref().ok().map(|usable| usable.canonical_id)
+}
+
+fn is_pinned(key: &Key, anchor: &Anchor) -> bool {
+    match anchor {
+        Anchor::CertificateIds(ids) => ids.contains(key.id.hash()),
+        Anchor::RootKeys(ids) => canonical_id(key).is_some_and(|id| ids.contains(id.hash())),
+    }
+}

@@ -1,0 +1,237 @@
+//! A repository whose trust data is good, and which image it means (`notary-v1.md`, 12.2 and 12.3).
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::document::{Envelope, Target};
+use crate::evidence::{Answer, Evidence, FileName, Gun};
+use crate::key::CanonicalKeyId;
+use crate::known::Known;
+use crate::name::{ImageReference, ManifestDigest, Selector, Tag};
+use crate::refusal::{Reason, Refusal, RoleFault};
+use crate::role::{DelegationRole, RoleName};
+use crate::signers::{Signer, Signers};
+use crate::time::UnixTime;
+use crate::update::Verified;
+
+/// A verified list of tags.
+#[derive(Debug, Clone)]
+pub(crate) struct TrustedRole {
+    name: RoleName,
+    paths: Vec<String>,
+    envelope: Arc<Envelope>,
+    signers: Signers,
+}
+
+impl TrustedRole {
+    pub(crate) fn new(name: RoleName, paths: Vec<String>, verified: Verified) -> Self {
+        Self { name, paths, envelope: verified.envelope, signers: verified.signers }
+    }
+
+    pub(crate) fn paths(&self) -> &[String] {
+        &self.paths
+    }
+
+    pub(crate) fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
+    /// What the role says of a tag that it may speak of.
+    fn target(&self, tag: &str) -> Option<&Target> {
+        let may_speak = self.paths.iter().any(|path| tag.starts_with(path.as_str()));
+        let (_, targets) = self.envelope.targets().ok()?;
+        targets.targets.get(tag).filter(|_| may_speak)
+    }
+
+    fn tags(&self) -> impl Iterator<Item = &str> {
+        let targets = self.envelope.targets().ok().map(|(_, targets)| &targets.targets);
+        targets.into_iter().flat_map(BTreeMap::keys).map(String::as_str)
+    }
+
+    fn is_releases(&self) -> bool {
+        self.name.as_str() == DelegationRole::RELEASES
+    }
+
+    /// Whether this role lies below `targets/releases`, or is it.
+    fn is_within_releases(&self) -> bool {
+        self.name.as_str().strip_prefix(DelegationRole::RELEASES).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+/// Who signed an image, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedBy {
+    /// The role whose list names the digest for the tag.
+    pub role: RoleName,
+    /// The key that signed that list.
+    pub key: CanonicalKeyId,
+    /// When the key's certificate ends, if it has one.
+    pub certificate_ends: Option<UnixTime>,
+}
+
+/// An image that the signatures allow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approval {
+    /// What is signed: the digest of an index or of a manifest.
+    pub digest: ManifestDigest,
+    /// The tag that is signed as this digest.
+    pub tag: Tag,
+    /// The role that released it: `targets/releases` or `targets`.
+    pub released_by: RoleName,
+    /// Everybody who signed a list that names this digest for this tag.
+    pub signed_by: Vec<SignedBy>,
+    /// From when on the trust data that this rests on is out of date.
+    pub valid_until: UnixTime,
+}
+
+/// A repository whose trust data was evaluated and is good.
+#[derive(Debug, Clone)]
+pub struct TrustedRepository {
+    evidence: Evidence,
+    known: Known,
+    valid_until: UnixTime,
+    /// `targets` first, then delegations, children before siblings.
+    roles: Vec<TrustedRole>,
+    unusable: Vec<(DelegationRole, RoleFault)>,
+}
+
+impl TrustedRepository {
+    pub(crate) fn new(evidence: Evidence, known: Known, valid_until: UnixTime, targets: TrustedRole) -> Self {
+        Self { evidence, known, valid_until, roles: vec![targets], unusable: Vec::new() }
+    }
+
+    pub(crate) fn targets_role(&self) -> &TrustedRole {
+        // `new` puts it there and nothing removes roles.
+        #[allow(clippy::indexing_slicing)]
+        &self.roles[0]
+    }
+
+    pub(crate) fn role_count(&self) -> usize {
+        self.roles.len() + self.unusable.len()
+    }
+
+    pub(crate) fn add(&mut self, role: TrustedRole) {
+        self.roles.push(role);
+    }
+
+    pub(crate) fn add_unusable(&mut self, role: DelegationRole, fault: RoleFault) {
+        self.unusable.push((role, fault));
+    }
+
+    pub(crate) fn keep(&mut self, file: FileName, answer: Answer) {
+        self.evidence.add(file, answer);
+    }
+
+    pub(crate) fn trust_until(&mut self, end: UnixTime) {
+        self.valid_until = self.valid_until.min(end);
+    }
+
+    pub(crate) const fn known_mut(&mut self) -> &mut Known {
+        &mut self.known
+    }
+
+    /// The repository's name in Notary.
+    #[must_use]
+    pub const fn gun(&self) -> &Gun {
+        self.evidence.gun()
+    }
+
+    /// What is worth keeping of the evidence: all that judging it again needs, and nothing else.
+    #[must_use]
+    pub const fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
+    /// What is known of the repository from now on. To be stored only when the evidence was fetched from its server.
+    #[must_use]
+    pub const fn known(&self) -> &Known {
+        &self.known
+    }
+
+    /// From when on some of the trust data is out of date.
+    #[must_use]
+    pub const fn valid_until(&self) -> UnixTime {
+        self.valid_until
+    }
+
+    /// Delegations whose files count for nothing, and why.
+    #[must_use]
+    pub fn unusable_roles(&self) -> &[(DelegationRole, RoleFault)] {
+        &self.unusable
+    }
+
+    /// Every tag that a trusted role lists with a usable digest, and that role.
+    pub fn listed(&self) -> impl Iterator<Item = (&RoleName, &str, ManifestDigest)> {
+        self.roles.iter().flat_map(|role| {
+            role.tags().filter_map(|tag| match role.target(tag)? {
+                Target::Image { digest, .. } => Some((&role.name, tag, *digest)),
+                Target::Unusable => None,
+            })
+        })
+    }
+
+    /// Whether the signatures allow `image`, and as which digest.
+    ///
+    /// # Errors
+    /// A [`Refusal`] of the image.
+    pub fn judge(&self, image: &ImageReference) -> Result<Approval, Refusal> {
+        let approved = match image.selector() {
+            Selector::Tag(tag) => self.released(tag.as_str()),
+            Selector::TagAndDigest(tag, digest) => self.released_as(tag.as_str(), *digest),
+            Selector::Digest(digest) => self.released_under_any_tag(*digest),
+        };
+        approved.map_err(|reason| Refusal::of_image(image, reason))
+    }
+
+    /// What `docker pull` would take: the first hit in `targets/releases`, its subtree, `targets`, then every other role.
+    /// A hit ends the search, and counts only in the first and third.
+    fn released(&self, tag: &str) -> Result<Approval, Reason> {
+        let hit = self.search_order().find_map(|role| Some((role, role.target(tag)?)));
+        let Some((role, target)) = hit else { return Err(Reason::TagNotSigned) };
+        if !role.is_releases() && role.name != RoleName::Targets {
+            return Err(Reason::TagNotSigned);
+        }
+        match target {
+            Target::Image { digest, .. } => self.approval(tag, *digest, role),
+            Target::Unusable => Err(Reason::TargetUnusable),
+        }
+    }
+
+    fn search_order(&self) -> impl Iterator<Item = &TrustedRole> {
+        let within = self.roles.iter().filter(|role| role.is_within_releases());
+        within.chain(self.roles.iter().filter(|role| !role.is_within_releases()))
+    }
+
+    fn released_as(&self, tag: &str, digest: ManifestDigest) -> Result<Approval, Reason> {
+        let approval = self.released(tag)?;
+        if approval.digest == digest { Ok(approval) } else { Err(Reason::DigestDiffers { signed: approval.digest }) }
+    }
+
+    /// A digest alone is as good as the tags that are released as it: content trust is not left out for it.
+    fn released_under_any_tag(&self, digest: ManifestDigest) -> Result<Approval, Reason> {
+        let releasing = self.roles.iter().filter(|role| role.is_releases() || role.name == RoleName::Targets);
+        let mut tags = releasing.flat_map(|role| role.tags().filter(move |tag| is_image(role.target(tag), digest)));
+        tags.find_map(|tag| self.released(tag).ok().filter(|approval| approval.digest == digest)).ok_or(Reason::DigestNotSigned)
+    }
+
+    fn approval(&self, tag: &str, digest: ManifestDigest, released_by: &TrustedRole) -> Result<Approval, Reason> {
+        let agreeing = self.roles.iter().filter(|role| is_image(role.target(tag), digest));
+        let signed_by = agreeing.flat_map(|role| role.signers.iter().map(|(key, signer)| signed_by(role, *key, *signer))).collect();
+        let tag = tag.parse().map_err(|_| Reason::TagNotSigned)?;
+        Ok(Approval { digest, tag, released_by: released_by.name.clone(), signed_by, valid_until: self.valid_until })
+    }
+}
+
+fn signed_by(role: &TrustedRole, key: CanonicalKeyId, signer: Signer) -> SignedBy {
+    SignedBy { role: role.name.clone(), key, certificate_ends: signer.certificate_ends }
+}
+
+fn is_image(target: Option<&Target>, wanted: ManifestDigest) -> bool {
+    match target {
+        Some(Target::Image { digest, .. }) => *digest == wanted,
+        Some(Target::Unusable) | None => false,
+    }
+}

@@ -1,0 +1,412 @@
+//! The update procedure (`notary-v1.md`, "The update procedure"), as a pure function of what was fetched.
+//!
+//! It is called again with more files until it wants no more. Nothing of a file is used before its signatures are
+//! verified; what comes out is a repository whose every used document hangs together, or one reason why not.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::document::{self, Authority, Body as DocumentBody, Envelope, FileEntry, Keys, Kind, Root, Snapshot, Targets};
+use crate::evidence::{Answer, Body, Evidence, FileName, Want};
+use crate::facts::Facts;
+use crate::fields::DocumentError;
+use crate::known::{Floor, Known};
+use crate::name::Sha256;
+use crate::pin::Anchor;
+use crate::refusal::{Reason, Refusal};
+use crate::role::RoleName;
+use crate::root::{RootChain, step};
+use crate::signers::signers;
+use crate::time::UnixTime;
+use crate::trusted::{TrustedRepository, TrustedRole};
+
+/// A root holds a handful of keys; real ones have 3 to 10 KiB (`notary-v1.md`, "Sizes").
+pub const MAX_ROOT_BYTES: u64 = 4 << 20;
+/// The reference's own limit; real ones have 500 bytes.
+pub const MAX_TIMESTAMP_BYTES: u64 = 1 << 20;
+/// The reference's tests need 7.3 MB.
+pub const MAX_SNAPSHOT_BYTES: u64 = 16 << 20;
+/// The reference's tests need 6.5 MB.
+pub const MAX_TARGETS_BYTES: u64 = 16 << 20;
+/// Everything that one update may read by hash.
+pub const MAX_UPDATE_BYTES: u64 = 64 << 20;
+/// Nobody rotates a root so often; a signed version 1,000,000 makes the reference loop.
+pub const MAX_ROOT_STEPS: u64 = 1024;
+/// A version this much higher than the last seen would only lock the role for ever.
+pub const MAX_VERSION_JUMP: u64 = 1_000_000;
+
+/// Where the evidence stands in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// It is being fetched: what is missing is wanted.
+    Fetching,
+    /// It is all there is: nothing more can be asked for.
+    Held {
+        /// Whether expiry is ignored (`allow-expired-cached-trust-data`). Signatures, hashes, floors and pins never are.
+        allow_expired: bool,
+    },
+}
+
+/// Under which terms evidence is evaluated.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// What the configuration pins for this repository.
+    pub anchor: &'a Anchor,
+    /// The moment that is asked about.
+    pub now: UnixTime,
+    /// Whether more can be fetched.
+    pub freshness: Freshness,
+}
+
+/// How far an evaluation came.
+#[derive(Debug)]
+pub enum Progress {
+    /// These files are needed; they may be fetched in parallel.
+    Wanting(Vec<Want>),
+    /// The repository's trust data is good.
+    Trusted(Box<TrustedRepository>),
+}
+
+/// Why an evaluation went no further.
+pub(crate) enum Halt {
+    Wanting(Vec<Want>),
+    Refused(Reason),
+}
+
+impl From<Reason> for Halt {
+    fn from(reason: Reason) -> Self {
+        Self::Refused(reason)
+    }
+}
+
+/// Evaluates the trust data of the repository that `evidence` is about.
+///
+/// # Errors
+/// A [`Refusal`] of the repository, with the first fault that was met.
+pub fn evaluate(evidence: &Evidence, known: &Known, terms: Terms<'_>, facts: &mut Facts) -> Result<Progress, Refusal> {
+    facts.begin();
+    let outcome = Evaluation { evidence, known, terms, facts, bytes_left: MAX_UPDATE_BYTES }.run();
+    facts.end();
+    match outcome {
+        Ok(trusted) => Ok(Progress::Trusted(Box::new(trusted))),
+        Err(Halt::Wanting(wants)) => Ok(Progress::Wanting(wants)),
+        Err(Halt::Refused(reason)) => Err(Refusal::of_repository(evidence.gun().clone(), reason)),
+    }
+}
+
+/// How many new roots `evidence` proves beyond the known one, whatever becomes of the rest.
+///
+/// A key that a proven new root has revoked must not be used again, even when the update that brought the root failed.
+#[must_use]
+pub fn proven_root_steps(evidence: &Evidence, known: &Known, terms: Terms<'_>, facts: &mut Facts) -> u64 {
+    let terms = Terms { freshness: Freshness::Held { allow_expired: true }, ..terms };
+    let mut evaluation = Evaluation { evidence, known, terms, facts, bytes_left: MAX_UPDATE_BYTES };
+    evaluation.root_chain().map_or(0, |chain| chain.steps())
+}
+
+pub(crate) struct Evaluation<'a> {
+    pub(crate) evidence: &'a Evidence,
+    pub(crate) known: &'a Known,
+    pub(crate) terms: Terms<'a>,
+    pub(crate) facts: &'a mut Facts,
+    bytes_left: u64,
+}
+
+/// A verified document and when it ends.
+pub(crate) struct Verified {
+    pub(crate) envelope: Arc<Envelope>,
+    pub(crate) signers: crate::signers::Signers,
+}
+
+impl Evaluation<'_> {
+    fn run(&mut self) -> Result<TrustedRepository, Halt> {
+        let mut chain = self.root_chain()?;
+        self.final_root_checks(&chain)?;
+        let (timestamp, snapshot) = self.timestamp_and_snapshot(&chain)?;
+        let (timestamp, snapshot) = match self.newer_root_by_hash(&chain, &snapshot)? {
+            None => (timestamp, snapshot),
+            Some(newer) => {
+                self.final_root_checks(&newer)?;
+                chain = newer;
+                let again = self.timestamp_and_snapshot(&chain)?;
+                self.refuse_other_root(&chain, &again.1)?;
+                again
+            }
+        };
+        let (_, root) = chain.newest().root().map_err(document_fault(&RoleName::Root))?;
+        let entry = content(&snapshot, Envelope::snapshot, &RoleName::Snapshot)?.1.targets.clone();
+        let targets = self.role_file(&RoleName::Targets, &entry, MAX_TARGETS_BYTES, (&root.keys, &root.targets), false)?;
+        let mut repository = self.begin_result(&chain, &timestamp, &snapshot, targets)?;
+        self.load_delegations(&mut repository, &snapshot)?;
+        Ok(repository)
+    }
+
+    // === roots ===
+
+    /// The chain from the known root, or the server's newest one, to the newest that is proven.
+    fn root_chain(&mut self) -> Result<RootChain, Halt> {
+        let Some(known) = &self.known.root else {
+            let body = self.found(&FileName::NewestRoot, MAX_ROOT_BYTES)?.ok_or(Reason::NoTrustData)?;
+            let envelope = self.read(Kind::Root, &RoleName::Root, &body)?;
+            return RootChain::begin(body, envelope).map_err(|error| document_fault(&RoleName::Root)(error).into());
+        };
+        let unreadable = |error| Halt::Refused(Reason::KnownUnreadable(error));
+        let envelope = self.read_document(Kind::Root, known).map_err(unreadable)?;
+        let mut chain = RootChain::begin(known.clone(), envelope).map_err(unreadable)?;
+        for _ in 0..MAX_ROOT_STEPS {
+            let next = FileName::Root(chain.version().saturating_add(1));
+            let answer = match (self.evidence.answer(&next), self.terms.freshness) {
+                (None, Freshness::Fetching) => return Err(self.wanting(next, MAX_ROOT_BYTES)),
+                (None, Freshness::Held { .. }) | (Some(Answer::NotFound), _) => return Ok(chain),
+                (Some(Answer::Found(body)), _) => body.clone(),
+            };
+            chain = self.step(chain, answer)?;
+        }
+        Err(Reason::TooManyRoots { limit: MAX_ROOT_STEPS }.into())
+    }
+
+    fn step(&mut self, chain: RootChain, body: Body) -> Result<RootChain, Halt> {
+        let envelope = self.read(Kind::Root, &RoleName::Root, &body)?;
+        Ok(step(chain, body, envelope, self.evidence.gun(), self.facts)?)
+    }
+
+    fn final_root_checks(&mut self, chain: &RootChain) -> Result<(), Halt> {
+        crate::root::final_checks(chain.newest(), self.evidence.gun(), self.terms.anchor, self.moment(), self.facts)?;
+        let (body, _) = chain.newest().root().map_err(document_fault(&RoleName::Root))?;
+        self.refuse_expired(&RoleName::Root, body)
+    }
+
+    /// The moment at which certificates must be valid; none when expiry is ignored.
+    fn moment(&self) -> Option<UnixTime> {
+        match self.terms.freshness {
+            Freshness::Held { allow_expired: true } => None,
+            Freshness::Held { allow_expired: false } | Freshness::Fetching => Some(self.terms.now),
+        }
+    }
+
+    /// Closes the circle from snapshot to root, and serves old servers without versioned roots: there the snapshot
+    /// names the next root (`notary-v1.md`, 8.2 and 9.2 step 4).
+    fn newer_root_by_hash(&mut self, chain: &RootChain, snapshot: &Verified) -> Result<Option<RootChain>, Halt> {
+        let entry = content(snapshot, Envelope::snapshot, &RoleName::Snapshot)?.1.root.clone();
+        if self.is_listed_root(chain, &entry) {
+            return Ok(None);
+        }
+        let is_first_contact = self.known.root.is_none();
+        if is_first_contact || self.terms.freshness != Freshness::Fetching {
+            return Err(Reason::RootMismatch.into());
+        }
+        let Some(hash) = entry.sha256 else { return Err(Reason::RootMismatch.into()) };
+        let file = FileName::ByHash(RoleName::Root, hash);
+        let body = self.found(&file, MAX_ROOT_BYTES)?.ok_or(Reason::RootMismatch)?;
+        self.refuse_other_content(&RoleName::Root, &entry, &body)?;
+        let envelope = self.read(Kind::Root, &RoleName::Root, &body)?;
+        let offered = envelope.root().map_err(document_fault(&RoleName::Root))?.0.version;
+        if offered != chain.version().saturating_add(1) {
+            return Err(Reason::RootReplaced { trusted: chain.version(), offered }.into());
+        }
+        self.step(chain.clone(), body).map(Some)
+    }
+
+    fn refuse_other_root(&mut self, chain: &RootChain, snapshot: &Verified) -> Result<(), Halt> {
+        let entry = &content(snapshot, Envelope::snapshot, &RoleName::Snapshot)?.1.root;
+        if self.is_listed_root(chain, entry) { Ok(()) } else { Err(Reason::RootMismatch.into()) }
+    }
+
+    /// While fetching, the snapshot must name the newest root. Held snapshots may name an earlier root of the same
+    /// proven chain, so that an outage right after a root rotation locks nobody out (`notary-v1.md`, 10.3).
+    fn is_listed_root(&mut self, chain: &RootChain, entry: &FileEntry) -> bool {
+        let candidates = match self.terms.freshness {
+            Freshness::Fetching => chain.bodies().last().into_iter().collect::<Vec<_>>(),
+            Freshness::Held { .. } => chain.bodies().iter().collect(),
+        };
+        candidates.into_iter().any(|body| self.refuse_other_content(&RoleName::Root, entry, body).is_ok())
+    }
+
+    // === timestamp, snapshot, targets ===
+
+    fn timestamp_and_snapshot(&mut self, chain: &RootChain) -> Result<(Verified, Verified), Halt> {
+        let (_, root) = chain.newest().root().map_err(document_fault(&RoleName::Root))?;
+        let body = self.found(&FileName::Timestamp, MAX_TIMESTAMP_BYTES)?.ok_or(Reason::NoTrustData)?;
+        let timestamp = self.verify(&RoleName::Timestamp, &body, (&root.keys, &root.timestamp), chain.resets_timestamp())?;
+        let entry = content(&timestamp, Envelope::timestamp, &RoleName::Timestamp)?.1.clone();
+        let authority = (&root.keys, &root.snapshot);
+        let snapshot = self.role_file(&RoleName::Snapshot, &entry, MAX_SNAPSHOT_BYTES, authority, chain.resets_snapshot())?;
+        Ok((timestamp, snapshot))
+    }
+
+    /// The file that `entry` promises for `role`, verified.
+    fn role_file(
+        &mut self,
+        role: &RoleName,
+        entry: &FileEntry,
+        cap: u64,
+        signed_by: (&Keys, &Authority),
+        reset: bool,
+    ) -> Result<Verified, Halt> {
+        let body = self.promised(role, entry, cap)?;
+        self.verify(role, &body, signed_by, reset)
+    }
+
+    /// The file that `entry` promises for `role`, with exactly the promised content (`notary-v1.md`, 6.5).
+    pub(crate) fn promised(&mut self, role: &RoleName, entry: &FileEntry, cap: u64) -> Result<Body, Halt> {
+        let Some(hash) = entry.sha256 else { return Err(Reason::Checksum { role: role.clone() }.into()) };
+        let file = FileName::ByHash(role.clone(), hash);
+        if entry.length > cap {
+            return Err(Reason::TooLong { file, limit: cap }.into());
+        }
+        self.bytes_left = self.bytes_left.checked_sub(entry.length).ok_or(Reason::TooMuchData { limit: MAX_UPDATE_BYTES })?;
+        let body = self.found(&file, entry.length)?.ok_or(Reason::FileMissing(file))?;
+        self.refuse_other_content(role, entry, &body)?;
+        Ok(body)
+    }
+
+    fn refuse_other_content(&mut self, role: &RoleName, entry: &FileEntry, body: &Body) -> Result<(), Reason> {
+        let found = body.bytes().len() as u64;
+        if found != entry.length {
+            return Err(Reason::Length { role: role.clone(), promised: entry.length, found });
+        }
+        let is_sha256 = entry.sha256.as_ref() == Some(body.hash());
+        let is_sha512 = entry.sha512.as_ref().is_none_or(|promised| self.facts.sha512(body) == *promised);
+        if is_sha256 && is_sha512 { Ok(()) } else { Err(Reason::Checksum { role: role.clone() }) }
+    }
+
+    /// Every check on one document, in the order of `notary-v1.md` 9.2: strict JSON, signatures, structure, version,
+    /// expiry.
+    fn verify(&mut self, role: &RoleName, body: &Body, signed_by: (&Keys, &Authority), reset: bool) -> Result<Verified, Halt> {
+        let envelope = self.read(kind_of(role), role, body)?;
+        let (keys, authority) = signed_by;
+        let signers = signers(&envelope, authority.key_ids.iter().filter_map(|id| keys.get(id)), self.facts);
+        let (valid, needed) = (signers.len() as u64, authority.threshold);
+        if valid < needed {
+            return Err(Reason::Threshold { role: role.clone(), valid, needed }.into());
+        }
+        let document = envelope.body.as_ref().map_err(|error| document_fault(role)(error.clone()))?;
+        if !reset {
+            self.refuse_rollback(role, document.version, &envelope.payload_hash)?;
+        }
+        self.refuse_expired(role, document)?;
+        Ok(Verified { envelope, signers })
+    }
+
+    /// `notary-v1.md` 10.4. The same version must say the same; re-signing it is fine.
+    pub(crate) fn refuse_rollback(&self, role: &RoleName, offered: u64, signed: &Sha256) -> Result<(), Reason> {
+        let Some(floor) = self.known.floor(role) else { return Ok(()) };
+        let role = role.clone();
+        match floor.version {
+            seen if offered < seen => Err(Reason::Rollback { role, seen, offered }),
+            seen if offered == seen && floor.signed != *signed => Err(Reason::Equivocation { role, version: offered }),
+            seen if offered - seen > MAX_VERSION_JUMP => Err(Reason::VersionJump { role, seen, offered }),
+            _ => Ok(()),
+        }
+    }
+
+    fn refuse_expired(&self, role: &RoleName, document: &DocumentBody) -> Result<(), Halt> {
+        if self.has_expired(document) { Err(Reason::Expired { role: role.clone(), at: document.expires }.into()) } else { Ok(()) }
+    }
+
+    pub(crate) fn has_expired(&self, document: &DocumentBody) -> bool {
+        self.moment().is_some_and(|now| document.expires < now)
+    }
+
+    // === files ===
+
+    /// The answer for a file: its body, or `None` when the server has no such file.
+    pub(crate) fn found(&self, file: &FileName, limit: u64) -> Result<Option<Body>, Halt> {
+        match (self.evidence.answer(file), self.terms.freshness) {
+            (Some(Answer::Found(body)), _) if body.bytes().len() as u64 > limit => {
+                Err(Reason::TooLong { file: file.clone(), limit }.into())
+            }
+            (Some(Answer::Found(body)), _) => Ok(Some(body.clone())),
+            (Some(Answer::NotFound), _) => Ok(None),
+            (None, Freshness::Fetching) => Err(self.wanting(file.clone(), limit)),
+            (None, Freshness::Held { .. }) => Err(Reason::Incomplete(file.clone()).into()),
+        }
+    }
+
+    /// The timestamp depends on nothing, so it is asked for together with whatever is wanted first.
+    fn wanting(&self, file: FileName, limit: u64) -> Halt {
+        let mut wants = vec![Want { file, limit }];
+        let has_timestamp =
+            self.evidence.answer(&FileName::Timestamp).is_some() || wants.iter().any(|want| want.file == FileName::Timestamp);
+        if !has_timestamp {
+            wants.push(Want { file: FileName::Timestamp, limit: MAX_TIMESTAMP_BYTES });
+        }
+        Halt::Wanting(wants)
+    }
+
+    pub(crate) fn read(&mut self, kind: Kind, role: &RoleName, body: &Body) -> Result<Arc<Envelope>, Halt> {
+        self.read_document(kind, body).map_err(|error| document_fault(role)(error).into())
+    }
+
+    fn read_document(&mut self, kind: Kind, body: &Body) -> Result<Arc<Envelope>, DocumentError> {
+        self.facts.reading(kind, *body.hash(), || document::read(kind, body.bytes()))
+    }
+
+    // === result ===
+
+    fn begin_result(
+        &self,
+        chain: &RootChain,
+        timestamp: &Verified,
+        snapshot: &Verified,
+        targets: Verified,
+    ) -> Result<TrustedRepository, Halt> {
+        let mut known = self.known.clone();
+        known.root = chain.bodies().last().cloned();
+        let mut evidence = Evidence::new(self.evidence.gun().clone(), self.evidence.server().into());
+        let mut valid_until = crate::root::certificates_end(chain.newest());
+        for (role, envelope) in [
+            (RoleName::Root, chain.newest()),
+            (RoleName::Timestamp, &*timestamp.envelope),
+            (RoleName::Snapshot, &*snapshot.envelope),
+            (RoleName::Targets, &*targets.envelope),
+        ] {
+            let document = envelope.body.as_ref().map_err(|error| document_fault(&role)(error.clone()))?;
+            known.raise(&role, Floor { version: document.version, signed: envelope.payload_hash });
+            valid_until = valid_until.min(document.expires);
+        }
+        let (_, promise) = content(timestamp, Envelope::timestamp, &RoleName::Timestamp)?;
+        let (_, listed) = content(snapshot, Envelope::snapshot, &RoleName::Snapshot)?;
+        self.keep_base_files(&mut evidence, chain, promise, listed);
+        let targets = TrustedRole::new(RoleName::Targets, vec![alloc::string::String::new()], targets);
+        Ok(TrustedRepository::new(evidence, known, valid_until, targets))
+    }
+
+    /// What must be kept to judge the repository again: the newest root and the files that hang together with it.
+    fn keep_base_files(&self, evidence: &mut Evidence, chain: &RootChain, promise: &FileEntry, listed: &Snapshot) {
+        if let Some(root) = chain.bodies().last() {
+            evidence.add(FileName::NewestRoot, Answer::Found(root.clone()));
+        }
+        let by_hash = [(RoleName::Snapshot, promise), (RoleName::Targets, &listed.targets)];
+        let by_hash = by_hash.into_iter().filter_map(|(role, entry)| Some(FileName::ByHash(role, entry.sha256?)));
+        for file in by_hash.chain([FileName::Timestamp]) {
+            if let Some(answer) = self.evidence.answer(&file) {
+                evidence.add(file, answer.clone());
+            }
+        }
+    }
+}
+
+const fn kind_of(role: &RoleName) -> Kind {
+    match role {
+        RoleName::Root => Kind::Root,
+        RoleName::Timestamp => Kind::Timestamp,
+        RoleName::Snapshot => Kind::Snapshot,
+        RoleName::Targets | RoleName::Delegation(_) => Kind::Targets,
+    }
+}
+
+pub(crate) fn document_fault(role: &RoleName) -> impl Fn(DocumentError) -> Reason {
+    let role = role.clone();
+    move |error| Reason::Document { role: role.clone(), error }
+}
+
+pub(crate) fn content<'a, T>(
+    verified: &'a Verified,
+    pick: impl Fn(&'a Envelope) -> Result<(&'a DocumentBody, &'a T), DocumentError>,
+    role: &RoleName,
+) -> Result<(&'a DocumentBody, &'a T), Halt> {
+    pick(&verified.envelope).map_err(|error| document_fault(role)(error).into())
+}
