@@ -21,6 +21,7 @@ mod fields;
 mod json;
 mod key;
 pub mod known;
+pub mod mode;
 pub mod name;
 pub mod pin;
 mod refusal;

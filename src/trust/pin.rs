@@ -1,0 +1,292 @@
+//! Trust pinning: which root keys or root certificates anchor the trust in a repository.
+//!
+//! A repository that no pin covers is not trusted; there is no trust on first use (`notary-v1.md`, "Pinning in countersign").
+
+use alloc::borrow::ToOwned;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+use core::fmt;
+use core::str::FromStr;
+
+use crate::evidence::Gun;
+use crate::name::{NameError, RegistryHost, Repository, Sha256, shown};
+
+/// Names without a host live here; a name that says so itself is written in one of these two ways.
+const DEFAULT_HOST: &str = "docker.io";
+const WAYS_TO_WRITE_THE_DEFAULT_HOST: [&str; 2] = ["docker.io/", "index.docker.io/"];
+/// Stands for any two components, so that a prefix can be read by the rules for whole names. With one component,
+/// a name on the default host would be taken for an official image.
+const ANY_REPOSITORY: &str = "a/a";
+
+/// What the root of a repository must carry to be trusted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Anchor {
+    /// Key IDs of the root's certificates as `docker trust inspect` shows them. A new certificate needs a new entry.
+    CertificateIds(BTreeSet<Sha256>),
+    /// Canonical IDs of the root's public keys. A new certificate for the same key needs no new entry.
+    RootKeys(BTreeSet<Sha256>),
+}
+
+impl Anchor {
+    /// The IDs, whichever kind they are of.
+    #[must_use]
+    pub const fn ids(&self) -> &BTreeSet<Sha256> {
+        match self {
+            Self::CertificateIds(ids) | Self::RootKeys(ids) => ids,
+        }
+    }
+}
+
+/// Which of the two lists of the configuration is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PinList {
+    /// `cert-ids`.
+    CertificateIds,
+    /// `root-keys`.
+    RootKeys,
+}
+
+impl PinList {
+    const fn what_it_holds(self) -> &'static str {
+        match self {
+            Self::CertificateIds => "certificate ID",
+            Self::RootKeys => "root key",
+        }
+    }
+}
+
+impl fmt::Display for PinList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::CertificateIds => "cert-ids",
+            Self::RootKeys => "root-keys",
+        })
+    }
+}
+
+/// Why an entry of the trust pinning cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PinError {
+    /// The name is no repository and no prefix of one.
+    #[error("`{name}` cannot be pinned: a pin names a repository, without tag and digest")]
+    Name {
+        /// The name as it was written.
+        name: String,
+        /// What is wrong with it.
+        source: NameError,
+    },
+    /// A wildcard that would reach into the middle of a name.
+    #[error("`{name}` cannot be pinned: `*` stands alone, or once at the end and directly after a `/`")]
+    Wildcard {
+        /// The name as it was written.
+        name: String,
+    },
+    /// A wildcard where names are exact.
+    #[error("`{name}` cannot be pinned in `cert-ids`: certificate IDs belong to one repository; a name with `*` goes into `root-keys`")]
+    WildcardInCertificateIds {
+        /// The name as it was written.
+        name: String,
+    },
+    /// No ID. The words before the colon are the Docker Engine's.
+    #[error("invalid content trust configuration - {} lists cannot be empty: `{name}` has none", list.what_it_holds())]
+    EmptyList {
+        /// The list.
+        list: PinList,
+        /// The name as it was written.
+        name: String,
+    },
+    /// An ID that is not a SHA-256 hash.
+    #[error("`{id}`, pinned for `{name}`, is not a {}: 64 hexadecimal digits", list.what_it_holds())]
+    Id {
+        /// The list.
+        list: PinList,
+        /// The name as it was written.
+        name: String,
+        /// The ID as it was written.
+        id: String,
+        /// Where in the list it stands, from 0.
+        position: usize,
+    },
+    /// Two entries of one list for the same repositories.
+    #[error("`{name}` is pinned twice in `{list}`: another entry is read as `{canonical}` too")]
+    Twice {
+        /// The list.
+        list: PinList,
+        /// The name as it was written.
+        name: String,
+        /// How both are read.
+        canonical: PinName,
+    },
+}
+
+/// A name of the trust pinning in canonical form: a repository, every repository below a prefix, or all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PinName {
+    /// The repository, or the prefix up to and including its last `/`; empty for all.
+    text: String,
+    is_prefix: bool,
+    host: Option<RegistryHost>,
+    host_is_assumed: bool,
+}
+
+impl PinName {
+    /// The registry that the name lies on; none for the name that covers all.
+    #[must_use]
+    pub const fn host(&self) -> Option<&RegistryHost> {
+        self.host.as_ref()
+    }
+
+    /// Whether the name was written without a host, and so was read as one on docker.io. Whoever wrote the short name
+    /// of a registry of their own did not mean that: say so to them.
+    #[must_use]
+    pub const fn host_is_assumed(&self) -> bool {
+        self.host_is_assumed
+    }
+
+    fn exact(written: &str) -> Result<Self, NameError> {
+        let repository: Repository = written.parse()?;
+        Ok(Self::on(repository.host(), repository.to_string(), false, written))
+    }
+
+    fn prefix(base: &str) -> Result<Self, NameError> {
+        let repository: Repository = format!("{base}/{ANY_REPOSITORY}").parse()?;
+        let below = repository.to_string();
+        let text = below.strip_suffix(ANY_REPOSITORY).unwrap_or(&below);
+        Ok(Self::on(repository.host(), text.to_owned(), true, &format!("{base}/")))
+    }
+
+    fn on(host: &RegistryHost, text: String, is_prefix: bool, written: &str) -> Self {
+        let is_written = WAYS_TO_WRITE_THE_DEFAULT_HOST.iter().any(|way| written.starts_with(way));
+        let host_is_assumed = host.as_str() == DEFAULT_HOST && !is_written;
+        Self { text, is_prefix, host: Some(host.clone()), host_is_assumed }
+    }
+}
+
+impl FromStr for PinName {
+    type Err = PinError;
+
+    fn from_str(written: &str) -> Result<Self, PinError> {
+        if written == "*" {
+            return Ok(Self { text: String::new(), is_prefix: true, host: None, host_is_assumed: false });
+        }
+        let base = written.strip_suffix("/*");
+        if base.unwrap_or(written).contains('*') {
+            return Err(PinError::Wildcard { name: shown(written) });
+        }
+        base.map_or_else(|| Self::exact(written), Self::prefix).map_err(|source| PinError::Name { name: shown(written), source })
+    }
+}
+
+impl fmt::Display for PinName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        if self.is_prefix { f.write_str("*") } else { Ok(()) }
+    }
+}
+
+/// All pins of a configuration. Without any, no repository is trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pins {
+    certificate_ids: BTreeMap<String, Anchor>,
+    root_keys: BTreeMap<String, Anchor>,
+    root_key_prefixes: BTreeMap<String, Anchor>,
+}
+
+impl Pins {
+    /// Pins one repository to the IDs of its root certificates, and tells how the name was read.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the entry; then nothing is pinned.
+    pub fn add_certificate_ids<'a>(&mut self, name: &str, ids: impl IntoIterator<Item = &'a str>) -> Result<PinName, Vec<PinError>> {
+        let list = PinList::CertificateIds;
+        let (name, ids) = read_entry(list, name, ids)?;
+        insert(&mut self.certificate_ids, list, name, Anchor::CertificateIds(ids))
+    }
+
+    /// Pins a repository, or all repositories below a name that ends in `/*`, or all with `*`, to canonical IDs of root
+    /// keys, and tells how the name was read.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the entry; then nothing is pinned.
+    pub fn add_root_keys<'a>(&mut self, name: &str, ids: impl IntoIterator<Item = &'a str>) -> Result<PinName, Vec<PinError>> {
+        let list = PinList::RootKeys;
+        let (name, ids) = read_entry(list, name, ids)?;
+        let known = if name.read.is_prefix { &mut self.root_key_prefixes } else { &mut self.root_keys };
+        insert(known, list, name, Anchor::RootKeys(ids))
+    }
+
+    /// Whether nothing is pinned at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.certificate_ids.is_empty() && self.root_keys.is_empty() && self.root_key_prefixes.is_empty()
+    }
+
+    /// What anchors the trust in `gun`; none means that the repository is not trusted.
+    ///
+    /// The first that matches decides, and its failure is final: exact `cert-ids`, exact `root-keys`, the longest prefix
+    /// in `root-keys` (`notary-v1.md`, "Pinning in countersign").
+    #[must_use]
+    pub fn anchor_for(&self, gun: &Gun) -> Option<&Anchor> {
+        let gun = gun.as_str();
+        let exact = self.certificate_ids.get(gun).or_else(|| self.root_keys.get(gun));
+        exact.or_else(|| prefixes(gun).find_map(|prefix| self.root_key_prefixes.get(prefix)))
+    }
+}
+
+/// What `gun` lies below, the longest first and the empty name of everything last. Only whole components count:
+/// `reg.test/corp/` is a prefix of `reg.test/corp/app` and none of `reg.test/corp-evil/app`.
+fn prefixes(gun: &str) -> impl Iterator<Item = &str> {
+    let below = gun.rmatch_indices('/').filter_map(|(slash, _)| gun.get(..=slash));
+    below.chain(core::iter::once(""))
+}
+
+/// A name, as it was written and as it is read.
+struct NameOfEntry {
+    written: String,
+    read: PinName,
+}
+
+fn read_entry<'a>(
+    list: PinList,
+    name: &str,
+    ids: impl IntoIterator<Item = &'a str>,
+) -> Result<(NameOfEntry, BTreeSet<Sha256>), Vec<PinError>> {
+    let mut problems = Vec::new();
+    let read = read_name(list, name).map_err(|error| problems.push(error)).ok();
+    let mut good = BTreeSet::new();
+    for (position, id) in ids.into_iter().enumerate() {
+        match Sha256::from_hex(&id.to_ascii_lowercase()) {
+            Ok(hash) => drop(good.insert(hash)),
+            Err(_) => problems.push(PinError::Id { list, name: shown(name), id: shown(id), position }),
+        }
+    }
+    if good.is_empty() && !problems.iter().any(|problem| matches!(problem, PinError::Id { .. })) {
+        problems.push(PinError::EmptyList { list, name: shown(name) });
+    }
+    match read {
+        Some(read) if problems.is_empty() => Ok((NameOfEntry { written: name.to_owned(), read }, good)),
+        Some(_) | None => Err(problems),
+    }
+}
+
+fn read_name(list: PinList, written: &str) -> Result<PinName, PinError> {
+    let wildcard = || PinError::WildcardInCertificateIds { name: shown(written) };
+    match list {
+        PinList::CertificateIds if written.contains('*') => Err(wildcard()),
+        PinList::CertificateIds | PinList::RootKeys => written.parse(),
+    }
+}
+
+fn insert(known: &mut BTreeMap<String, Anchor>, list: PinList, name: NameOfEntry, anchor: Anchor) -> Result<PinName, Vec<PinError>> {
+    if known.contains_key(&name.read.text) {
+        return Err([PinError::Twice { list, name: shown(&name.written), canonical: name.read }].into());
+    }
+    known.insert(name.read.text.clone(), anchor);
+    Ok(name.read)
+}
+
+#[cfg(test)]
+mod tests;
