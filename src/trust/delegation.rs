@@ -13,7 +13,7 @@ use crate::refusal::{Reason, RoleFault};
 use crate::role::{DelegationRole, RoleName};
 use crate::signers::signers;
 use crate::trusted::{TrustedRepository, TrustedRole};
-use crate::update::{Evaluation, Halt, MAX_TARGETS_BYTES, Verified, content, document_fault};
+use crate::update::{Evaluation, FloorRule, Halt, MAX_TARGETS_BYTES, Verified, content, document_fault};
 
 /// More delegations than any repository loads (`notary-v1.md`, "Sizes").
 const MAX_ROLES: usize = 1024;
@@ -123,7 +123,7 @@ impl Evaluation<'_> {
             return Ok(Loaded::Unusable(RoleFault::Threshold { valid, needed }));
         }
         let (document, _) = envelope.targets().map_err(document_fault(&name))?;
-        self.refuse_rollback(&name, document.version, &envelope.payload_hash)?;
+        self.refuse_rollback(&name, document.version, &envelope.payload_hash, FloorRule::Full)?;
         if self.has_expired(document) {
             return Ok(Loaded::Unusable(RoleFault::Expired(document.expires)));
         }

@@ -219,7 +219,7 @@ impl Parser<'_> {
         let first = self.at;
         let mut magnitude: u64 = 0;
         while let Some(digit @ b'0'..=b'9') = self.peek() {
-            magnitude = magnitude.checked_mul(10).and_then(|m| m.checked_add(u64::from(digit & 0x0f))).ok_or(refused.clone())?;
+            magnitude = magnitude.checked_mul(10).and_then(|m| m.checked_add(u64::from(digit & 0x0f))).ok_or_else(|| refused.clone())?;
             self.at += 1;
         }
         let digits = self.at - first;

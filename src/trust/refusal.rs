@@ -1,5 +1,6 @@
 //! Why an image may not be used: a stable code, and a sentence that says what to do.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -388,45 +389,45 @@ const fn document_code(error: &DocumentError) -> &'static str {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     gun: Gun,
-    image: Option<ImageReference>,
-    reason: Reason,
+    image: Option<Box<ImageReference>>,
+    reason: Box<Reason>,
 }
 
 impl Refusal {
     /// Refuses the repository, whichever image is asked about.
     #[must_use]
-    pub const fn of_repository(gun: Gun, reason: Reason) -> Self {
-        Self { gun, image: None, reason }
+    pub fn of_repository(gun: Gun, reason: Reason) -> Self {
+        Self { gun, image: None, reason: Box::new(reason) }
     }
 
     /// Refuses one image.
     #[must_use]
     pub fn of_image(image: &ImageReference, reason: Reason) -> Self {
-        Self { gun: Gun::for_repository(image.repository()), image: Some(image.clone()), reason }
+        Self { gun: Gun::for_repository(image.repository()), image: Some(Box::new(image.clone())), reason: Box::new(reason) }
     }
 
     /// The same refusal, said of `image`.
     #[must_use]
     pub fn about(self, image: &ImageReference) -> Self {
-        Self { image: Some(image.clone()), ..self }
+        Self { image: Some(Box::new(image.clone())), ..self }
     }
 
     /// Why.
     #[must_use]
-    pub const fn reason(&self) -> &Reason {
+    pub fn reason(&self) -> &Reason {
         &self.reason
     }
 
     /// The stable code.
     #[must_use]
-    pub const fn code(&self) -> &'static str {
+    pub fn code(&self) -> &'static str {
         self.reason.code()
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.reason.sentence(&self.gun, self.image.as_ref()))
+        f.write_str(&self.reason.sentence(&self.gun, self.image.as_deref()))
     }
 }
 

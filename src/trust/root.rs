@@ -14,7 +14,7 @@ use crate::refusal::{Reason, RejectedRootKey, RootKeyFault};
 use crate::role::RoleName;
 use crate::signers::signers;
 use crate::time::UnixTime;
-use crate::update::document_fault;
+use crate::update::{FloorRule, document_fault};
 
 /// Roots that prove each other, oldest first.
 #[derive(Debug, Clone)]
@@ -48,15 +48,22 @@ impl RootChain {
         (self.bodies.len() as u64).saturating_sub(1)
     }
 
-    /// Whether a newer root has changed who signs timestamps. Their floor then begins anew, so that a version pushed
-    /// absurdly high by a stolen key can be recovered from (`notary-v1.md`, 10.4).
-    pub(crate) const fn resets_timestamp(&self) -> bool {
-        self.timestamp_changed
+    /// How the floor of the timestamp binds after this walk.
+    pub(crate) const fn timestamp_floor(&self) -> FloorRule {
+        self.floor_rule(self.timestamp_changed)
     }
 
-    /// As [`Self::resets_timestamp`], for snapshots.
-    pub(crate) const fn resets_snapshot(&self) -> bool {
-        self.snapshot_changed
+    /// How the floor of the snapshot binds after this walk.
+    pub(crate) const fn snapshot_floor(&self) -> FloorRule {
+        self.floor_rule(self.snapshot_changed)
+    }
+
+    const fn floor_rule(&self, signers_changed: bool) -> FloorRule {
+        match (signers_changed, self.bodies.len()) {
+            (true, _) => FloorRule::Reset,
+            (false, 0 | 1) => FloorRule::Full,
+            (false, _) => FloorRule::Version,
+        }
     }
 }
 

@@ -9,9 +9,9 @@ use crate::time::UnixTime;
 
 /// A key that has signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Signer {
+pub(crate) struct Signer {
     /// When the certificate that the key was listed with ends, if it has one.
-    pub certificate_ends: Option<UnixTime>,
+    pub(crate) certificate_ends: Option<UnixTime>,
 }
 
 /// Who has signed a document, each once.

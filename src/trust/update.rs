@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::document::{self, Authority, Body as DocumentBody, Envelope, FileEntry, Keys, Kind, Root, Snapshot, Targets};
+use crate::document::{self, Authority, Body as DocumentBody, Envelope, FileEntry, Keys, Kind, Snapshot};
 use crate::evidence::{Answer, Body, Evidence, FileName, Want};
 use crate::facts::Facts;
 use crate::fields::DocumentError;
@@ -23,19 +23,19 @@ use crate::time::UnixTime;
 use crate::trusted::{TrustedRepository, TrustedRole};
 
 /// A root holds a handful of keys; real ones have 3 to 10 KiB (`notary-v1.md`, "Sizes").
-pub const MAX_ROOT_BYTES: u64 = 4 << 20;
+pub(crate) const MAX_ROOT_BYTES: u64 = 4 << 20;
 /// The reference's own limit; real ones have 500 bytes.
-pub const MAX_TIMESTAMP_BYTES: u64 = 1 << 20;
+pub(crate) const MAX_TIMESTAMP_BYTES: u64 = 1 << 20;
 /// The reference's tests need 7.3 MB.
-pub const MAX_SNAPSHOT_BYTES: u64 = 16 << 20;
+pub(crate) const MAX_SNAPSHOT_BYTES: u64 = 16 << 20;
 /// The reference's tests need 6.5 MB.
-pub const MAX_TARGETS_BYTES: u64 = 16 << 20;
+pub(crate) const MAX_TARGETS_BYTES: u64 = 16 << 20;
 /// Everything that one update may read by hash.
-pub const MAX_UPDATE_BYTES: u64 = 64 << 20;
+pub(crate) const MAX_UPDATE_BYTES: u64 = 64 << 20;
 /// Nobody rotates a root so often; a signed version 1,000,000 makes the reference loop.
-pub const MAX_ROOT_STEPS: u64 = 1024;
+pub(crate) const MAX_ROOT_STEPS: u64 = 1024;
 /// A version this much higher than the last seen would only lock the role for ever.
-pub const MAX_VERSION_JUMP: u64 = 1_000_000;
+pub(crate) const MAX_VERSION_JUMP: u64 = 1_000_000;
 
 /// Where the evidence stands in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +114,19 @@ pub(crate) struct Evaluation<'a> {
     bytes_left: u64,
 }
 
-/// A verified document and when it ends.
+/// How the floor of a role binds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FloorRule {
+    /// No lower version, and the same version says the same.
+    Full,
+    /// No lower version. A new root forces a new text on the snapshot, which names it, and on the timestamp.
+    Version,
+    /// None: a new root has changed who signs, so that a version pushed absurdly high by a stolen key can be recovered
+    /// from.
+    Reset,
+}
+
+/// A verified document and who signed it.
 pub(crate) struct Verified {
     pub(crate) envelope: Arc<Envelope>,
     pub(crate) signers: crate::signers::Signers,
@@ -137,7 +149,7 @@ impl Evaluation<'_> {
         };
         let (_, root) = chain.newest().root().map_err(document_fault(&RoleName::Root))?;
         let entry = content(&snapshot, Envelope::snapshot, &RoleName::Snapshot)?.1.targets.clone();
-        let targets = self.role_file(&RoleName::Targets, &entry, MAX_TARGETS_BYTES, (&root.keys, &root.targets), false)?;
+        let targets = self.role_file(&RoleName::Targets, &entry, MAX_TARGETS_BYTES, (&root.keys, &root.targets), FloorRule::Full)?;
         let mut repository = self.begin_result(&chain, &timestamp, &snapshot, targets)?;
         self.load_delegations(&mut repository, &snapshot)?;
         Ok(repository)
@@ -229,10 +241,10 @@ impl Evaluation<'_> {
     fn timestamp_and_snapshot(&mut self, chain: &RootChain) -> Result<(Verified, Verified), Halt> {
         let (_, root) = chain.newest().root().map_err(document_fault(&RoleName::Root))?;
         let body = self.found(&FileName::Timestamp, MAX_TIMESTAMP_BYTES)?.ok_or(Reason::NoTrustData)?;
-        let timestamp = self.verify(&RoleName::Timestamp, &body, (&root.keys, &root.timestamp), chain.resets_timestamp())?;
+        let timestamp = self.verify(&RoleName::Timestamp, &body, (&root.keys, &root.timestamp), chain.timestamp_floor())?;
         let entry = content(&timestamp, Envelope::timestamp, &RoleName::Timestamp)?.1.clone();
         let authority = (&root.keys, &root.snapshot);
-        let snapshot = self.role_file(&RoleName::Snapshot, &entry, MAX_SNAPSHOT_BYTES, authority, chain.resets_snapshot())?;
+        let snapshot = self.role_file(&RoleName::Snapshot, &entry, MAX_SNAPSHOT_BYTES, authority, chain.snapshot_floor())?;
         Ok((timestamp, snapshot))
     }
 
@@ -243,10 +255,10 @@ impl Evaluation<'_> {
         entry: &FileEntry,
         cap: u64,
         signed_by: (&Keys, &Authority),
-        reset: bool,
+        floor: FloorRule,
     ) -> Result<Verified, Halt> {
         let body = self.promised(role, entry, cap)?;
-        self.verify(role, &body, signed_by, reset)
+        self.verify(role, &body, signed_by, floor)
     }
 
     /// The file that `entry` promises for `role`, with exactly the promised content (`notary-v1.md`, 6.5).
@@ -274,7 +286,7 @@ impl Evaluation<'_> {
 
     /// Every check on one document, in the order of `notary-v1.md` 9.2: strict JSON, signatures, structure, version,
     /// expiry.
-    fn verify(&mut self, role: &RoleName, body: &Body, signed_by: (&Keys, &Authority), reset: bool) -> Result<Verified, Halt> {
+    fn verify(&mut self, role: &RoleName, body: &Body, signed_by: (&Keys, &Authority), floor: FloorRule) -> Result<Verified, Halt> {
         let envelope = self.read(kind_of(role), role, body)?;
         let (keys, authority) = signed_by;
         let signers = signers(&envelope, authority.key_ids.iter().filter_map(|id| keys.get(id)), self.facts);
@@ -283,23 +295,22 @@ impl Evaluation<'_> {
             return Err(Reason::Threshold { role: role.clone(), valid, needed }.into());
         }
         let document = envelope.body.as_ref().map_err(|error| document_fault(role)(error.clone()))?;
-        if !reset {
-            self.refuse_rollback(role, document.version, &envelope.payload_hash)?;
-        }
+        self.refuse_rollback(role, document.version, &envelope.payload_hash, floor)?;
         self.refuse_expired(role, document)?;
         Ok(Verified { envelope, signers })
     }
 
     /// `notary-v1.md` 10.4. The same version must say the same; re-signing it is fine.
-    pub(crate) fn refuse_rollback(&self, role: &RoleName, offered: u64, signed: &Sha256) -> Result<(), Reason> {
-        let Some(floor) = self.known.floor(role) else { return Ok(()) };
-        let role = role.clone();
-        match floor.version {
-            seen if offered < seen => Err(Reason::Rollback { role, seen, offered }),
-            seen if offered == seen && floor.signed != *signed => Err(Reason::Equivocation { role, version: offered }),
-            seen if offered - seen > MAX_VERSION_JUMP => Err(Reason::VersionJump { role, seen, offered }),
-            _ => Ok(()),
+    pub(crate) fn refuse_rollback(&self, role: &RoleName, offered: u64, signed: &Sha256, rule: FloorRule) -> Result<(), Reason> {
+        let Some(floor) = self.known.floor(role).filter(|_| rule != FloorRule::Reset) else { return Ok(()) };
+        let (role, seen) = (role.clone(), floor.version);
+        if offered < seen {
+            return Err(Reason::Rollback { role, seen, offered });
         }
+        if offered == seen && floor.signed != *signed && rule == FloorRule::Full {
+            return Err(Reason::Equivocation { role, version: offered });
+        }
+        if offered - seen > MAX_VERSION_JUMP { Err(Reason::VersionJump { role, seen, offered }) } else { Ok(()) }
     }
 
     fn refuse_expired(&self, role: &RoleName, document: &DocumentBody) -> Result<(), Halt> {
