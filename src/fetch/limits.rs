@@ -1,0 +1,43 @@
+//! Every bound of this room, with its reason.
+
+use std::time::Duration;
+
+/// Most bytes of an error's body that are read: what the reference keeps (notary `storage/httpstore.go`).
+pub(super) const ERROR_BODY_BYTES: usize = 1024;
+/// Most bytes of a token server's answer. Real tokens are a few KiB.
+pub(super) const TOKEN_ANSWER_BYTES: usize = 64 * 1024;
+/// Memory that is set aside for a body before its bytes arrive. A claimed length allocates nothing beyond it.
+pub(super) const BODY_RESERVE_BYTES: usize = 64 * 1024;
+/// Most CA bundles whose clients are kept. Bundles come from configuration; this only bounds what reloads leave behind.
+pub(super) const CLIENTS: usize = 64;
+
+/// Deadlines and counts of a [`NotaryClient`](super::NotaryClient).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// From looking up the name to the end of the TLS handshake.
+    pub connect_deadline: Duration,
+    /// From sending a request to the last byte of its answer, connecting included.
+    pub request_deadline: Duration,
+    /// Requests of one conversation that may be under way at once.
+    pub parallel: usize,
+    /// Idle connections that are kept for each server.
+    pub idle_connections: usize,
+    /// How long an idle connection is kept.
+    pub idle_time: Duration,
+}
+
+impl Default for Limits {
+    /// A whole update has about 30 seconds (`notary-v1`, "The update procedure"): one dead server must leave time
+    /// to say so, and one slow file must not use it all up. Eight at once load a repository with many
+    /// delegations in few round trips and stay below the connection limits that proxies commonly set for one
+    /// client. Notary's front ends commonly close idle connections after 60 seconds or more; ours go first.
+    fn default() -> Self {
+        Self {
+            connect_deadline: Duration::from_secs(5),
+            request_deadline: Duration::from_secs(15),
+            parallel: 8,
+            idle_connections: 8,
+            idle_time: Duration::from_secs(45),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Asking a Notary server for the files of one repository.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use countersign_trust::evidence::{Answer, FileName, Gun, Want};
+use countersign_trust::name::{Sha256, shown};
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use http::HeaderValue;
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION};
+use reqwest::{Client, Response, StatusCode};
+use serde::Deserialize;
+use tokio::sync::OnceCell;
+
+use super::challenge::Challenge;
+use super::credential::{Credential, Secret, bearer_header};
+use super::error::FetchError;
+use super::limits::{CLIENTS, Limits};
+use super::server::TrustServer;
+use super::token::Applicant;
+use super::transport::{Body, client_for, failure, foreign_encoding, read_body, read_excerpt, refusal};
+
+/// The process's client of Notary servers. It keeps connections open for the next conversation.
+///
+/// There is one HTTP client for each CA bundle, so that what is trusted for one registration is trusted for no other.
+#[derive(Debug, Default)]
+pub struct NotaryClient {
+    limits: Limits,
+    clients: Mutex<HashMap<Option<Sha256>, Client>>,
+}
+
+impl NotaryClient {
+    /// A client with the default limits.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A client with other limits.
+    #[must_use]
+    pub fn with_limits(limits: Limits) -> Self {
+        Self { limits, clients: Mutex::default() }
+    }
+
+    /// Begins to ask `server` for files of `gun`, for one caller with one credential. Sends nothing yet.
+    ///
+    /// The first conversation under a CA bundle reads the system's roots from disk.
+    ///
+    /// # Errors
+    /// [`FetchError::NoRoots`] if there is nothing to verify the server with, and
+    /// [`FetchError::CredentialUnusable`] for a registry token that no header can carry.
+    pub fn conversation(&self, server: &TrustServer, gun: &Gun, credential: Option<&Credential>) -> Result<Conversation, FetchError> {
+        Ok(Conversation {
+            client: self.client(server)?,
+            parallel: self.limits.parallel.max(1),
+            server: server.clone(),
+            gun: gun.clone(),
+            credential: credential.cloned(),
+            access: OnceCell::new_with(ready_access(server, credential)?.map(Ok)),
+        })
+    }
+
+    fn client(&self, server: &TrustServer) -> Result<Client, FetchError> {
+        let key = server.ca_bundle().map(|bundle| *bundle.digest());
+        let kept = self.clients.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some(client) = kept {
+            return Ok(client);
+        }
+        let client = client_for(server, &self.limits)?;
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if clients.len() >= CLIENTS {
+            clients.clear();
+        }
+        Ok(clients.entry(key).or_insert(client).clone())
+    }
+}
+
+/// The header of a credential that needs no token step.
+fn ready_access(server: &TrustServer, credential: Option<&Credential>) -> Result<Option<HeaderValue>, FetchError> {
+    match credential.map(Credential::secret) {
+        Some(Secret::RegistryToken(token)) => {
+            bearer_header(token).map(Some).ok_or_else(|| FetchError::CredentialUnusable { server: server.origin() })
+        }
+        Some(Secret::Password { .. } | Secret::IdentityToken(_)) | None => Ok(None),
+    }
+}
+
+/// One caller's questions about one repository. What lets it in is kept here, and nowhere else.
+#[derive(Debug)]
+pub struct Conversation {
+    client: Client,
+    parallel: usize,
+    server: TrustServer,
+    gun: Gun,
+    credential: Option<Credential>,
+    /// The `Authorization` that lets us in, or why there is none. Set once: by the first 401, whichever file it was for.
+    access: OnceCell<Result<HeaderValue, FetchError>>,
+}
+
+impl Conversation {
+    /// Asks for all of `wants`, several at once, and answers in their order.
+    ///
+    /// A body longer than its `limit` is an error, a missing file is [`Answer::NotFound`]. Nothing is tried twice, but for a request
+    /// whose kept-open connection turned out to be closed, and once after the token step.
+    pub async fn ask(&self, wants: &[Want]) -> Vec<(FileName, Result<Answer, FetchError>)> {
+        // Collected before the first `await`: a stream that still holds the closure is not `Send` for every lifetime.
+        let questions: Vec<_> = wants.iter().map(|want| self.named_answer(want)).collect();
+        stream::iter(questions).buffered(self.parallel).collect().await
+    }
+
+    async fn named_answer(&self, want: &Want) -> (FileName, Result<Answer, FetchError>) {
+        (want.file.clone(), self.answer(want).await)
+    }
+
+    async fn answer(&self, want: &Want) -> Result<Answer, FetchError> {
+        let access = self.access.get().cloned().transpose()?;
+        let response = self.send(want, access.as_ref()).await?;
+        if response.status() != StatusCode::UNAUTHORIZED || access.is_some() {
+            return self.read(want, response).await;
+        }
+        let challenge = Challenge::of_headers(response.headers());
+        read_excerpt(response).await;
+        let access = self.access.get_or_init(|| self.applicant_answer(challenge)).await.clone()?;
+        let response = self.send(want, Some(&access)).await?;
+        self.read(want, response).await
+    }
+
+    async fn applicant_answer(&self, challenge: Option<Challenge>) -> Result<HeaderValue, FetchError> {
+        let applicant = Applicant { client: &self.client, server: &self.server, gun: &self.gun, credential: self.credential.as_ref() };
+        applicant.answer(challenge).await
+    }
+
+    async fn send(&self, want: &Want, access: Option<&HeaderValue>) -> Result<Response, FetchError> {
+        let url = self.server.file_url(&self.gun, &want.file);
+        let mut request = self.client.get(url).header(ACCEPT_ENCODING, "identity");
+        if let Some(access) = access {
+            request = request.header(AUTHORIZATION, access);
+        }
+        request.send().await.map_err(|error| failure(&self.server.origin(), error))
+    }
+
+    async fn read(&self, want: &Want, response: Response) -> Result<Answer, FetchError> {
+        match response.status() {
+            StatusCode::OK => self.read_file(want, response).await,
+            StatusCode::NOT_FOUND => {
+                read_excerpt(response).await;
+                Ok(Answer::NotFound)
+            }
+            _ => Err(self.read_refusal(want, response).await),
+        }
+    }
+
+    async fn read_file(&self, want: &Want, response: Response) -> Result<Answer, FetchError> {
+        let server = self.server.origin();
+        if let Some(encoding) = foreign_encoding(response.headers()) {
+            return Err(FetchError::Encoded { server, file: want.file.clone(), encoding });
+        }
+        match read_body(&server, response, want.limit).await? {
+            Body::Whole(body) => Ok(Answer::Found(body.into())),
+            Body::TooLarge => Err(FetchError::TooLarge { server, file: want.file.clone(), limit: want.limit }),
+        }
+    }
+
+    async fn read_refusal(&self, want: &Want, response: Response) -> FetchError {
+        let server = self.server.origin();
+        let status = response.status();
+        let named = refusal(&server, self.server.url(), status, response.headers());
+        let excerpt = read_excerpt(response).await;
+        tracing::debug!(server, status = status.as_u16(), file = %want.file, said = shown(&String::from_utf8_lossy(&excerpt)), "refused");
+        named.unwrap_or_else(|| FetchError::Status { server, status: status.as_u16(), file: want.file.clone(), said: said(&excerpt) })
+    }
+}
+
+/// The body of Notary's own errors.
+#[derive(Deserialize)]
+struct ErrorBody {
+    errors: Vec<ErrorEntry>,
+}
+
+#[derive(Deserialize)]
+struct ErrorEntry {
+    code: String,
+    message: String,
+}
+
+/// What Notary says of an error. Other bodies are only logged: they may differ from one answer to the next.
+fn said(excerpt: &[u8]) -> String {
+    let body: Option<ErrorBody> = serde_json::from_slice(excerpt).ok();
+    let first = body.and_then(|body| body.errors.into_iter().next());
+    first.map(|error| format!(" ({}: {})", shown(&error.code), shown(&error.message))).unwrap_or_default()
+}

@@ -1,0 +1,166 @@
+//! One request and one answer: the HTTP client, counted bodies, and what each failure means.
+
+use std::error::Error;
+use std::io;
+
+use countersign_trust::name::shown;
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, LOCATION, TRANSFER_ENCODING};
+use reqwest::{Certificate, Client, Response, StatusCode, redirect, tls};
+use rustls::CertificateError;
+use url::Url;
+
+use super::error::{FetchError, TlsFault, Unreached};
+use super::limits::{BODY_RESERVE_BYTES, ERROR_BODY_BYTES, Limits};
+use super::server::TrustServer;
+
+/// A client that verifies with the system's roots and `server`'s CA bundle.
+///
+/// The system's roots are read from disk here, once: a client that lives on does not see them change.
+pub(super) fn client_for(server: &TrustServer, limits: &Limits) -> Result<Client, FetchError> {
+    let bundle = server.ca_bundle().into_iter().flat_map(|bundle| bundle.certificates());
+    let certificates: Result<Vec<_>, _> = bundle.map(Certificate::from_der).collect();
+    let built = certificates.and_then(|certificates| {
+        Client::builder()
+            .tls_certs_merge(certificates)
+            .tls_version_min(tls::Version::TLS_1_2)
+            .https_only(true)
+            .http1_only()
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .referer(false)
+            .user_agent(concat!("countersign/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(limits.connect_deadline)
+            .timeout(limits.request_deadline)
+            .pool_max_idle_per_host(limits.idle_connections)
+            .pool_idle_timeout(limits.idle_time)
+            .build()
+    });
+    built.map_err(|error| {
+        tracing::debug!(server = server.origin(), ?error, "no HTTP client");
+        FetchError::NoRoots { server: server.origin() }
+    })
+}
+
+/// What a request that got no whole answer means.
+pub(super) fn failure(server: &str, error: reqwest::Error) -> FetchError {
+    let error = error.without_url();
+    tracing::debug!(server, ?error, "no answer");
+    let server = server.to_owned();
+    if let Some(fault) = causes(&error).find_map(<dyn Error>::downcast_ref).map(tls_fault) {
+        return FetchError::Tls { server, fault };
+    }
+    if error.is_timeout() || has_io_error(&error, |kind| kind == io::ErrorKind::TimedOut) {
+        return FetchError::Timeout { server };
+    }
+    if error.is_dns() {
+        return FetchError::Unreachable { server, why: Unreached::Name };
+    }
+    if error.is_connect() {
+        return FetchError::Unreachable { server, why: Unreached::Connect };
+    }
+    if is_network(&error) { FetchError::Interrupted { server } } else { FetchError::Protocol { server } }
+}
+
+/// Whether the network ended the exchange. hyper reports what is not HTTP, bad chunks too, as a parse error or as data that is invalid.
+fn is_network(error: &reqwest::Error) -> bool {
+    let is_invalid = |kind| matches!(kind, io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput);
+    let mut hyper_errors = causes(error).filter_map(<dyn Error>::downcast_ref::<hyper::Error>);
+    let is_cut = hyper_errors.any(|error| error.is_incomplete_message() || error.is_canceled() || error.is_closed());
+    is_cut || has_io_error(error, |kind| !is_invalid(kind))
+}
+
+fn has_io_error(error: &reqwest::Error, is_meant: impl Fn(io::ErrorKind) -> bool) -> bool {
+    // The innermost one tells: hyper-rustls wraps others as `Other`.
+    let innermost = causes(error).filter_map(<dyn Error>::downcast_ref::<io::Error>).last();
+    innermost.is_some_and(|error| is_meant(error.kind()))
+}
+
+/// `error` and all that caused it. `io::Error::source` leaves out the error that it wraps.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
+        None => error.source(),
+    })
+}
+
+fn tls_fault(error: &rustls::Error) -> TlsFault {
+    let rustls::Error::InvalidCertificate(error) = error else { return TlsFault::Handshake };
+    // A known authority's name over another key is no known authority either: typically one that was set up anew.
+    if matches!(error, CertificateError::UnknownIssuer | CertificateError::BadSignature) {
+        return TlsFault::UnknownIssuer;
+    }
+    if matches!(error, CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) {
+        return TlsFault::WrongHost;
+    }
+    if matches!(error, CertificateError::Expired | CertificateError::ExpiredContext { .. }) {
+        return TlsFault::Expired;
+    }
+    if matches!(error, CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) {
+        return TlsFault::NotYetValid;
+    }
+    TlsFault::Handshake
+}
+
+/// What an answer means that carries neither a file nor "not found". `None` for a status that has no meaning of its own.
+pub(super) fn refusal(server: &str, base: &Url, status: StatusCode, headers: &HeaderMap) -> Option<FetchError> {
+    let server = server.to_owned();
+    match status {
+        StatusCode::UNAUTHORIZED => Some(FetchError::Unauthorized { server }),
+        StatusCode::FORBIDDEN => Some(FetchError::Forbidden { server }),
+        StatusCode::TOO_MANY_REQUESTS => Some(FetchError::Busy { server, status: status.as_u16() }),
+        _ if status.is_server_error() => Some(FetchError::Busy { server, status: status.as_u16() }),
+        _ if status.is_redirection() => Some(FetchError::Redirect { server, status: status.as_u16(), to: redirect_target(base, headers) }),
+        _ => None,
+    }
+}
+
+fn redirect_target(base: &Url, headers: &HeaderMap) -> String {
+    let location = headers.get(LOCATION).and_then(|value| value.to_str().ok());
+    let target = location.and_then(|location| base.join(location).ok());
+    target.as_ref().and_then(Url::host_str).map_or_else(|| "an unnamed place".to_owned(), shown)
+}
+
+/// The encoding of a body that is not the file itself.
+pub(super) fn foreign_encoding(headers: &HeaderMap) -> Option<String> {
+    let content = headers.get_all(CONTENT_ENCODING).iter().find(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"));
+    let transfer = headers.get_all(TRANSFER_ENCODING).iter().find(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    content.or(transfer).map(|value| shown(&String::from_utf8_lossy(value.as_bytes())))
+}
+
+/// What reading a body gave.
+pub(super) enum Body {
+    /// All of it.
+    Whole(Vec<u8>),
+    /// More than was allowed; the rest was not read.
+    TooLarge,
+}
+
+/// Reads a body of at most `limit` bytes, counting them as they come.
+pub(super) async fn read_body(server: &str, mut response: Response, limit: u64) -> Result<Body, FetchError> {
+    let claimed = response.content_length().unwrap_or(0);
+    if claimed > limit {
+        return Ok(Body::TooLarge);
+    }
+    let mut body = Vec::with_capacity(usize::try_from(claimed).unwrap_or(BODY_RESERVE_BYTES).min(BODY_RESERVE_BYTES));
+    while let Some(chunk) = response.chunk().await.map_err(|error| failure(server, error))? {
+        if (body.len() as u64).saturating_add(chunk.len() as u64) > limit {
+            return Ok(Body::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Body::Whole(body))
+}
+
+/// The beginning of an error's body. Reading a short one to its end also keeps the connection usable.
+pub(super) async fn read_excerpt(mut response: Response) -> Vec<u8> {
+    let mut excerpt = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        let room = ERROR_BODY_BYTES.saturating_sub(excerpt.len());
+        excerpt.extend(chunk.iter().take(room));
+        if excerpt.len() >= ERROR_BODY_BYTES {
+            break;
+        }
+    }
+    excerpt
+}
