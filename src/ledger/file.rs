@@ -1,0 +1,158 @@
+//! The ledger's files: a lock that lives as long as the ledger, and a database that is created whole or not at all.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use redb::{Builder, Database, DatabaseError, StorageError};
+use rustix::fs::OFlags;
+
+use super::LedgerError;
+
+/// The database.
+const DATABASE: &str = "ledger.redb";
+/// The database while it is being created.
+const UNFINISHED: &str = "ledger.redb.new";
+/// Held locked for as long as the ledger is open, so that nobody comes between closing and reopening the database,
+/// or takes a creation that is under way for a leftover.
+const LOCK: &str = "ledger.lock";
+/// Only root reads or writes what this node trusts.
+const MODE: u32 = 0o600;
+/// What every redb file begins with (redb `docs/design.md`, "Database header").
+const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
+/// Memory for redb's page cache. Verdicts are made from what is kept in memory; the ledger is read at start.
+const CACHE_BYTES: usize = 4 * 1024 * 1024;
+
+/// The places of a ledger that this process has locked.
+#[derive(Debug)]
+pub(super) struct Files {
+    directory: PathBuf,
+    database: PathBuf,
+    unfinished: PathBuf,
+    /// Unlocked by the system when this is dropped, or when the process dies.
+    _lock: File,
+}
+
+impl Files {
+    /// Locks the ledger of `directory` for this process.
+    pub(super) fn lock(directory: &Path) -> Result<Self, LedgerError> {
+        let refused = |source| LedgerError::Directory { directory: directory.to_owned(), source };
+        let database = directory.join(DATABASE);
+        let lock = own_file().create(true).truncate(false).open(directory.join(LOCK)).map_err(refused)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(LedgerError::InUse { path: database }),
+            Err(TryLockError::Error(source)) => return Err(refused(source)),
+        }
+        Ok(Self { directory: directory.to_owned(), unfinished: directory.join(UNFINISHED), database, _lock: lock })
+    }
+
+    /// The database's path, for messages.
+    pub(super) fn path(&self) -> PathBuf {
+        self.database.clone()
+    }
+
+    /// Removes what an interrupted creation left. The lock is held, so nobody is creating now.
+    pub(super) fn remove_leftover(&self) -> Result<(), LedgerError> {
+        match fs::remove_file(&self.unfinished) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(LedgerError::Directory { directory: self.directory.clone(), source }),
+        }
+    }
+
+    /// Whether there is no database of any kind yet: not an empty one, and not a dangling link.
+    pub(super) fn is_first_use(&self) -> Result<bool, LedgerError> {
+        match fs::symlink_metadata(&self.database) {
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(source) => Err(LedgerError::Directory { directory: self.directory.clone(), source }),
+        }
+    }
+
+    /// Creates the database: whole under another name, on the disk, and only then under its own name.
+    pub(super) fn create(&self, initialise: impl FnOnce(&Database) -> Result<(), redb::Error>) -> Result<(), LedgerError> {
+        let failed = |source| LedgerError::Write { path: self.unfinished.clone(), source: Box::new(source) };
+        let failed_io = |source: io::Error| failed(redb::Error::from(StorageError::Io(source)));
+        let file = own_file().create_new(true).open(&self.unfinished).map_err(failed_io)?;
+        let database = builder().create(&self.unfinished).map_err(|error| failed(error.into()))?;
+        initialise(&database).map_err(failed)?;
+        database.close().map_err(|error| failed(error.into()))?;
+        file.sync_all().map_err(failed_io)?;
+        fs::rename(&self.unfinished, &self.database).map_err(failed_io)?;
+        File::open(&self.directory).and_then(|directory| directory.sync_all()).map_err(failed_io)
+    }
+
+    /// Opens the database, which exists. redb verifies the checksum of every page while it does.
+    pub(super) fn open(&self) -> Result<Database, LedgerError> {
+        self.refuse_what_is_no_database()?;
+        builder().set_check_integrity_on_open(true).open(&self.database).map_err(|error| {
+            if matches!(error, DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch) {
+                return LedgerError::InUse { path: self.path() };
+            }
+            failed_read(&self.database, error.into())
+        })
+    }
+
+    /// redb takes an empty file for a new database and may not survive one that is no database at all.
+    fn refuse_what_is_no_database(&self) -> Result<(), LedgerError> {
+        let failed = |error: io::Error| failed_read(&self.database, redb::Error::Io(error));
+        let metadata = fs::symlink_metadata(&self.database).map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(self.unreadable("it is not a regular file"));
+        }
+        if metadata.len() == 0 {
+            return Err(self.unreadable("the file is empty"));
+        }
+        let mut file = own_file().open(&self.database).map_err(failed)?;
+        let mut begin = [0; MAGIC.len()];
+        match file.read_exact(&mut begin) {
+            Ok(()) if begin == MAGIC => {}
+            Ok(()) => return Err(self.unreadable("it is a file of another kind")),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(self.unreadable("it is cut short")),
+            Err(error) => return Err(failed(error)),
+        }
+        if metadata.permissions().mode() & 0o777 != MODE {
+            file.set_permissions(fs::Permissions::from_mode(MODE)).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn unreadable(&self, what: &str) -> LedgerError {
+        LedgerError::Unreadable { path: self.path(), what: what.to_owned(), source: None }
+    }
+}
+
+/// Whether the disk failed, or the database is damaged. A read that ends early is damage: the file was cut short.
+pub(super) fn failed_read(path: &Path, error: redb::Error) -> LedgerError {
+    let path = path.to_owned();
+    let source = Box::new(error);
+    if let redb::Error::Io(error) = source.as_ref() {
+        let is_damage = matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData);
+        let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        if is_full {
+            return LedgerError::Write { path, source };
+        }
+        if !is_damage {
+            return LedgerError::Read { path, source };
+        }
+    }
+    if matches!(*source, redb::Error::PreviousIo | redb::Error::DatabaseClosed | redb::Error::LockPoisoned(_)) {
+        return LedgerError::Read { path, source };
+    }
+    LedgerError::Unreadable { path, what: "redb reports damage".to_owned(), source: Some(source) }
+}
+
+/// How every file of the ledger is opened: for its owner alone, and never through a symbolic link.
+fn own_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(MODE).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    options
+}
+
+fn builder() -> Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}

@@ -1,0 +1,168 @@
+//! The ledger: what this node has verified, on disk.
+//!
+//! It holds, for each repository, the trusted root, the floors and the evidence of the last accepted refresh, and
+//! every image that was verified. Floors are what stops a rollback, so three rules are kept here: what cannot be
+//! read is never "absent"; a floor is never evicted; and a write that was answered with `Ok` is on the disk.
+//!
+//! Every call blocks on the disk: call from a blocking thread.
+
+mod error;
+mod file;
+mod record;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use countersign_trust::evidence::{Evidence, Gun};
+use countersign_trust::known::Known;
+use countersign_trust::name::{ChainId, ImageId, ManifestDigest, Repository};
+
+pub use error::LedgerError;
+use file::Files;
+use store::Store;
+pub use store::{MAX_IMAGES, MAX_IMAGES_PER_REPOSITORY, MAX_REPOSITORIES, MAX_REPOSITORY_BYTES, MAX_TOTAL_BYTES};
+
+/// What is held for one repository since its last accepted refresh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The trusted root and the floors.
+    pub known: Known,
+    /// What was fetched. It names the repository.
+    pub evidence: Evidence,
+    /// When the refresh was accepted, in seconds since the Unix epoch.
+    pub checked_at: u64,
+}
+
+/// An image that was verified here: what a signature names, and what it means on a node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VerifiedImage {
+    /// The repository whose signature names it.
+    pub repository: Repository,
+    /// The digest that the signature names: of an index or of a manifest.
+    pub digest: ManifestDigest,
+    /// The digest of its config: containerd's image ID.
+    pub image_id: ImageId,
+    /// The root file system that it has: the chain ID of its layers.
+    pub chain_id: ChainId,
+}
+
+/// The ledger of this node. Clones share one open file; every method may be called from any thread.
+#[derive(Debug, Clone)]
+pub struct Ledger(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    files: Files,
+    /// None after the disk failed: the next call opens the file anew, since redb refuses every call after an I/O error.
+    store: RwLock<Option<Store>>,
+}
+
+impl Ledger {
+    /// Opens the ledger in `directory`, which must exist; on first use the ledger is created in it. The directory
+    /// holds nothing else.
+    ///
+    /// # Errors
+    /// [`LedgerError`]: the directory is missing, another process has the ledger open, it is not what was written
+    /// (an empty file too), or the disk failed.
+    pub fn open(directory: &Path) -> Result<Self, LedgerError> {
+        let files = Files::lock(directory)?;
+        files.remove_leftover()?;
+        if files.is_first_use()? {
+            files.create(store::initialise)?;
+        }
+        let store = Store::open(&files)?;
+        Ok(Self(Arc::new(Shared { files, store: RwLock::new(Some(store)) })))
+    }
+
+    /// What is held for `gun`; None if this node has never accepted anything for it.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unreadable`], naming the repository, if its entry is not what was written.
+    pub fn repository(&self, gun: &Gun) -> Result<Option<Held>, LedgerError> {
+        self.0.read(|store| store.repository(gun.as_str()))
+    }
+
+    /// Everything that is held, for warming at start. In the order of names.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unreadable`] for the first entry that is not what was written.
+    pub fn repositories(&self) -> Result<Vec<(Gun, Held)>, LedgerError> {
+        self.0.read(Store::repositories)
+    }
+
+    /// Records an accepted refresh: known state, evidence and time, in one transaction, for the repository that the
+    /// evidence names.
+    ///
+    /// # Errors
+    /// [`LedgerError::Write`] if the disk did not take it, [`LedgerError::Full`] if a limit would be passed.
+    pub fn store_repository(&self, held: &Held) -> Result<(), LedgerError> {
+        self.0.write(|store| store.store_repository(held))
+    }
+
+    /// Every verified image on record, oldest first.
+    ///
+    /// # Errors
+    /// [`LedgerError::Read`] if the file had to be opened anew and could not be.
+    pub fn images(&self) -> Result<Vec<VerifiedImage>, LedgerError> {
+        self.0.read(|store| Ok(store.images()))
+    }
+
+    /// Records a verified image. False, and nothing is written, if it is already on record. At the limits the
+    /// oldest record makes room: an image without a record is verified again when it is next used.
+    ///
+    /// # Errors
+    /// [`LedgerError::Write`] if the disk did not take it.
+    pub fn store_image(&self, image: &VerifiedImage) -> Result<bool, LedgerError> {
+        if self.0.read(|store| Ok(store.has_image(image)))? {
+            return Ok(false);
+        }
+        self.0.write(|store| store.store_image(image))
+    }
+}
+
+impl Shared {
+    fn read<T>(&self, call: impl Fn(&Store) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
+        let answer = self.shared_guard().as_ref().map(&call);
+        match answer {
+            Some(Err(error)) if error.needs_reopening() => {
+                *self.guard() = None;
+                Err(error)
+            }
+            Some(answer) => answer,
+            None => self.write(|store| call(store)),
+        }
+    }
+
+    fn write<T>(&self, call: impl FnOnce(&mut Store) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
+        let mut guard = self.guard();
+        let store = match guard.as_mut() {
+            Some(store) => store,
+            None => guard.insert(Store::open(&self.files)?),
+        };
+        let answer = call(store);
+        if answer.as_ref().is_err_and(LedgerError::needs_reopening) {
+            *guard = None;
+        }
+        answer
+    }
+
+    fn shared_guard(&self) -> RwLockReadGuard<'_, Option<Store>> {
+        if self.store.is_poisoned() {
+            drop(self.guard());
+        }
+        self.store.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A panic in the middle of a call leaves what is in memory in doubt, so the file is opened anew.
+    fn guard(&self) -> RwLockWriteGuard<'_, Option<Store>> {
+        self.store.write().unwrap_or_else(|poisoned| {
+            let mut guard = poisoned.into_inner();
+            *guard = None;
+            self.store.clear_poison();
+            guard
+        })
+    }
+}

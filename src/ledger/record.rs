@@ -1,0 +1,127 @@
+//! How an entry stands on disk: a version, a hash of where it belongs and what it says, and what it says.
+
+use countersign_trust::evidence::{CodecError, Evidence};
+use countersign_trust::known::Known;
+use countersign_trust::name::{ChainId, ImageId, ManifestDigest, NameError, Sha256};
+
+use super::{Held, VerifiedImage};
+
+/// The first byte of every value. A change of any encoding below changes it.
+const VALUE_VERSION: u8 = 1;
+/// Bytes of a SHA-256 hash.
+const HASH_BYTES: usize = 32;
+/// What a sealed value is longer than its payload.
+pub(super) const SEAL_BYTES: usize = 1 + HASH_BYTES;
+
+/// Why stored bytes are not an entry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum RecordError {
+    #[error("it ends too early")]
+    Truncated,
+    #[error("it is of version {0}, which this program does not know")]
+    Version(u8),
+    #[error("its hash does not match")]
+    Hash,
+    #[error("it belongs to another repository")]
+    Misplaced,
+    #[error("{0}")]
+    Encoding(#[from] CodecError),
+    #[error("its text is not UTF-8")]
+    Text,
+    #[error("{0}")]
+    Name(#[from] NameError),
+}
+
+/// The key is part of what is hashed, so that a value found under another key is noticed.
+fn hash(key: &[u8], payload: &[u8]) -> Sha256 {
+    let mut hashed = Vec::with_capacity(9 + key.len() + payload.len());
+    hashed.push(VALUE_VERSION);
+    hashed.extend_from_slice(&(key.len() as u64).to_be_bytes());
+    hashed.extend_from_slice(key);
+    hashed.extend_from_slice(payload);
+    Sha256::of(&hashed)
+}
+
+/// The bytes to store for `payload` under `key`.
+pub(super) fn seal(key: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut sealed = Vec::with_capacity(SEAL_BYTES + payload.len());
+    sealed.push(VALUE_VERSION);
+    sealed.extend_from_slice(hash(key, payload).as_bytes());
+    sealed.extend_from_slice(payload);
+    sealed
+}
+
+/// The payload of bytes that were stored under `key`.
+pub(super) fn open<'a>(key: &[u8], sealed: &'a [u8]) -> Result<&'a [u8], RecordError> {
+    let (version, rest) = sealed.split_first().ok_or(RecordError::Truncated)?;
+    if *version != VALUE_VERSION {
+        return Err(RecordError::Version(*version));
+    }
+    let (stated, payload) = rest.split_first_chunk::<HASH_BYTES>().ok_or(RecordError::Truncated)?;
+    if hash(key, payload).as_bytes() == stated { Ok(payload) } else { Err(RecordError::Hash) }
+}
+
+pub(super) fn encode_held(held: &Held) -> Vec<u8> {
+    let known = held.known.encode();
+    let evidence = held.evidence.encode();
+    let mut payload = Vec::with_capacity(16 + known.len() + evidence.len());
+    payload.extend_from_slice(&held.checked_at.to_be_bytes());
+    payload.extend_from_slice(&(known.len() as u64).to_be_bytes());
+    payload.extend_from_slice(&known);
+    payload.extend_from_slice(&evidence);
+    payload
+}
+
+/// Reads what is held for the repository named `gun`.
+pub(super) fn decode_held(gun: &str, payload: &[u8]) -> Result<Held, RecordError> {
+    let (checked_at, rest) = payload.split_first_chunk::<8>().ok_or(RecordError::Truncated)?;
+    let (length, rest) = rest.split_first_chunk::<8>().ok_or(RecordError::Truncated)?;
+    let length = usize::try_from(u64::from_be_bytes(*length)).map_err(|_| RecordError::Truncated)?;
+    let (known, evidence) = rest.split_at_checked(length).ok_or(RecordError::Truncated)?;
+    let held = Held { known: Known::decode(known)?, evidence: Evidence::decode(evidence)?, checked_at: u64::from_be_bytes(*checked_at) };
+    if held.evidence.gun().as_str() == gun { Ok(held) } else { Err(RecordError::Misplaced) }
+}
+
+pub(super) fn encode_image(image: &VerifiedImage) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(3 * HASH_BYTES + 64);
+    payload.extend_from_slice(image.digest.hash().as_bytes());
+    payload.extend_from_slice(image.image_id.hash().as_bytes());
+    payload.extend_from_slice(image.chain_id.hash().as_bytes());
+    payload.extend_from_slice(image.repository.to_string().as_bytes());
+    payload
+}
+
+pub(super) fn decode_image(payload: &[u8]) -> Result<VerifiedImage, RecordError> {
+    let (digest, rest) = payload.split_first_chunk::<HASH_BYTES>().ok_or(RecordError::Truncated)?;
+    let (image_id, rest) = rest.split_first_chunk::<HASH_BYTES>().ok_or(RecordError::Truncated)?;
+    let (chain_id, repository) = rest.split_first_chunk::<HASH_BYTES>().ok_or(RecordError::Truncated)?;
+    let repository = str::from_utf8(repository).map_err(|_| RecordError::Text)?;
+    Ok(VerifiedImage {
+        repository: repository.parse()?,
+        digest: ManifestDigest::new(Sha256::from_bytes(*digest)),
+        image_id: ImageId::new(Sha256::from_bytes(*image_id)),
+        chain_id: ChainId::new(Sha256::from_bytes(*chain_id)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sealed_value_is_read_only_whole_unchanged_and_under_its_own_key() {
+        let sealed = seal(b"key", b"payload");
+        assert_eq!(open(b"key", &sealed), Ok(b"payload".as_slice()));
+        assert_eq!(open(b"kez", &sealed), Err(RecordError::Hash));
+        for at in 1..sealed.len() {
+            let mut flipped = sealed.clone();
+            flipped[at] ^= 1;
+            assert_eq!(open(b"key", &flipped), Err(RecordError::Hash), "{at}");
+        }
+        assert_eq!(open(b"key", &[]), Err(RecordError::Truncated));
+        assert_eq!(open(b"key", &sealed[..20]), Err(RecordError::Truncated));
+        let mut newer = sealed;
+        newer[0] = 2;
+        assert_eq!(open(b"key", &newer), Err(RecordError::Version(2)));
+    }
+}

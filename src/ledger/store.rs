@@ -1,0 +1,271 @@
+//! The open database: its tables, its limits, and what is kept of it in memory.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use countersign_trust::evidence::Gun;
+use countersign_trust::name::{Repository, shown};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableHandle as _};
+
+use super::file::{Files, failed_read};
+use super::record::{self, RecordError};
+use super::{Held, LedgerError, VerifiedImage};
+
+/// Which encoding the whole ledger has. Without this table a redb file is somebody else's.
+const VERSION: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("countersign-ledger-version");
+/// What is held for each repository, by its GUN.
+const REPOSITORIES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("repositories");
+/// Verified images, by the number of their recording, so that the oldest comes first.
+const IMAGES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("images");
+/// The only key of [`VERSION`].
+const VERSION_KEY: &str = "ledger";
+/// The only value of [`VERSION`] that this program reads.
+const LEDGER_VERSION: &[u8] = b"1";
+
+/// More repositories than one node can run images of. Floors are never evicted, so at the limit new ones are refused.
+pub const MAX_REPOSITORIES: u64 = 16_384;
+/// Bytes of one repository's entry. Notary refuses metadata files above a few MiB, and one update needs few of them.
+pub const MAX_REPOSITORY_BYTES: u64 = 32 * 1024 * 1024;
+/// Bytes of all repositories' entries together, so that the ledger cannot fill the node's disk.
+pub const MAX_TOTAL_BYTES: u64 = 1024 * 1024 * 1024;
+/// Verified images on record. Kubelet's own image garbage collection keeps far fewer on a node.
+pub const MAX_IMAGES: usize = 16_384;
+/// Verified images of one repository, so that whoever may push to one cannot evict the records of all others.
+pub const MAX_IMAGES_PER_REPOSITORY: usize = 1024;
+
+/// Writes the tables of a new ledger.
+pub(super) fn initialise(database: &Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut version = transaction.open_table(VERSION)?;
+        version.insert(VERSION_KEY, record::seal(VERSION_KEY.as_bytes(), LEDGER_VERSION).as_slice())?;
+        transaction.open_table(REPOSITORIES)?;
+        transaction.open_table(IMAGES)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// An open ledger.
+#[derive(Debug)]
+pub(super) struct Store {
+    path: PathBuf,
+    database: Database,
+    /// Every repository on record with the bytes of its entry. A name that stands here and is not found on disk is
+    /// damage, not a first contact.
+    sizes: BTreeMap<String, u64>,
+    images: BTreeMap<u64, VerifiedImage>,
+    numbers: HashMap<VerifiedImage, u64>,
+}
+
+impl Store {
+    /// Opens and checks the database, and reads what is kept in memory.
+    pub(super) fn open(files: &Files) -> Result<Self, LedgerError> {
+        let mut store =
+            Self { path: files.path(), database: files.open()?, sizes: BTreeMap::new(), images: BTreeMap::new(), numbers: HashMap::new() };
+        store.refuse_other_versions()?;
+        store.load_sizes()?;
+        store.load_images()?;
+        Ok(store)
+    }
+
+    fn refuse_other_versions(&self) -> Result<(), LedgerError> {
+        let found = self.lookup(VERSION, VERSION_KEY)?;
+        let Some(sealed) = found else { return Err(self.unreadable("it has no version", None)) };
+        let version = record::open(VERSION_KEY.as_bytes(), &sealed).map_err(|why| self.damaged("the version", &why))?;
+        if version == LEDGER_VERSION {
+            return Ok(());
+        }
+        let version = shown(&String::from_utf8_lossy(version));
+        Err(self.unreadable(format!("it is of version {version}, which this program does not know"), None))
+    }
+
+    fn load_sizes(&mut self) -> Result<(), LedgerError> {
+        let mut sizes = BTreeMap::new();
+        self.each(REPOSITORIES, |gun, sealed| {
+            sizes.insert(gun.to_owned(), sealed.len() as u64);
+            Ok(())
+        })?;
+        self.sizes = sizes;
+        Ok(())
+    }
+
+    fn load_images(&mut self) -> Result<(), LedgerError> {
+        let mut images = BTreeMap::new();
+        self.each(IMAGES, |number, sealed| {
+            let image = record::open(&number.to_be_bytes(), sealed).and_then(record::decode_image);
+            images.insert(number, image.map_err(|why| self.damaged(&format!("verified image {number}"), &why))?);
+            Ok(())
+        })?;
+        self.numbers = images.iter().map(|(number, image)| (image.clone(), *number)).collect();
+        self.images = images;
+        Ok(())
+    }
+
+    /// What is held for `gun`.
+    pub(super) fn repository(&self, gun: &str) -> Result<Option<Held>, LedgerError> {
+        if !self.sizes.contains_key(gun) {
+            return Ok(None);
+        }
+        match self.lookup(REPOSITORIES, gun)? {
+            Some(sealed) => self.held(gun, &sealed).map(Some),
+            None => Err(self.unreadable(format!("the entry of repository `{}` is gone", shown(gun)), None)),
+        }
+    }
+
+    /// Everything that is held.
+    pub(super) fn repositories(&self) -> Result<Vec<(Gun, Held)>, LedgerError> {
+        let mut all = Vec::with_capacity(self.sizes.len());
+        self.each(REPOSITORIES, |gun, sealed| {
+            let held = self.held(gun, sealed)?;
+            all.push((held.evidence.gun().clone(), held));
+            Ok(())
+        })?;
+        if all.len() == self.sizes.len() { Ok(all) } else { Err(self.unreadable("entries of repositories are gone", None)) }
+    }
+
+    fn held(&self, gun: &str, sealed: &[u8]) -> Result<Held, LedgerError> {
+        record::open(gun.as_bytes(), sealed)
+            .and_then(|payload| record::decode_held(gun, payload))
+            .map_err(|why| self.damaged(&format!("the entry of repository `{}`", shown(gun)), &why))
+    }
+
+    /// Records an accepted refresh.
+    pub(super) fn store_repository(&mut self, held: &Held) -> Result<(), LedgerError> {
+        let gun = held.evidence.gun().as_str();
+        let payload = record::encode_held(held);
+        let size = (payload.len() + record::SEAL_BYTES) as u64;
+        self.refuse_over_limits(gun, size)?;
+        let sealed = record::seal(gun.as_bytes(), &payload);
+        self.commit(|transaction| {
+            transaction.open_table(REPOSITORIES)?.insert(gun, sealed.as_slice())?;
+            Ok(())
+        })?;
+        self.sizes.insert(gun.to_owned(), size);
+        Ok(())
+    }
+
+    fn refuse_over_limits(&self, gun: &str, size: u64) -> Result<(), LedgerError> {
+        let replaced = self.sizes.get(gun);
+        let count = self.sizes.len() as u64 + u64::from(replaced.is_none());
+        let total = self.sizes.values().sum::<u64>().saturating_sub(*replaced.unwrap_or(&0)).saturating_add(size);
+        let limits = [
+            ("the bytes held for this repository", size, MAX_REPOSITORY_BYTES),
+            ("the number of repositories", count, MAX_REPOSITORIES),
+            ("the bytes held for all repositories", total, MAX_TOTAL_BYTES),
+        ];
+        match limits.into_iter().find(|(_, size, limit)| size > limit) {
+            Some((what, size, limit)) => Err(LedgerError::Full { what, size, limit }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether exactly this image is on record.
+    pub(super) fn has_image(&self, image: &VerifiedImage) -> bool {
+        self.numbers.contains_key(image)
+    }
+
+    /// Every image on record, oldest first.
+    pub(super) fn images(&self) -> Vec<VerifiedImage> {
+        self.images.values().cloned().collect()
+    }
+
+    /// Records a verified image; false if it is already on record.
+    pub(super) fn store_image(&mut self, image: &VerifiedImage) -> Result<bool, LedgerError> {
+        if self.has_image(image) {
+            return Ok(false);
+        }
+        let number = self.images.last_key_value().map_or(0, |(last, _)| last.saturating_add(1));
+        let evicted = self.evicted_for(&image.repository);
+        let sealed = record::seal(&number.to_be_bytes(), &record::encode_image(image));
+        self.commit(|transaction| {
+            let mut table = transaction.open_table(IMAGES)?;
+            table.insert(number, sealed.as_slice())?;
+            if let Some(evicted) = evicted {
+                table.remove(evicted)?;
+            }
+            Ok(())
+        })?;
+        self.remember(number, image);
+        if let Some(gone) = evicted.and_then(|evicted| self.images.remove(&evicted)) {
+            self.numbers.remove(&gone);
+        }
+        Ok(true)
+    }
+
+    /// Keeps in memory what is on disk.
+    pub(super) fn remember(&mut self, number: u64, image: &VerifiedImage) {
+        self.images.insert(number, image.clone());
+        self.numbers.insert(image.clone(), number);
+    }
+
+    /// The record that makes room for one more of `repository`: its own oldest if it has its share.
+    fn evicted_for(&self, repository: &Repository) -> Option<u64> {
+        let mut own = self.images.iter().filter(|(_, image)| image.repository == *repository).map(|(number, _)| *number);
+        let oldest = own.next();
+        if own.count() + 1 >= MAX_IMAGES_PER_REPOSITORY {
+            return oldest;
+        }
+        let is_full = self.images.len() >= MAX_IMAGES;
+        if is_full { self.images.first_key_value().map(|(number, _)| *number) } else { None }
+    }
+
+    /// Commits what `write` does, with redb's immediate durability, and then once more with nothing in it.
+    ///
+    /// redb keeps two commits in the file and takes the older one when the newer is damaged. After the second
+    /// commit both hold what was just written, so whichever is taken, no floor is rolled back.
+    fn commit(&self, write: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>) -> Result<(), LedgerError> {
+        let committed = || -> Result<(), redb::Error> {
+            let transaction = self.database.begin_write()?;
+            write(&transaction)?;
+            transaction.commit()?;
+            self.database.begin_write()?.commit()?;
+            Ok(())
+        };
+        committed().map_err(|error| {
+            if matches!(error, redb::Error::Corrupted(_)) {
+                return failed_read(&self.path, error);
+            }
+            LedgerError::Write { path: self.path.clone(), source: Box::new(error) }
+        })
+    }
+
+    fn lookup(&self, table: TableDefinition<'static, &str, &[u8]>, key: &str) -> Result<Option<Vec<u8>>, LedgerError> {
+        let found = || -> Result<Option<Vec<u8>>, redb::Error> {
+            let table = self.database.begin_read()?.open_table(table)?;
+            Ok(table.get(key)?.map(|value| value.value().to_owned()))
+        };
+        found().map_err(|error| self.failed_read(error))
+    }
+
+    /// Calls `visit` with every entry of `table`, in the order of keys.
+    fn each<K: redb::Key + 'static>(
+        &self,
+        table: TableDefinition<'static, K, &'static [u8]>,
+        mut visit: impl FnMut(K::SelfType<'_>, &[u8]) -> Result<(), LedgerError>,
+    ) -> Result<(), LedgerError> {
+        let opened = || -> Result<_, redb::Error> { Ok(self.database.begin_read()?.open_table(table)?) };
+        let table = opened().map_err(|error| self.failed_read(error))?;
+        let entries = table.iter().map_err(|error| self.failed_read(error.into()))?;
+        for entry in entries {
+            let (key, value) = entry.map_err(|error| self.failed_read(error.into()))?;
+            visit(key.value(), value.value())?;
+        }
+        Ok(())
+    }
+
+    fn failed_read(&self, error: redb::Error) -> LedgerError {
+        if matches!(&error, redb::Error::TableDoesNotExist(table) if table == VERSION.name()) {
+            return self.unreadable("it is a database of another kind", Some(error));
+        }
+        failed_read(&self.path, error)
+    }
+
+    fn damaged(&self, entry: &str, why: &RecordError) -> LedgerError {
+        self.unreadable(format!("{entry}: {why}"), None)
+    }
+
+    fn unreadable(&self, what: impl Into<String>, source: Option<redb::Error>) -> LedgerError {
+        LedgerError::Unreadable { path: self.path.clone(), what: what.into(), source: source.map(Box::new) }
+    }
+}
