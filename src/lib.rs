@@ -7,5 +7,6 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::wildcard_enum_match_arm)
 )]
 
+pub mod config;
 pub mod fetch;
 pub mod ledger;

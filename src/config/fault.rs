@@ -1,0 +1,178 @@
+//! What can be wrong with a configuration, and how it is told: a line for each problem, with the place in the file.
+
+use std::error::Error;
+use std::fmt;
+use std::path::Path;
+
+use countersign_trust::mode::ModeError;
+use countersign_trust::name::NameError;
+use countersign_trust::pin::PinError;
+
+use super::place::{Position, Source, name_of};
+use super::shape::At;
+use super::text_file::TextFileError;
+
+/// The most problems, and the most warnings, that are told of one file. More help nobody, and each costs a line of log.
+pub const MAX_TOLD: usize = 50;
+
+/// What is wrong with a configuration. Keys are given by their whole path, values as they were written, both escaped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the message beside each variant says what it is")]
+pub enum Fault {
+    #[error(transparent)]
+    File(TextFileError),
+    #[error("{0}")]
+    Syntax(String),
+    #[error("this is JSON, but the configuration is TOML: write `[content-trust]`, then `mode = \"…\"` below it, and so on")]
+    Json,
+    #[error("unknown key `{key}`{}", did_you_mean(near.as_deref()))]
+    UnknownKey { key: String, near: Option<String> },
+    #[error("`{key}` must be {expected}, not {found}")]
+    WrongType { key: String, expected: String, found: &'static str },
+    #[error("`{key}` is missing: write {wanted}")]
+    Missing { key: String, wanted: &'static str },
+    #[error("`{key}` is not supported yet: this version could not honour it and will not ignore it, so remove it")]
+    NotSupportedYet { key: String },
+
+    #[error("`{key}` must be a path such as `{example}`, not `{value}`")]
+    NotAPath { key: &'static str, value: String, example: &'static str },
+    #[error("`{key}` is too long for a socket: `{value}` has more than {limit} bytes")]
+    SocketPathTooLong { key: &'static str, value: String, limit: usize },
+    #[error("`{key}` is containerd's own socket `{value}`: countersign would be its own containerd")]
+    ProxiesToItself { key: &'static str, value: String },
+    #[error("`listen.admin` is the same socket as `listen.cri`: `{value}`")]
+    OneSocketForTwo { value: String },
+
+    #[error("`content-trust.mode`")]
+    Mode(#[source] ModeError),
+    #[error("invalid content trust configuration - trust pinning cannot be empty: without `root-keys` or `cert-ids` nothing is trusted")]
+    NothingPinned,
+    #[error(transparent)]
+    Pin(PinError),
+
+    #[error("`registries.host-address` must be a host, without anything before or after it: write `{host}`")]
+    MoreThanAHost { host: String },
+    #[error("`registries.host-address`")]
+    Host(#[source] NameError),
+    #[error("`registries.host-address`: no image name begins with the host `{host}`: a host has a `.` or a port, or is `localhost`")]
+    HostOfNoImage { host: String },
+    #[error("`{host}` is registered twice")]
+    RegisteredTwice { host: String },
+    #[error("valid https URL required for trust server, got {value}")]
+    TrustServer { value: String },
+    #[error("`registries.notary-server` must have no user name, query or fragment: {value}")]
+    TrustServerExtras { value: String },
+    #[error("both `ca-bundle` and `ca-bundle-file` are given for one registry: keep one")]
+    TwoCaBundles,
+    #[error("`registries.ca-bundle-file`: `{path}`")]
+    CaBundleFile { path: String, source: TextFileError },
+    #[error("`registries.{key}` holds a certificate that is not well-formed PEM")]
+    CaBundleMalformed { key: &'static str },
+    #[error("`registries.{key}` holds no PEM certificate: it must have at least one `-----BEGIN CERTIFICATE-----`")]
+    CaBundleEmpty { key: &'static str },
+}
+
+fn did_you_mean(near: Option<&str>) -> String {
+    near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default()
+}
+
+/// Something that is allowed and was probably not meant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Remark {
+    /// A pin was read as one on docker.io.
+    #[error("`{written}` has no registry host: read as `{read_as}`")]
+    HostAssumed {
+        /// The name as it was written.
+        written: String,
+        /// The name as it is read.
+        read_as: String,
+    },
+    /// A pin cannot help, since images of its registry are denied before any pin is looked at.
+    #[error("`{name}` is pinned, but `{host}` is not a registered registry: its images are denied until `[[registries]]` has it")]
+    NotRegistered {
+        /// The name as it is read.
+        name: String,
+        /// Its registry.
+        host: String,
+    },
+}
+
+/// Something about a configuration file, with the place that it concerns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located<T> {
+    /// The file, as messages name it.
+    pub file: String,
+    /// The place; none if the whole file is concerned.
+    pub position: Option<Position>,
+    /// What is said about it.
+    pub what: T,
+}
+
+/// Something that is wrong with a configuration file.
+pub type Problem = Located<Fault>;
+/// Something in a configuration file that is allowed and was probably not meant.
+pub type Warning = Located<Remark>;
+
+impl<T: Error> fmt::Display for Located<T> {
+    /// One line: file, line, column, and the whole chain of causes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(position) = self.position {
+            write!(f, ":{position}")?;
+        }
+        write!(f, ": {}", self.what)?;
+        let mut cause = self.what.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// Puts notes into the order of the file, and drops what is too much.
+pub(super) fn locate<T>(source: &Source<'_>, mut notes: Vec<At<T>>) -> Vec<Located<T>> {
+    notes.sort_by_key(|note| note.at);
+    notes.truncate(MAX_TOLD);
+    let located = |note: At<T>| Located { file: source.name().to_owned(), position: Some(source.position(note.at)), what: note.value };
+    notes.into_iter().map(located).collect()
+}
+
+/// Everything that is wrong with a configuration: a line for each problem, in the order of the file.
+#[derive(Debug)]
+pub struct ConfigErrors {
+    problems: Vec<Problem>,
+    not_told: usize,
+}
+
+impl ConfigErrors {
+    pub(super) fn new(source: &Source<'_>, faults: Vec<At<Fault>>) -> Self {
+        let not_told = faults.len().saturating_sub(MAX_TOLD);
+        Self { problems: locate(source, faults), not_told }
+    }
+
+    pub(super) fn unreadable(path: &Path, why: TextFileError) -> Self {
+        let problem = Problem { file: name_of(path), position: None, what: Fault::File(why) };
+        Self { problems: vec![problem], not_told: 0 }
+    }
+
+    /// The first [`MAX_TOLD`] problems.
+    #[must_use]
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, problem) in self.problems.iter().enumerate() {
+            f.write_str(if number == 0 { "" } else { "\n" })?;
+            problem.fmt(f)?;
+        }
+        if self.not_told > 0 { write!(f, "\nand {} more problems", self.not_told) } else { Ok(()) }
+    }
+}
+
+impl Error for ConfigErrors {}

@@ -1,0 +1,174 @@
+//! The configuration: a TOML file, read in two steps before any socket opens.
+//!
+//! First its shape, strictly: a key that is unknown, of the wrong type, or whose effect this version does not have is an
+//! error and never ignored. Then its values, into types that cannot hold a configuration that is wrong. All problems of a
+//! file are told at once, each with its line and column.
+
+mod fault;
+mod file;
+mod place;
+mod registry;
+mod shape;
+mod socket;
+mod text_file;
+mod trust;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use countersign_trust::mode::Mode;
+use countersign_trust::name::{RegistryHost, Sha256, shown};
+use countersign_trust::pin::Pins;
+use toml::de::DeTable;
+
+pub use fault::{ConfigErrors, Fault, Located, MAX_TOLD, Problem, Remark, Warning};
+use file::ConfigFile;
+pub use place::Position;
+use place::{Place, Source};
+use shape::{At, Notes};
+pub use text_file::TextFileError;
+
+/// No configuration is longer. Ten thousand pins take less than this, and what was meant to be another file is noticed.
+pub const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
+
+/// Where the daemon listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// The socket for kubelet.
+    pub cri: PathBuf,
+    /// The socket for the operator.
+    pub admin: PathBuf,
+}
+
+/// The containerd that stands behind the gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Containerd {
+    /// Its socket.
+    pub address: PathBuf,
+}
+
+/// Whose images are trusted, and what becomes of the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContentTrust {
+    /// What becomes of an image that does not verify.
+    pub mode: Mode,
+    /// Never empty unless the mode is [`Mode::Disabled`].
+    pub pins: Pins,
+}
+
+/// A registry that images may come from, and where the signatures of its images are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registry {
+    /// The host as it stands in image names; `docker.io` for Docker Hub.
+    pub host: RegistryHost,
+    /// The base URL of its notary server: `https`, without user name, query and fragment, and without a slash at the end of
+    /// a path. (A URL without any path ends in `/` when it is printed.)
+    pub notary_server: url::Url,
+    /// PEM text with at least one certificate, for this registry and its notary server only.
+    pub ca_bundle: Option<String>,
+}
+
+/// A configuration that was checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the daemon listens.
+    pub listen: Listen,
+    /// The containerd behind the gate.
+    pub containerd: Containerd,
+    /// Where the daemon keeps what it knows.
+    pub state_directory: PathBuf,
+    /// Whose images are trusted.
+    pub content_trust: ContentTrust,
+    /// The registered registries, each host once, in the order of the file.
+    pub registries: Vec<Registry>,
+    /// The hash of the file's text: the name of the policy under which a decision was made.
+    pub digest: Sha256,
+    text: String,
+    warnings: Vec<Warning>,
+}
+
+impl Config {
+    /// Reads and checks the configuration file at `path`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file, or why it cannot be read.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        match text_file::read(path, MAX_CONFIG_BYTES) {
+            Ok(text) => Self::parse(&text, path),
+            Err(why) => Err(ConfigErrors::unreadable(path, why)),
+        }
+    }
+
+    /// Checks the configuration `text`. `path` stands in messages, and files that are named with a relative path are
+    /// looked for beside it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the text or with the files that it names.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigErrors> {
+        let source = Source::new(path, text);
+        let (document, errors) = DeTable::parse_recoverable(text);
+        if !errors.is_empty() {
+            return Err(ConfigErrors::new(&source, faults_of_syntax(&source, &errors)));
+        }
+        let mut notes = Notes::default();
+        let file = ConfigFile::read(document.get_ref(), &mut notes);
+        let checked = check(&file, &Place::of(path), text, &mut notes);
+        let (faults, remarks) = notes.finish();
+        match checked {
+            Some(config) if faults.is_empty() => Ok(Self { warnings: fault::locate(&source, remarks), ..config }),
+            Some(_) | None => Err(ConfigErrors::new(&source, faults)),
+        }
+    }
+
+    /// What the file says that is allowed and was probably not meant, at most [`MAX_TOLD`] of it. Whoever loads a
+    /// configuration tells the operator.
+    #[must_use]
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    /// The text that was read, for keeping the last good configuration.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The registration of `host`; none means that no image of this registry is trusted.
+    #[must_use]
+    pub fn registry(&self, host: &RegistryHost) -> Option<&Registry> {
+        self.registries.iter().find(|registry| registry.host == *host)
+    }
+}
+
+/// Syntax errors, one for each line: what follows the first on a line is mostly its consequence.
+fn faults_of_syntax(source: &Source<'_>, errors: &[toml::de::Error]) -> Vec<At<Fault>> {
+    if source.text().trim_start().starts_with('{') {
+        return vec![At { value: Fault::Json, at: source.text().find('{').unwrap_or_default() }];
+    }
+    let at = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
+    let mut told = BTreeSet::new();
+    let first_of_line = errors.iter().filter(|error| told.insert(source.line(at(error))));
+    first_of_line.map(|error| At { value: Fault::Syntax(shown(error.message())), at: at(error) }).collect()
+}
+
+/// The second step: values. None if something essential is missing, which was noted then.
+fn check(file: &ConfigFile, place: &Place, text: &str, notes: &mut Notes) -> Option<Config> {
+    let sockets = socket::check(&file.sockets, place, notes);
+    let state_directory = socket::state_directory(file.state_directory.as_ref(), place, notes);
+    let registries = registry::check(&file.registries, place, notes);
+    let content_trust = trust::check(&file.content_trust, &registries, notes);
+    let (listen, containerd) = sockets?;
+    Some(Config {
+        listen,
+        containerd,
+        state_directory: state_directory?,
+        content_trust: content_trust?,
+        registries,
+        digest: Sha256::of(text.as_bytes()),
+        text: text.to_owned(),
+        warnings: Vec::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests;
