@@ -8,5 +8,6 @@
 )]
 
 pub mod config;
+pub mod cri;
 pub mod fetch;
 pub mod ledger;

@@ -1,0 +1,7 @@
+//! The gate: a CRI proxy between kubelet and containerd.
+
+pub mod messages;
+pub mod patch;
+mod schema;
+pub mod status;
+pub mod wire;
