@@ -1,5 +1,6 @@
 //! The gate: a CRI proxy between kubelet and containerd.
 
+pub mod listen;
 pub mod messages;
 pub mod patch;
 mod schema;
