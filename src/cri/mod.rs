@@ -1,8 +1,29 @@
 //! The gate: a CRI proxy between kubelet and containerd.
+//!
+//! Everything is passed through as HTTP/2, byte for byte, but the calls that [`checks::Checks`] asks for: their
+//! message is read from the wire ([`wire`], [`messages`]), never decoded and encoded again, because types older than
+//! the caller's would drop fields. What is no known call of CRI v1 is refused and never forwarded.
 
+mod body;
+pub mod checks;
+mod frame;
 pub mod listen;
 pub mod messages;
+pub mod methods;
 pub mod patch;
+pub mod proxy;
 mod schema;
 pub mod status;
+mod upstream;
 pub mod wire;
+
+pub use checks::{CheckedCall, Checks};
+pub use frame::LONGEST_MESSAGE;
+pub use listen::{Inherited, ListenError, Listener};
+pub use methods::CheckedMethod;
+pub use proxy::{Drained, Gate};
+pub use status::{Code, Status};
+pub use upstream::{Reply, Upstream};
+
+#[cfg(test)]
+mod tests;

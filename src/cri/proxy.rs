@@ -1,0 +1,226 @@
+//! The gate itself: takes callers' connections and passes their calls to containerd.
+//!
+//! Calls that are not checked are streamed: bodies frame by frame, metadata, deadlines, trailers, resets in both
+//! directions. Each caller's connection has its own connection to containerd, so that one caller's flow control or
+//! stalled answers never hold up another's.
+
+use std::future::Future;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method as HttpMethod, Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::body::{RequestBody, ResponseBody};
+use super::checks::{self, CheckedCall, Checks};
+use super::frame::{self, Collector};
+use super::listen::{Listener, Throttle};
+use super::methods::{self, CheckedMethod, Method};
+use super::status::{Code, Status};
+use super::upstream::{CONNECTION_WINDOW, Reply, STREAM_WINDOW, SendError, Upstream, strip_hop_by_hop};
+
+/// Callers' connections at once. kubelet holds two, crictl one; each costs two file descriptors of the 1024 that a
+/// service has by default.
+const CONNECTIONS: usize = 256;
+/// Calls at once on one connection. containerd sets no limit; hyper's 200 would stop a kubelet with 250 pods whose
+/// exec probes hang.
+const STREAMS: u32 = 2048;
+/// Bytes of headers that a caller may send: hyper's own 16 KiB, four times.
+const HEADER_LIST: u32 = 64 * 1024;
+
+/// What was left when serving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Connections that were closed in the middle of a call, since the time to drain was over.
+    pub cut: usize,
+}
+
+/// The CRI proxy between its callers and one containerd.
+#[derive(Clone)]
+pub struct Gate {
+    checks: Arc<dyn Checks>,
+    containerd: Arc<Path>,
+    collector: Arc<Collector>,
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gate").field("containerd", &self.containerd).finish_non_exhaustive()
+    }
+}
+
+impl Gate {
+    /// A gate before the containerd that listens on the socket `containerd`, which may still be down.
+    #[must_use]
+    pub fn new(checks: Arc<dyn Checks>, containerd: Arc<Path>) -> Self {
+        Self { checks, containerd, collector: Arc::new(Collector::new()) }
+    }
+
+    /// Serves until `shutdown` is ready, then lets running calls finish for at most `drain`.
+    ///
+    /// A call that never ends by itself (GetContainerEvents) uses the whole of `drain`.
+    pub async fn serve(self, listener: Listener, shutdown: impl Future<Output = ()>, drain: Duration) -> Drained {
+        let (stop, stopping) = watch::channel(false);
+        let mut connections = JoinSet::new();
+        let full = Throttle::default();
+        let mut shutdown = pin!(shutdown);
+        loop {
+            tokio::select! {
+                () = &mut shutdown => break,
+                Some(_ended) = connections.join_next() => {}
+                stream = listener.accept() => {
+                    if connections.len() < CONNECTIONS {
+                        connections.spawn(self.clone().connection(stream, stopping.clone()));
+                    } else if let Some(times) = full.pass() {
+                        tracing::warn!(limit = CONNECTIONS, times, "too many connections; the new one was closed");
+                    }
+                }
+            }
+        }
+        drop(listener);
+        // Connections that have ended no longer listen; that is no failure.
+        stop.send_replace(true);
+        let drained = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(drain, drained).await.is_err() {
+            tracing::warn!(open = connections.len(), ?drain, "drain limit reached; closing what is left");
+        }
+        Drained { cut: connections.len() }
+    }
+
+    async fn connection(self, stream: UnixStream, mut stopping: watch::Receiver<bool>) {
+        let upstream = Upstream::new(Arc::clone(&self.containerd));
+        let service = service_fn(|request| {
+            let (gate, upstream) = (self.clone(), upstream.clone());
+            async move { gate.answer(request, upstream).await }
+        });
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(STREAMS)
+            .max_header_list_size(HEADER_LIST)
+            .auto_date_header(false)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = async { drop(stopping.wait_for(|stop| *stop).await) } => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a caller's connection ended");
+        }
+    }
+
+    async fn answer(self, request: Request<Incoming>, upstream: Upstream) -> Result<Response<ResponseBody>, hyper::Error> {
+        let method = match admitted(&request) {
+            Ok(method) => method,
+            Err(status) => return Ok(refusal(status)),
+        };
+        let checked = match method.checked.map(|checked| (checked, checks::is_checked(&*self.checks, checked))) {
+            None | Some((_, Ok(false))) => None,
+            Some((checked, Ok(true))) => Some(checked),
+            Some((_, Err(status))) => return Ok(refusal(status)),
+        };
+        match checked {
+            None => transparent(method, request, &upstream).await,
+            // Boxed, so that the task of a call that is only passed on stays small.
+            Some(checked) => Ok(Box::pin(self.checked(checked, request, upstream)).await),
+        }
+    }
+
+    async fn checked(self, method: CheckedMethod, request: Request<Incoming>, upstream: Upstream) -> Response<ResponseBody> {
+        let (parts, body) = request.into_parts();
+        let message = match self.collector.request(&parts.headers, body).await {
+            Ok(message) => message,
+            Err(status) => return refusal(status),
+        };
+        let call = CheckedCall { message, upstream, metadata: parts.headers };
+        match checks::answer(&*self.checks, method, call).await {
+            Ok(reply) => replied(reply),
+            Err(status) => refusal(status),
+        }
+    }
+}
+
+/// Finds the method, or says why nothing is forwarded. Whatever is not a known CRI v1 call is UNIMPLEMENTED, which
+/// kubelet takes as "this runtime is older than I am".
+fn admitted(request: &Request<Incoming>) -> Result<&'static Method, Status> {
+    let unimplemented = |what: &str| Err(Status::new(Code::Unimplemented, format!("countersign forwards CRI v1 calls only: {what}")));
+    let path = request.uri().path_and_query().map_or("", |path| path.as_str());
+    let Some(method) = methods::known(path) else {
+        return unimplemented(&format!("{} is not one that this version knows", countersign_trust::name::shown(path)));
+    };
+    if request.method() != HttpMethod::POST {
+        return unimplemented("the HTTP method is not POST");
+    }
+    if !is_grpc(request.headers()) {
+        return unimplemented("the content type is not application/grpc");
+    }
+    Ok(method)
+}
+
+/// Whether the one content type is gRPC with protobuf (gRPC over HTTP/2, "Content-Type").
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return false };
+    let essence = value.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default();
+    matches!(essence, b"application/grpc" | b"application/grpc+proto")
+}
+
+async fn transparent(
+    method: &'static Method,
+    request: Request<Incoming>,
+    upstream: &Upstream,
+) -> Result<Response<ResponseBody>, hyper::Error> {
+    let (mut parts, body) = request.into_parts();
+    parts.uri = method.uri.clone();
+    // Extensions are this connection's own (hyper's upgrade handles, a `:protocol`).
+    parts.extensions = http::Extensions::new();
+    strip_hop_by_hop(&mut parts.headers);
+    parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    match upstream.send(Request::from_parts(parts, RequestBody::Downstream(body))).await {
+        Ok(response) => {
+            let (mut parts, body) = response.into_parts();
+            strip_hop_by_hop(&mut parts.headers);
+            Ok(Response::from_parts(parts, ResponseBody::Upstream(body, Arc::clone(upstream.socket()))))
+        }
+        Err(SendError::Unavailable(status)) => Ok(refusal(status)),
+        // hyper resets the caller's stream with the reason that containerd gave.
+        Err(SendError::Reset(error, _)) => Err(error),
+    }
+}
+
+/// The answer of a check: containerd's headers, message and trailers, or our own.
+fn replied(reply: Reply) -> Response<ResponseBody> {
+    let frame = match frame::framed(&reply.message) {
+        Ok(frame) => frame,
+        Err(status) => return refusal(status),
+    };
+    let mut response = Response::new(ResponseBody::Framed(Some(frame), Some(reply.trailers)));
+    *response.headers_mut() = reply.headers;
+    strip_hop_by_hop(response.headers_mut());
+    // The frame is written anew, uncompressed and of its own length.
+    response.headers_mut().remove(frame::GRPC_ENCODING);
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+    response
+}
+
+/// A status in the headers and nothing after them (gRPC over HTTP/2, "Trailers-Only").
+fn refusal(status: Status) -> Response<ResponseBody> {
+    let mut headers = status.into_trailers();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    let mut response = Response::new(ResponseBody::Ended);
+    *response.headers_mut() = headers;
+    response
+}
