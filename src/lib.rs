@@ -8,6 +8,7 @@
 )]
 
 pub mod config;
+pub mod containerd;
 pub mod cri;
 pub mod fetch;
 pub mod ledger;

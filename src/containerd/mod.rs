@@ -1,0 +1,278 @@
+//! containerd's own API over its socket: image records, content, containers and snapshots.
+//!
+//! Names, labels and annotations that come from here were written by whoever could import an image; they are hints.
+//! Content is hashed while it is read, and is then as good as its digest.
+
+pub mod chain;
+mod document;
+mod error;
+mod filter;
+mod json;
+mod remap;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use containerd_client::services::v1::containers_client::ContainersClient;
+use containerd_client::services::v1::content_client::ContentClient;
+use containerd_client::services::v1::images_client::ImagesClient;
+use containerd_client::services::v1::snapshots::StatSnapshotRequest;
+use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
+use containerd_client::services::v1::{
+    CreateImageRequest, GetContainerRequest, Image, ListImagesRequest, ReadContentRequest, UpdateImageRequest,
+};
+use containerd_client::types;
+use countersign_trust::name::{Sha256, shown};
+use sha2::Digest as _;
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+use chain::Remembered;
+pub use error::{ContainerdError, ContentError, Standing};
+pub use remap::{IdMapping, is_remap_of, stands_on};
+
+/// Where CRI keeps everything of Kubernetes (containerd, `constants.K8sContainerdNamespace`).
+pub const NAMESPACE: &str = "k8s.io";
+/// For each call, connecting and the whole answer included. containerd answers in milliseconds; kubelet waits 120 s
+/// for a whole CreateContainer.
+pub const CALL_DEADLINE: Duration = Duration::from_secs(10);
+/// Bytes of one message: containerd's own limit (its `defaults.DefaultMaxRecvMsgSize`), above tonic's.
+const MESSAGE_LIMIT: usize = 16 * 1024 * 1024;
+/// Names in one question, so that it stays below the message limit and is answered well within the deadline.
+pub const MAX_NAMES: usize = 4096;
+/// Marks a record as CRI's own, so that its image store follows it (containerd, `labels.ImageLabelKey`).
+const MANAGED: (&str, &str) = ("io.cri-containerd.image", "managed");
+/// Capacity reserved for content before its length is known.
+const FIRST_CAPACITY: u64 = 64 * 1024;
+
+/// A connection to containerd. Clones share it; it connects when it is first used, and again after it broke.
+#[derive(Debug, Clone)]
+pub struct Containerd {
+    socket: Arc<PathBuf>,
+    channel: Channel,
+    remembered: Arc<Remembered>,
+}
+
+/// What a record or an index names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Descriptor {
+    /// Its media type.
+    pub media_type: String,
+    /// Its digest, as containerd spells it.
+    pub digest: String,
+    /// Its length in bytes.
+    pub size: i64,
+}
+
+/// An image record: a name, and what it means at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The name. Anybody who may import an image chooses it.
+    pub name: String,
+    /// What it means.
+    pub target: Descriptor,
+}
+
+/// What containerd knows of a container's root file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerRecord {
+    /// The name of the image record that the container was made from.
+    pub image: String,
+    /// Which snapshotter holds its file system.
+    pub snapshotter: String,
+    /// Its snapshot there.
+    pub snapshot_key: String,
+    /// How its user namespace shifts owners, if it has one that CRI makes.
+    pub id_mapping: Option<IdMapping>,
+}
+
+impl Containerd {
+    /// Prepares a connection to `socket`. Call it within a Tokio runtime, to which the connection belongs.
+    #[must_use]
+    pub fn new(socket: &Path) -> Self {
+        // The authority is one that Go's and Rust's servers accept; the connector ignores it.
+        let endpoint = Endpoint::from_static("http://localhost");
+        let channel = endpoint.connect_with_connector_lazy(socket::Connector::new(socket));
+        Self { socket: Arc::new(socket.to_owned()), channel, remembered: Arc::default() }
+    }
+
+    /// The records of exactly these names, in one call. Names that have none are left out.
+    ///
+    /// # Errors
+    /// [`ContainerdError`]; also for more than [`MAX_NAMES`] names.
+    pub async fn records(&self, names: &[String]) -> Result<Vec<Record>, ContainerdError> {
+        const CALL: &str = "Images.List";
+        let (count, limit) = (names.len(), MAX_NAMES);
+        if count > limit {
+            return Err(ContainerdError::TooManyNames { count, limit });
+        }
+        // Without a filter containerd answers with every record.
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let filters = names.iter().map(|name| filter::equals("name", name)).collect();
+        let mut client = ImagesClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT);
+        let answer = self.within(CALL, client.list(request(ListImagesRequest { filters }))).await?;
+        let images = answer.into_inner().images.into_iter().filter(|image| names.contains(&image.name));
+        images.map(|image| record(CALL, image)).collect()
+    }
+
+    /// Makes `name` mean `target`: as a new record, or with the target of the record that it has. Other labels stay.
+    /// `name` is a normalised reference with a tag.
+    ///
+    /// # Errors
+    /// [`ContainerdError`].
+    pub async fn put_tag_record(&self, name: &str, target: &Descriptor) -> Result<(), ContainerdError> {
+        let mut client = ImagesClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT);
+        let image = Image {
+            name: name.to_owned(),
+            labels: HashMap::from([(MANAGED.0.to_owned(), MANAGED.1.to_owned())]),
+            target: Some(types::Descriptor {
+                media_type: target.media_type.clone(),
+                digest: target.digest.clone(),
+                size: target.size,
+                ..types::Descriptor::default()
+            }),
+            ..Image::default()
+        };
+        let create = CreateImageRequest { image: Some(image.clone()), ..CreateImageRequest::default() };
+        match self.within("Images.Create", client.create(request(create.clone()))).await {
+            Err(ContainerdError::Refused { code: Code::AlreadyExists, .. }) => {}
+            answer => return answer.map(drop),
+        }
+        let update_mask = Some(prost_types::FieldMask { paths: vec!["target".to_owned(), format!("labels.{}", MANAGED.0)] });
+        let update = UpdateImageRequest { image: Some(image), update_mask, ..UpdateImageRequest::default() };
+        match self.within("Images.Update", client.update(request(update))).await {
+            // Removed between the two calls, as kubelet's garbage collection may.
+            Err(ContainerdError::Refused { code: Code::NotFound, .. }) => {
+                self.within("Images.Create", client.create(request(create))).await.map(drop)
+            }
+            answer => answer.map(drop),
+        }
+    }
+
+    /// The content named `digest`, at most `limit` bytes of it, hashed while it is read; None if it is not there.
+    ///
+    /// # Errors
+    /// [`ContainerdError::TooLarge`], [`ContainerdError::Mismatch`], or containerd gave no answer.
+    pub async fn content(&self, digest: &Sha256, limit: u64) -> Result<Option<Vec<u8>>, ContainerdError> {
+        const CALL: &str = "Content.Read";
+        let read = self.read_content(digest, limit);
+        match self.within(CALL, async { Ok(read.await) }).await? {
+            Err(Unread::Containerd(error)) => Err(error),
+            Err(Unread::Status(status)) if status.code() == Code::NotFound => Ok(None),
+            Err(Unread::Status(status)) => Err(self.failed(CALL, status)),
+            Ok(bytes) => Ok(Some(bytes)),
+        }
+    }
+
+    async fn read_content(&self, digest: &Sha256, limit: u64) -> Result<Vec<u8>, Unread> {
+        let mut client = ContentClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT);
+        let asked = ReadContentRequest { digest: format!("sha256:{digest}"), offset: 0, size: 0 };
+        let mut parts = client.read(request(asked)).await?.into_inner();
+        let mut bytes = Vec::with_capacity(usize::try_from(limit.min(FIRST_CAPACITY)).unwrap_or_default());
+        let mut hasher = sha2::Sha256::new();
+        while let Some(part) = parts.message().await? {
+            if (bytes.len() + part.data.len()) as u64 > limit {
+                return Err(Unread::Containerd(ContainerdError::TooLarge { digest: *digest, limit }));
+            }
+            hasher.update(&part.data);
+            bytes.extend_from_slice(&part.data);
+        }
+        let found = Sha256::from_bytes(hasher.finalize().into());
+        if found == *digest { Ok(bytes) } else { Err(Unread::Containerd(ContainerdError::Mismatch { digest: *digest, found })) }
+    }
+
+    /// The container (or sandbox) with this ID; None if there is none.
+    ///
+    /// # Errors
+    /// [`ContainerdError`].
+    pub async fn container(&self, id: &str) -> Result<Option<ContainerRecord>, ContainerdError> {
+        const CALL: &str = "Containers.Get";
+        let mut client = ContainersClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT);
+        let answer = self.within(CALL, client.get(request(GetContainerRequest { id: id.to_owned() }))).await;
+        let Some(answer) = found(answer)? else { return Ok(None) };
+        let malformed = |what| ContainerdError::Malformed { call: CALL, what };
+        let container = answer.into_inner().container.ok_or_else(|| malformed("container"))?;
+        let spec = container.spec.map(|spec| IdMapping::of_spec(&spec.value)).transpose();
+        Ok(Some(ContainerRecord {
+            image: container.image,
+            snapshotter: container.snapshotter,
+            snapshot_key: container.snapshot_key,
+            id_mapping: spec.map_err(|_| malformed("specification"))?.flatten(),
+        }))
+    }
+
+    /// What the snapshot `key` stands on; empty if it stands on nothing, None if there is no such snapshot.
+    ///
+    /// # Errors
+    /// [`ContainerdError`].
+    pub async fn snapshot_parent(&self, snapshotter: &str, key: &str) -> Result<Option<String>, ContainerdError> {
+        const CALL: &str = "Snapshots.Stat";
+        let mut client = SnapshotsClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT);
+        let asked = StatSnapshotRequest { snapshotter: snapshotter.to_owned(), key: key.to_owned() };
+        let answer = self.within(CALL, client.stat(request(asked))).await;
+        let Some(answer) = found(answer)? else { return Ok(None) };
+        let info = answer.into_inner().info.ok_or(ContainerdError::Malformed { call: CALL, what: "info" })?;
+        Ok(Some(info.parent))
+    }
+
+    fn remembered(&self) -> &Remembered {
+        &self.remembered
+    }
+
+    async fn within<T>(&self, call: &'static str, answer: impl Future<Output = Result<T, Status>>) -> Result<T, ContainerdError> {
+        match tokio::time::timeout(CALL_DEADLINE, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(status)) => Err(self.failed(call, status)),
+            Err(_) => Err(ContainerdError::Deadline { socket: self.socket.to_path_buf(), call, limit: CALL_DEADLINE }),
+        }
+    }
+
+    /// A status that our side of the connection made has a cause; one that containerd sent has none.
+    fn failed(&self, call: &'static str, status: Status) -> ContainerdError {
+        let is_ours = std::error::Error::source(&status).is_some();
+        if is_ours || matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded) {
+            return ContainerdError::Unreachable { socket: self.socket.to_path_buf(), call, source: Box::new(status) };
+        }
+        ContainerdError::Refused { call, code: status.code(), message: shown(status.message()) }
+    }
+}
+
+/// Why content was not read to its end.
+enum Unread {
+    Containerd(ContainerdError),
+    Status(Status),
+}
+
+impl From<Status> for Unread {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+fn request<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("containerd-namespace", MetadataValue::from_static(NAMESPACE));
+    request
+}
+
+/// Not-found is an answer.
+fn found<T>(answer: Result<T, ContainerdError>) -> Result<Option<T>, ContainerdError> {
+    match answer {
+        Err(ContainerdError::Refused { code: Code::NotFound, .. }) => Ok(None),
+        answer => answer.map(Some),
+    }
+}
+
+fn record(call: &'static str, image: Image) -> Result<Record, ContainerdError> {
+    let target = image.target.ok_or(ContainerdError::Malformed { call, what: "target" })?;
+    let target = Descriptor { media_type: target.media_type, digest: target.digest, size: target.size };
+    Ok(Record { name: image.name, target })
+}
