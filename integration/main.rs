@@ -1,0 +1,5 @@
+//! Tests on the real servers. They need root and the packages that `integration/install-parts.sh` installs.
+
+mod harness;
+mod parts;
+mod teardown;
