@@ -7,8 +7,16 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::wildcard_enum_match_arm)
 )]
 
+pub mod admin;
+pub mod admit;
+pub mod app;
+pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod containerd;
+pub mod crash;
 pub mod cri;
 pub mod fetch;
 pub mod ledger;
+pub mod listen;
+pub mod telemetry;

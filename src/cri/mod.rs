@@ -5,21 +5,24 @@
 //! the caller's would drop fields. What is no known call of CRI v1 is refused and never forwarded.
 
 mod body;
+pub mod checked;
 pub mod checks;
+mod create;
 mod frame;
-pub mod listen;
 pub mod messages;
 pub mod methods;
 pub mod patch;
 pub mod proxy;
+mod pull;
 mod schema;
+mod start;
 pub mod status;
 mod upstream;
 pub mod wire;
 
+pub use checked::Guard;
 pub use checks::{CheckedCall, Checks};
 pub use frame::LONGEST_MESSAGE;
-pub use listen::{Inherited, ListenError, Listener};
 pub use methods::CheckedMethod;
 pub use proxy::{Drained, Gate};
 pub use status::{Code, Status};

@@ -23,10 +23,10 @@ use tokio::task::JoinSet;
 use super::body::{RequestBody, ResponseBody};
 use super::checks::{self, CheckedCall, Checks};
 use super::frame::{self, Collector};
-use super::listen::{Listener, Throttle};
 use super::methods::{self, CheckedMethod, Method};
 use super::status::{Code, Status};
 use super::upstream::{CONNECTION_WINDOW, Reply, STREAM_WINDOW, SendError, Upstream, strip_hop_by_hop};
+use crate::listen::{Listener, Throttle};
 
 /// Callers' connections at once. kubelet holds two, crictl one; each costs two file descriptors of the 1024 that a
 /// service has by default.

@@ -18,12 +18,12 @@ use tokio::task::JoinHandle;
 use self::fake::{Caller, Containerd, request};
 use super::checks::{CheckedCall, Checks};
 use super::frame::framed;
-use super::listen::{Inherited, Listener};
 use super::methods::{self, CheckedMethod};
 use super::proxy::{Drained, Gate};
 use super::status::Status;
 use super::upstream::{Reply, STREAM_WINDOW};
 use super::{messages, patch};
+use crate::listen::{Inherited, Listener};
 
 const LIST: &str = "/runtime.v1.RuntimeService/ListContainers";
 const EVENTS: &str = "/runtime.v1.RuntimeService/GetContainerEvents";

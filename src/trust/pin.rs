@@ -51,7 +51,7 @@ pub enum PinList {
 impl PinList {
     const fn what_it_holds(self) -> &'static str {
         match self {
-            Self::CertificateIds => "certificate ID",
+            Self::CertificateIds => "certificate",
             Self::RootKeys => "root key",
         }
     }
@@ -99,7 +99,7 @@ pub enum PinError {
         name: String,
     },
     /// An ID that is not a SHA-256 hash.
-    #[error("`{id}`, pinned for `{name}`, is not a {}: 64 hexadecimal digits", list.what_it_holds())]
+    #[error("`{id}`, pinned for `{name}`, is no {} ID: that has 64 hexadecimal digits", list.what_it_holds())]
     Id {
         /// The list.
         list: PinList,

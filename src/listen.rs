@@ -274,13 +274,13 @@ fn bind(path: &Path, own: u32) -> Result<StdUnixListener, ListenError> {
 
 /// Lets a log line pass at most once in ten seconds.
 #[derive(Debug, Default)]
-pub(super) struct Throttle {
+pub(crate) struct Throttle {
     state: Mutex<(Option<Instant>, u64)>,
 }
 
 impl Throttle {
     /// `Some(n)` when a line may be written, which then stands for `n` occurrences.
-    pub(super) fn pass(&self) -> Option<u64> {
+    pub(crate) fn pass(&self) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (last, times) = &mut *state;
         *times = times.saturating_add(1);

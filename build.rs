@@ -1,0 +1,22 @@
+//! Compiles the operator's API and records when the binary was built.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
+    println!("cargo::rerun-if-changed=proto");
+    println!("cargo::rustc-env=COUNTERSIGN_BUILT_AT={}", built_at()?);
+    // protox compiles without an installed protoc, so that building needs nothing but the Rust toolchain.
+    let descriptors = protox::compile(["countersign/v1/admin.proto"], [Path::new("proto")])?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
+    Ok(())
+}
+
+/// Builds can be reproduced with `SOURCE_DATE_EPOCH`.
+fn built_at() -> Result<String, Box<dyn std::error::Error>> {
+    if let Ok(fixed) = std::env::var("SOURCE_DATE_EPOCH") {
+        return Ok(fixed);
+    }
+    Ok(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs().to_string())
+}

@@ -1,0 +1,116 @@
+//! What a container would run, and what it does run, by content (`ARCHITECTURE.md`, "A container is what its root file
+//! system is").
+
+use std::sync::Arc;
+
+use countersign_trust::name::{ImageId, ImageReference, ManifestDigest, shown};
+
+use super::refusal::Refusal;
+use super::{Admission, Admit};
+use crate::containerd::chain::{ImageContent, image_under};
+use crate::containerd::{ContainerRecord, Standing as ContentStanding, stands_on};
+use crate::ledger::VerifiedImage;
+
+/// Which image a container is judged as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// The name that the pod gave.
+    Named(ImageReference),
+    /// No name, only an image ID: it may be any image that was verified here and has this ID.
+    Unnamed,
+}
+
+impl Admit {
+    /// What `digest` is on this node if it leads to `image_id`, each blob hashed on the way. `None` if it leads elsewhere,
+    /// or its content is not here.
+    ///
+    /// # Errors
+    /// [`Refusal::Content`].
+    pub async fn content_of(&self, digest: ManifestDigest, image_id: ImageId) -> Result<Option<ImageContent>, Refusal> {
+        match image_under(&self.containerd, digest, &image_id).await {
+            Err(error) if error.standing() == ContentStanding::Absent => Ok(None),
+            found => found.map_err(|error| Refusal::Content { digest, error: Arc::new(error) }),
+        }
+    }
+
+    /// Judges the image that a container would be made from: `image_id`, which containerd says `shown` means.
+    ///
+    /// # Errors
+    /// A [`Refusal`]; [`Refusal::OtherImage`] if the signatures allow another image than this.
+    pub async fn admit_container(&self, subject: &Subject, image_id: ImageId, shown: &str) -> Result<(Admission, VerifiedImage), Refusal> {
+        match subject {
+            Subject::Named(image) => self.bind(self.judge(image)?, image_id).await,
+            Subject::Unnamed => {
+                let candidates = self.memory()?.images_with(&image_id);
+                self.first_allowed(candidates, || Refusal::NotHeld { image: shown.to_owned() })
+            }
+        }
+    }
+
+    /// The allowed digest must lead to this image.
+    async fn bind(&self, admission: Admission, image_id: ImageId) -> Result<(Admission, VerifiedImage), Refusal> {
+        let digest = admission.approval.digest;
+        let other = || Refusal::OtherImage { image: Box::new(admission.image.clone()), signed: digest, found: image_id };
+        let content = self.content_of(digest, image_id).await?.ok_or_else(other)?;
+        let repository = admission.image.repository().clone();
+        let image = VerifiedImage { repository, digest, image_id, chain_id: content.chain_id };
+        Ok((admission, image))
+    }
+
+    /// The first image on record that the evidence held today still allows; else why the first of them is refused.
+    fn first_allowed(&self, candidates: Vec<VerifiedImage>, none: impl FnOnce() -> Refusal) -> Result<(Admission, VerifiedImage), Refusal> {
+        let mut first_refusal = None;
+        for candidate in candidates {
+            match self.judge(&ImageReference::by_digest(candidate.repository.clone(), candidate.digest)) {
+                Ok(admission) => return Ok((admission, candidate)),
+                Err(refusal) => first_refusal = first_refusal.or(Some(refusal)),
+            }
+        }
+        Err(first_refusal.unwrap_or_else(none))
+    }
+
+    /// Every record that could be taken for `image_id` leads, by hashed content, to it. containerd takes the first *name*
+    /// of the image and whatever that name's record targets at that moment.
+    ///
+    /// # Errors
+    /// [`Refusal::OtherRecord`], naming the record.
+    pub async fn check_records(&self, names: &[String], image_id: ImageId) -> Result<(), Refusal> {
+        for record in self.containerd.records(names).await? {
+            let other = || Refusal::OtherRecord { record: shown(&record.name), expected: image_id };
+            let target: ManifestDigest = record.target.digest.parse().map_err(|_| other())?;
+            if self.content_of(target, image_id).await?.is_none() {
+                return Err(other());
+            }
+        }
+        Ok(())
+    }
+
+    /// The container that was really made stands on the root file system of the verified image.
+    ///
+    /// # Errors
+    /// [`Refusal::OtherRootFs`].
+    pub async fn check_root_fs(&self, container_id: &str, image: &VerifiedImage) -> Result<(), Refusal> {
+        let (container, parent) = self.root_fs_of(container_id).await?;
+        if stands_on(&parent, &image.chain_id, container.id_mapping.as_ref()) {
+            return Ok(());
+        }
+        Err(Refusal::OtherRootFs { expected: image.chain_id, found: shown(&parent) })
+    }
+
+    /// Judges a container that exists: an image that was verified here and is allowed today has its root file system.
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownRootFs`], or why the image on record is refused.
+    pub async fn admit_start(&self, container_id: &str) -> Result<(Admission, VerifiedImage), Refusal> {
+        let (container, parent) = self.root_fs_of(container_id).await?;
+        let candidates = self.memory()?.images_on(|chain| stands_on(&parent, chain, container.id_mapping.as_ref()));
+        self.first_allowed(candidates, || Refusal::UnknownRootFs { found: shown(&parent) })
+    }
+
+    async fn root_fs_of(&self, container_id: &str) -> Result<(ContainerRecord, String), Refusal> {
+        let missing = |what: &str| Refusal::Answer { what: format!("that container {} has no {what}", shown(container_id)) };
+        let container = self.containerd.container(container_id).await?.ok_or_else(|| missing("record"))?;
+        let parent = self.containerd.snapshot_parent(&container.snapshotter, &container.snapshot_key).await?;
+        Ok((container, parent.ok_or_else(|| missing("snapshot with a parent"))?))
+    }
+}

@@ -1,0 +1,182 @@
+//! Bringing what is held of a repository up to date with its trust server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_trust::evidence::{Evidence, FileName, Gun, Want};
+use countersign_trust::known::Known;
+use countersign_trust::name::ImageReference;
+use countersign_trust::pin::Anchor;
+use countersign_trust::time::UnixTime;
+use countersign_trust::{Facts, Freshness, Progress, Terms, TrustedRepository, evaluate, proven_root_steps};
+
+use super::memory::{is_outdated, with_fetched_roots};
+use super::refusal::{HeldData, Refusal};
+use super::{Admit, Origin};
+use crate::crash::Step;
+use crate::fetch::{Conversation, Credential, FetchError};
+use crate::ledger::Held;
+
+/// A whole update of one repository may take this long. kubelet pulls one image at a time by default, so a slow trust
+/// server would hold up every pull of the node; a healthy one answers an update in well under a second.
+pub const UPDATE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Why fetching ended without trusted data.
+enum Failure {
+    Refused(countersign_trust::Refusal),
+    Server(FetchError),
+    TimedOut,
+}
+
+/// One refresh of one repository.
+pub(super) struct Refresh<'a> {
+    pub(super) admit: &'a Admit,
+    pub(super) image: &'a ImageReference,
+    pub(super) anchor: &'a Anchor,
+    pub(super) now: UnixTime,
+}
+
+impl Refresh<'_> {
+    /// Fetches, evaluates and records. What is held afterwards may be used.
+    pub(super) async fn run(&self, server: &crate::fetch::TrustServer, credential: Option<&Credential>) -> Result<Origin, Refusal> {
+        let gun = Gun::for_repository(self.image.repository());
+        let held = self.admit.memory()?.held(&gun);
+        let known = held.as_ref().map(|held| held.known.clone()).unwrap_or_default();
+        let conversation = self.admit.notary.conversation(server, &gun, credential);
+        let conversation = conversation.map_err(|error| self.server_refusal(error, HeldData::Nothing))?;
+        let mut evidence = Evidence::new(gun, server.to_string());
+        let mut facts = Facts::default();
+        let work = self.fetch(&conversation, held.as_deref(), &known, &mut evidence, &mut facts);
+        let failure = match tokio::time::timeout(UPDATE_DEADLINE, work).await {
+            Ok(Ok(trusted)) => return self.accept(&trusted, held.as_deref(), facts).await,
+            Ok(Err(failure)) => failure,
+            Err(_) => Failure::TimedOut,
+        };
+        let held = self.keep_proven_roots(held, &evidence).await?;
+        self.fall_back(failure, held.as_deref(), &evidence, server)
+    }
+
+    async fn fetch(
+        &self,
+        conversation: &Conversation,
+        held: Option<&Held>,
+        known: &Known,
+        evidence: &mut Evidence,
+        facts: &mut Facts,
+    ) -> Result<Box<TrustedRepository>, Failure> {
+        loop {
+            let terms = Terms { anchor: self.anchor, now: self.now, freshness: Freshness::Fetching };
+            let wants = match evaluate(evidence, known, terms, facts) {
+                Ok(Progress::Trusted(trusted)) => return Ok(trusted),
+                Ok(Progress::Wanting(wants)) => wants,
+                Err(refusal) => return Err(Failure::Refused(refusal)),
+            };
+            let missing = take_held(held, evidence, wants);
+            ask(conversation, evidence, &missing).await?;
+        }
+    }
+
+    /// Records accepted data, on disk first. Data that is held already costs no write.
+    async fn accept(&self, trusted: &TrustedRepository, held: Option<&Held>, facts: Facts) -> Result<Origin, Refusal> {
+        let is_new = held.is_none_or(|held| held.known != *trusted.known() || held.evidence != *trusted.evidence());
+        if is_new {
+            let checked_at = u64::try_from(self.now.seconds()).unwrap_or_default();
+            let next = Held { known: trusted.known().clone(), evidence: trusted.evidence().clone(), checked_at };
+            Step::RefreshFetched.reached();
+            self.admit.hold(next, facts).await?;
+            Step::RefreshRecorded.reached();
+        }
+        Ok(Origin::Server)
+    }
+
+    /// A key that a proven new root has revoked must not count again, even though the rest of the update failed. The
+    /// known state stays as it is: every evaluation walks to the new root again.
+    async fn keep_proven_roots(&self, held: Option<Arc<Held>>, fetched: &Evidence) -> Result<Option<Arc<Held>>, Refusal> {
+        let Some(held) = held else { return Ok(None) };
+        let combined = with_fetched_roots(&held.evidence, fetched);
+        let terms = Terms { anchor: self.anchor, now: self.now, freshness: Freshness::Held { allow_expired: true } };
+        let mut facts = Facts::default();
+        let before = proven_root_steps(&held.evidence, &held.known, terms, &mut facts);
+        if proven_root_steps(&combined, &held.known, terms, &mut facts) <= before {
+            return Ok(Some(held));
+        }
+        let next = Held { known: held.known.clone(), evidence: combined, checked_at: held.checked_at };
+        self.admit.hold(next, facts).await.map(Some)
+    }
+
+    /// Only an outage may be bridged with what is held, and only when that still allows the repository.
+    fn fall_back(
+        &self,
+        failure: Failure,
+        held: Option<&Held>,
+        fetched: &Evidence,
+        server: &crate::fetch::TrustServer,
+    ) -> Result<Origin, Refusal> {
+        let data = match held {
+            None => HeldData::Nothing,
+            Some(held) if is_outdated(&held.evidence, fetched) => HeldData::OutOfDate,
+            Some(held) => match self.judge_repository(held) {
+                Ok(()) if failure.is_outage() => return Ok(Origin::Held),
+                Ok(()) => HeldData::Nothing,
+                Err(refusal) => HeldData::Refused(Box::new(refusal)),
+            },
+        };
+        Err(match failure {
+            Failure::Refused(refusal) => Refusal::Trust(refusal.about(self.image)),
+            Failure::Server(error) => self.server_refusal(error, data),
+            Failure::TimedOut => {
+                let image = Box::new(self.image.clone());
+                Refusal::UpdateTimedOut { image, server: server.to_string(), seconds: UPDATE_DEADLINE.as_secs() }
+            }
+        })
+    }
+
+    fn judge_repository(&self, held: &Held) -> Result<(), countersign_trust::Refusal> {
+        let terms = Terms { anchor: self.anchor, now: self.now, freshness: Freshness::Held { allow_expired: false } };
+        evaluate(&held.evidence, &held.known, terms, &mut Facts::default()).map(drop)
+    }
+
+    fn server_refusal(&self, error: FetchError, held: HeldData) -> Refusal {
+        Refusal::Server { image: Box::new(self.image.clone()), error, held }
+    }
+}
+
+impl Failure {
+    const fn is_outage(&self) -> bool {
+        match self {
+            Self::Refused(_) => false,
+            Self::Server(error) => error.is_outage(),
+            Self::TimedOut => true,
+        }
+    }
+}
+
+/// Takes what is held already by hash; gives back what must be asked for.
+fn take_held(held: Option<&Held>, evidence: &mut Evidence, wants: Vec<Want>) -> Vec<Want> {
+    let mut missing = Vec::new();
+    for want in wants {
+        let by_hash = matches!(want.file, FileName::ByHash(..));
+        match held.and_then(|held| held.evidence.answer(&want.file)).filter(|_| by_hash) {
+            Some(answer) => evidence.add(want.file, answer.clone()),
+            None => missing.push(want),
+        }
+    }
+    missing
+}
+
+/// Asks for `wants` and keeps every answer, also when others failed: a proven root must be kept. A refusal counts more
+/// than an outage, since trying again will not mend it.
+async fn ask(conversation: &Conversation, evidence: &mut Evidence, wants: &[Want]) -> Result<(), Failure> {
+    let mut failures = Vec::new();
+    for (file, answer) in conversation.ask(wants).await {
+        match answer {
+            Ok(answer) => evidence.add(file, answer),
+            Err(error) => failures.push(error),
+        }
+    }
+    let worst = failures.iter().position(|error| !error.is_outage()).unwrap_or_default();
+    match failures.into_iter().nth(worst) {
+        Some(error) => Err(Failure::Server(error)),
+        None => Ok(()),
+    }
+}

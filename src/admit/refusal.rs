@@ -1,0 +1,269 @@
+//! Why an image is not admitted.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use countersign_trust::name::{ChainId, ImageId, ImageReference, ManifestDigest, NameError, RegistryHost};
+
+use crate::clock::ClockError;
+use crate::containerd::{ContainerdError, ContentError};
+use crate::fetch::FetchError;
+use crate::ledger::LedgerError;
+
+/// What kind of "no" it is. The three are never merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// The signatures, or what is on the node, say no; or nothing covers the image.
+    Denied,
+    /// A server could not be reached: another try may succeed.
+    CannotTellNow,
+}
+
+/// What this node held when the trust server could not be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeldData {
+    /// Nothing.
+    Nothing,
+    /// Something that does not allow the repository any more, and why.
+    Refused(Box<countersign_trust::Refusal>),
+    /// The server showed a newer timestamp before it went away, so what is held is known to be out of date.
+    OutOfDate,
+}
+
+/// Why an image is not admitted. Cheap to clone, so that all who wait for one refresh get one answer.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The text is no image name.
+    #[error("{error}; a pod's image must be a name such as registry.example/team/app:1")]
+    Name {
+        /// What is wrong with it.
+        error: NameError,
+    },
+    /// The image's registry is not registered.
+    #[error("{host} must be a registered trusted registry. Register it in the configuration ([[registries]], host-address = \"{host}\")")]
+    NotRegistered {
+        /// The registry of the image.
+        host: RegistryHost,
+    },
+    /// The signatures say no.
+    #[error("{0}")]
+    Trust(countersign_trust::Refusal),
+    /// The trust server gave no usable answer.
+    #[error("{}", server_sentence(image, error, held))]
+    Server {
+        /// The image that was asked about.
+        image: Box<ImageReference>,
+        /// What happened.
+        error: FetchError,
+        /// What this node could fall back on.
+        held: HeldData,
+    },
+    /// The update took longer than it may.
+    #[error(
+        "error contacting trust server: {server} did not deliver the trust data for {image} within {seconds} s; see whether it is overloaded"
+    )]
+    UpdateTimedOut {
+        /// The image that was asked about.
+        image: Box<ImageReference>,
+        /// The trust server.
+        server: String,
+        /// The deadline.
+        seconds: u64,
+    },
+    /// No evidence is held for the image.
+    #[error(
+        "could not find trust signature for local image {image}: this node holds no trust data for it; pull it through countersign first"
+    )]
+    NotHeld {
+        /// The image, as it was named.
+        image: String,
+    },
+    /// The image on the node is not the signed one.
+    #[error(
+        "could not find trust signature for local image {image}: it is signed as {signed}, and the image on this node ({found}) is not that one; remove the image from the node, so that the signed one is pulled"
+    )]
+    OtherImage {
+        /// The image, as it was named.
+        image: Box<ImageReference>,
+        /// What the signatures allow.
+        signed: ManifestDigest,
+        /// What would have run.
+        found: ImageId,
+    },
+    /// A record of containerd that could be taken for the image leads elsewhere.
+    #[error(
+        "potential malicious behavior - the image record `{record}` on this node does not lead to image {expected}: remove that record (crictl rmi), so that the signed image is pulled again"
+    )]
+    OtherRecord {
+        /// The record's name, escaped.
+        record: String,
+        /// The image that it claims to be.
+        expected: ImageId,
+    },
+    /// The container's root file system is not that of the verified image.
+    #[error(
+        "potential malicious behavior - the container's root file system is {found}, not {expected} of the verified image: an image record was changed while the container was created"
+    )]
+    OtherRootFs {
+        /// The chain ID of the verified image.
+        expected: ChainId,
+        /// What the container's snapshot stands on, escaped.
+        found: String,
+    },
+    /// No verified image on record has this root file system.
+    #[error(
+        "could not find trust signature for local image: no image that was verified on this node has the root file system {found} of the container; create the container through countersign"
+    )]
+    UnknownRootFs {
+        /// What the container's snapshot stands on, escaped.
+        found: String,
+    },
+    /// The image is not on the node.
+    #[error("image {image} is not on this node: pull it")]
+    NotPresent {
+        /// As it was named.
+        image: String,
+    },
+    /// The content of the image cannot be followed to a config.
+    #[error("the content of image {digest} cannot be checked: {}", chain(&**error))]
+    Content {
+        /// The digest whose content was read.
+        digest: ManifestDigest,
+        /// What is wrong.
+        error: Arc<ContentError>,
+    },
+    /// containerd did not do what it was asked.
+    #[error("{}", chain(&**error))]
+    Containerd {
+        /// What happened.
+        error: Arc<ContainerdError>,
+    },
+    /// containerd's CRI answered something that cannot be.
+    #[error("containerd answered {what}: see containerd's log")]
+    Answer {
+        /// What it answered.
+        what: String,
+    },
+    /// containerd did not show the new tag in time.
+    #[error("containerd did not show {image} within {seconds} s after it was pulled; the next try pulls again")]
+    TagNotShown {
+        /// The image that was pulled.
+        image: Box<ImageReference>,
+        /// The deadline.
+        seconds: u64,
+    },
+    /// An image volume.
+    #[error(
+        "image volumes are not supported yet: the image of a mount cannot be verified by this version of countersign; remove the image volume from the pod"
+    )]
+    ImageVolume,
+    /// The ledger did not take or give what it must.
+    #[error("{}", chain(&**error))]
+    Ledger {
+        /// What happened.
+        error: Arc<LedgerError>,
+    },
+    /// The clock is wrong.
+    #[error("{0}")]
+    Clock(#[from] ClockError),
+    /// Our own fault.
+    #[error("countersign failed internally ({what}) and denies: please report this with its log")]
+    Internal {
+        /// Where.
+        what: &'static str,
+    },
+}
+
+impl Refusal {
+    /// The stable code of this reason, the same in every version.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Name { .. } => "CS-NAME",
+            Self::NotRegistered { .. } => "CS-NOT-REGISTERED",
+            Self::Trust(refusal) => refusal.code(),
+            Self::Server { error, .. } => error.code(),
+            Self::UpdateTimedOut { .. } => "CS-SERVER-TIMEOUT",
+            Self::NotHeld { .. } => "CS-NOT-HELD",
+            Self::OtherImage { .. } => "CS-OTHER-IMAGE",
+            Self::OtherRecord { .. } => "CS-OTHER-RECORD",
+            Self::OtherRootFs { .. } => "CS-OTHER-ROOTFS",
+            Self::UnknownRootFs { .. } => "CS-UNKNOWN-ROOTFS",
+            Self::NotPresent { .. } => "CS-NOT-PRESENT",
+            Self::Content { error, .. } => error.code(),
+            Self::Containerd { .. } => "CS-CONTAINERD",
+            Self::Answer { .. } => "CS-CONTAINERD-ANSWER",
+            Self::TagNotShown { .. } => "CS-TAG-NOT-SHOWN",
+            Self::ImageVolume => "CS-IMAGE-VOLUME",
+            Self::Ledger { .. } => "CS-LEDGER",
+            Self::Clock(_) => "CS-CLOCK",
+            Self::Internal { .. } => "CS-INTERNAL",
+        }
+    }
+
+    /// Whether it is bad, or cannot be told now.
+    #[must_use]
+    pub const fn standing(&self) -> Standing {
+        match self {
+            Self::Server { error, .. } if error.is_outage() => Standing::CannotTellNow,
+            Self::UpdateTimedOut { .. } | Self::TagNotShown { .. } => Standing::CannotTellNow,
+            Self::Name { .. }
+            | Self::NotRegistered { .. }
+            | Self::Trust(_)
+            | Self::Server { .. }
+            | Self::NotHeld { .. }
+            | Self::OtherImage { .. }
+            | Self::OtherRecord { .. }
+            | Self::OtherRootFs { .. }
+            | Self::UnknownRootFs { .. }
+            | Self::NotPresent { .. }
+            | Self::Content { .. }
+            | Self::Containerd { .. }
+            | Self::Answer { .. }
+            | Self::ImageVolume
+            | Self::Ledger { .. }
+            | Self::Clock(_)
+            | Self::Internal { .. } => Standing::Denied,
+        }
+    }
+}
+
+impl From<LedgerError> for Refusal {
+    fn from(error: LedgerError) -> Self {
+        Self::Ledger { error: Arc::new(error) }
+    }
+}
+
+impl From<ContainerdError> for Refusal {
+    fn from(error: ContainerdError) -> Self {
+        Self::Containerd { error: Arc::new(error) }
+    }
+}
+
+fn server_sentence(image: &ImageReference, error: &FetchError, held: &HeldData) -> String {
+    let lead = format!("error contacting trust server: {} (for {image})", chain(error));
+    if !error.is_outage() {
+        return lead;
+    }
+    match held {
+        HeldData::Nothing => format!("{lead}; this node holds no trust data for {} to go on with", image.repository()),
+        HeldData::Refused(refusal) => format!("{lead}; the trust data that this node holds does not serve: {refusal}"),
+        HeldData::OutOfDate => {
+            format!("{lead}; the trust data that this node holds is out of date, since the server showed a newer timestamp")
+        }
+    }
+}
+
+/// An error with its causes, each once.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,216 @@
+//! The composition root: the only place that knows which room is joined to which.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::admin;
+use crate::admit::{Admit, Policy, chain};
+use crate::clock::SystemClock;
+use crate::config::{Config, Registry};
+use crate::containerd::Containerd;
+use crate::cri::{Gate, Guard, Upstream, methods};
+use crate::fetch::{CaBundle, CaBundleError, TrustServer, TrustServerError};
+use crate::ledger::{Ledger, LedgerError};
+use crate::listen::{Inherited, ListenError, Listener};
+
+/// Running calls may finish for this long after a stop was asked for; systemd kills after 30 s.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Threads for trust servers, cryptography and the operator's API: a node has few cores to spare for its gate.
+const WORK_THREADS: usize = 2;
+/// How often containerd is asked whether it is there, before readiness is reported.
+const CONTAINERD_POLL: Duration = Duration::from_millis(200);
+
+/// Why the daemon, or a command that works without it, does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A registry cannot be used as configured.
+    #[error("the notary server of registry {host} cannot be used")]
+    Server {
+        /// The registry.
+        host: String,
+        /// Why.
+        source: TrustServerError,
+    },
+    /// A CA bundle cannot be read.
+    #[error("the CA bundle of registry {host} cannot be used")]
+    CaBundle {
+        /// The registry.
+        host: String,
+        /// Why.
+        source: CaBundleError,
+    },
+    /// A socket cannot be listened on.
+    #[error("cannot listen")]
+    Listen(#[from] ListenError),
+    /// The state directory cannot be made.
+    #[error("the state directory {} cannot be made: make it, owned by root and with mode 0700", directory.display())]
+    State {
+        /// Which.
+        directory: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The process cannot get what it needs of the system.
+    #[error("{what} failed")]
+    System {
+        /// What.
+        what: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// The policy that a configuration describes.
+///
+/// # Errors
+/// [`StartError::Server`] and [`StartError::CaBundle`].
+pub fn policy(config: &Config) -> Result<Policy, StartError> {
+    let mut servers = HashMap::new();
+    for registry in &config.registries {
+        servers.insert(registry.host.clone(), trust_server(registry)?);
+    }
+    let trust = &config.content_trust;
+    Ok(Policy { mode: trust.mode, pins: trust.pins.clone(), servers, digest: config.digest })
+}
+
+fn trust_server(registry: &Registry) -> Result<TrustServer, StartError> {
+    let host = || registry.host.to_string();
+    let bundle = registry.ca_bundle.as_deref().map(CaBundle::parse).transpose();
+    let bundle = bundle.map_err(|source| StartError::CaBundle { host: host(), source })?;
+    let url = registry.notary_server.as_str();
+    TrustServer::new(registry.host.clone(), url, bundle).map_err(|source| StartError::Server { host: host(), source })
+}
+
+/// Opens the ledger below the configured state directory, which is made if it is absent.
+///
+/// # Errors
+/// [`StartError::State`]; a ledger that cannot be used is the inner error.
+pub fn open_ledger(config: &Config) -> Result<Result<Ledger, LedgerError>, StartError> {
+    let directory = config.state_directory.join("ledger");
+    let made = make_private(&config.state_directory).and_then(|()| make_private(&directory));
+    made.map_err(|source| StartError::State { directory: directory.clone(), source })?;
+    Ok(Ledger::open(&directory))
+}
+
+fn make_private(directory: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
+
+/// Everything that judges, for the daemon and for a command that works without it. Call it within a runtime.
+///
+/// # Errors
+/// As [`policy`].
+pub fn admit(config: &Config, ledger: Result<Ledger, LedgerError>, work: Handle) -> Result<Arc<Admit>, StartError> {
+    let containerd = Containerd::new(&config.containerd.address);
+    Ok(Arc::new(Admit::new(policy(config)?, Arc::new(SystemClock), containerd, ledger, work)))
+}
+
+/// The runtime of everything that is not the gate itself.
+///
+/// # Errors
+/// [`StartError::System`].
+pub fn work_runtime() -> Result<Runtime, StartError> {
+    let built = Builder::new_multi_thread().worker_threads(WORK_THREADS).thread_name("countersign-work").enable_all().build();
+    built.map_err(|source| StartError::System { what: "starting threads", source })
+}
+
+/// Runs the daemon until it is told to stop. The calls that are only passed on have a thread for themselves: every hop
+/// between threads costs them more than all the work they need.
+///
+/// # Errors
+/// [`StartError`], before anything is served.
+pub fn serve(config: &Config, inherited: Inherited) -> Result<(), StartError> {
+    let work = work_runtime()?;
+    let gate = Builder::new_current_thread().enable_all().build();
+    let gate = gate.map_err(|source| StartError::System { what: "starting the gate's runtime", source })?;
+    let served = gate.block_on(run(config, inherited, work.handle()));
+    work.shutdown_timeout(Duration::from_secs(1));
+    served
+}
+
+async fn run(config: &Config, mut inherited: Inherited, work: &Handle) -> Result<(), StartError> {
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let admit = admit(config, open_ledger(config)?, work.clone())?;
+    if let Some(error) = admit.ledger_fault() {
+        tracing::error!(error = chain(error), "the ledger cannot be used: every pull and container is denied until it can");
+    }
+    let cri = Listener::open(&config.listen.cri, &mut inherited).await?;
+    let admin = Listener::open(&config.listen.admin, &mut inherited).await?;
+    for path in inherited.left() {
+        tracing::warn!(socket = %path.display(), "systemd passed a socket that the configuration does not name");
+    }
+    let mut stop = Stop::new()?;
+    let (stopping, stopped) = tokio::sync::watch::channel(false);
+    work.spawn(serve_admin(admin, Arc::clone(&admit), stopped));
+    work.spawn(warm(Arc::clone(&admit)));
+    let containerd: Arc<Path> = config.containerd.address.as_path().into();
+    tokio::spawn(report_readiness(Arc::clone(&containerd)));
+    tracing::info!(socket = %config.listen.cri.display(), mode = %admit.mode(), policy = %config.digest, "serving");
+    let gate = Gate::new(Arc::new(Guard::new(admit)), containerd);
+    gate.serve(cri, stop.asked(), DRAIN).await;
+    stopping.send_replace(true);
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn serve_admin(listener: Listener, admit: Arc<Admit>, mut stopped: tokio::sync::watch::Receiver<bool>) {
+    let shutdown = async move {
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    };
+    if let Err(error) = admin::serve(listener, admit, shutdown).await {
+        tracing::error!(error = chain(&error), "the operator's API ended");
+    }
+}
+
+/// Reads what is held once, so that the first container does not wait for signatures to be verified.
+async fn warm(admit: Arc<Admit>) {
+    let repositories = admit.warm();
+    tracing::info!(repositories, "held trust data was read");
+}
+
+/// Tells systemd that the daemon is ready, once containerd has answered.
+async fn report_readiness(containerd: Arc<Path>) {
+    let upstream = Upstream::new(containerd);
+    let mut told = false;
+    while let Err(status) = upstream.unary(methods::VERSION, bytes::Bytes::new(), &http::HeaderMap::new()).await {
+        if !told {
+            tracing::warn!(error = status.message(), "waiting for containerd");
+            told = true;
+        }
+        tokio::time::sleep(CONTAINERD_POLL).await;
+    }
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!(%error, "systemd could not be told that the daemon is ready");
+    }
+    tracing::info!("ready: containerd has answered");
+}
+
+/// SIGTERM and SIGINT.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> Result<Self, StartError> {
+        let catch = |kind| signal(kind).map_err(|source| StartError::System { what: "catching signals", source });
+        Ok(Self { terminate: catch(SignalKind::terminate())?, interrupt: catch(SignalKind::interrupt())? })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

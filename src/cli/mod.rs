@@ -1,0 +1,118 @@
+//! The command line: a file for each command.
+
+mod config;
+mod serve;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::config::Config;
+
+/// How a command ended, for scripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    /// Done, or allowed.
+    Ok = 0,
+    /// Denied, or failed.
+    Denied = 1,
+    /// Wrong usage or configuration. clap ends with the same code.
+    Usage = 2,
+    /// A server could not be reached: it cannot be told now.
+    CannotTellNow = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Runs only the images you trust, between kubelet and containerd.
+#[derive(Debug, Parser)]
+#[command(name = "countersign", version, about, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve kubelet's calls until SIGTERM
+    Serve {
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+    /// Judge an image as a pull of it would be judged now; pulls nothing
+    ///
+    /// Exit status: 0 allowed, 1 denied, 2 wrong usage or configuration, 3 cannot tell now (a server could not be reached).
+    Verify {
+        /// The image, as a pod would name it
+        image: String,
+        #[command(flatten)]
+        file: ConfigFile,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Work with the configuration file
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Check a configuration file; prints every problem with line and column
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The configuration file
+    #[arg(long = "config", value_name = "FILE", default_value = "/etc/countersign/config.toml")]
+    path: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+/// Reads the arguments and runs the command.
+#[must_use]
+pub fn main() -> ExitCode {
+    let exit = match Arguments::parse().command {
+        Command::Serve { file } => serve::run(&file.path),
+        Command::Verify { image, file, output } => verify::run(&image, &file.path, output),
+        Command::Config { command: ConfigCommand::Check { file } } => config::check(&file),
+    };
+    exit.into()
+}
+
+/// Reads the configuration; what is wrong with it goes to standard error.
+fn load(path: &std::path::Path) -> Result<Config, Exit> {
+    Config::load(path).map_err(|errors| {
+        complain(&errors);
+        Exit::Usage
+    })
+}
+
+/// Tells a person what went wrong.
+#[allow(clippy::print_stderr, reason = "the command line speaks to people")]
+fn complain(message: &dyn std::fmt::Display) {
+    eprintln!("{message}");
+}
+
+/// Prints a result.
+#[allow(clippy::print_stdout, reason = "the command line speaks to people and programs")]
+fn print(text: &str) {
+    println!("{text}");
+}

@@ -1,0 +1,39 @@
+//! The wall clock, read in one place.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use countersign_trust::time::UnixTime;
+
+/// When this binary was built, in seconds since 1970. A clock before that is wrong.
+const BUILT_AT: &str = env!("COUNTERSIGN_BUILT_AT");
+
+/// Tells what time it is. Tests bring their own.
+pub trait Clock: fmt::Debug + Send + Sync + 'static {
+    /// The present moment.
+    ///
+    /// # Errors
+    /// [`ClockError`] if the clock cannot be right.
+    fn now(&self) -> Result<UnixTime, ClockError>;
+}
+
+/// The clock is certainly wrong, so nothing can be said about expiry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the node's clock says {now}, which is before countersign was built ({built}): set the clock")]
+pub struct ClockError {
+    now: UnixTime,
+    built: UnixTime,
+}
+
+/// The system's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Result<UnixTime, ClockError> {
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = UnixTime::from_seconds(i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX));
+        let built = UnixTime::from_seconds(BUILT_AT.parse().unwrap_or_default());
+        if now < built { Err(ClockError { now, built }) } else { Ok(now) }
+    }
+}

@@ -1,0 +1,101 @@
+//! The checked calls: what stands between kubelet's PullImage, CreateContainer and StartContainer and containerd.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use countersign_trust::mode::Mode;
+
+use super::checks::{CheckedCall, Checks};
+use super::methods::CheckedMethod;
+use super::status::{Code, Status};
+use super::upstream::Reply;
+use crate::admit::{Admission, Admit, Refusal, Standing};
+
+/// Checks calls as the configuration says.
+#[derive(Debug, Clone)]
+pub struct Guard {
+    pub(super) admit: Arc<Admit>,
+}
+
+impl Guard {
+    /// Checks calls with `admit`.
+    #[must_use]
+    pub const fn new(admit: Arc<Admit>) -> Self {
+        Self { admit }
+    }
+
+    /// What becomes of a refused call: denied, or in permissive mode passed on as it came and written down.
+    pub(super) async fn refused(&self, call: &CheckedCall, method: CheckedMethod, image: &str, refusal: Refusal) -> Result<Reply, Status> {
+        let image = countersign_trust::name::shown(image);
+        match self.admit.mode() {
+            Mode::Enforced => {
+                tracing::warn!(call = ?method, image, code = refusal.code(), reason = %refusal, "denied");
+                Err(denial(&refusal))
+            }
+            Mode::Permissive | Mode::Disabled => {
+                tracing::warn!(call = ?method, image, code = refusal.code(), reason = %refusal, "let pass: mode is permissive");
+                call.forward(method).await
+            }
+        }
+    }
+}
+
+/// Writes down that an image was admitted.
+pub(super) fn log_admitted(method: CheckedMethod, admission: &Admission, began: Instant) {
+    tracing::info!(
+        call = ?method,
+        image = %admission.image,
+        digest = %admission.approval.digest,
+        signers = admission.signers(),
+        origin = ?admission.origin,
+        evidence = %admission.evidence,
+        valid_until = %admission.approval.valid_until,
+        took = ?began.elapsed(),
+        "admitted"
+    );
+}
+
+/// The status of a denial. kubelet recognises the reason only in code `Unknown` and by the first word; the text is the
+/// same for the same cause, since kubelet shows the reason only when the texts for all credentials agree.
+pub(super) fn denial(refusal: &Refusal) -> Status {
+    let word = match refusal.standing() {
+        Standing::Denied => "SignatureValidationFailed",
+        Standing::CannotTellNow => "RegistryUnavailable",
+    };
+    Status::new(Code::Unknown, format!("{word}: {refusal} ({})", refusal.code()))
+}
+
+/// Runs to its end what must not be stopped halfway when the caller goes away.
+pub(super) async fn to_the_end<T: Send + 'static>(work: impl Future<Output = Result<T, Status>> + Send + 'static) -> Result<T, Status> {
+    match tokio::spawn(work).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(denial(&Refusal::Internal { what: "a check panicked" })),
+    }
+}
+
+#[async_trait]
+impl Checks for Guard {
+    fn checked(&self, method: CheckedMethod) -> bool {
+        match (self.admit.mode(), method) {
+            (Mode::Disabled, _) | (Mode::Permissive | Mode::Enforced, CheckedMethod::RunPodSandbox) => false,
+            (
+                Mode::Permissive | Mode::Enforced,
+                CheckedMethod::PullImage | CheckedMethod::CreateContainer | CheckedMethod::StartContainer,
+            ) => true,
+        }
+    }
+
+    async fn pull_image(&self, call: CheckedCall) -> Result<Reply, Status> {
+        self.pull(call).await
+    }
+
+    async fn create_container(&self, call: CheckedCall) -> Result<Reply, Status> {
+        let guard = self.clone();
+        to_the_end(async move { guard.create(call).await }).await
+    }
+
+    async fn start_container(&self, call: CheckedCall) -> Result<Reply, Status> {
+        self.start(call).await
+    }
+}

@@ -1,0 +1,107 @@
+//! CreateContainer: the image is judged again for the name that the pod gave, and what was really made is compared with
+//! it by content. No packet leaves the node.
+
+use std::time::Instant;
+
+use countersign_trust::name::{ImageId, ImageReference, shown};
+use http::HeaderMap;
+
+use super::checked::{Guard, denial, log_admitted};
+use super::checks::CheckedCall;
+use super::messages::{
+    CreateContainerRequest, Image, ImageSpec, create_container_response, image_status_request, image_status_response,
+    remove_container_request,
+};
+use super::methods::{CREATE_CONTAINER, CheckedMethod, IMAGE_STATUS, REMOVE_CONTAINER};
+use super::status::Status;
+use super::upstream::{Reply, Upstream};
+use crate::admit::{Refusal, Subject};
+use crate::crash::Step;
+use crate::ledger::VerifiedImage;
+
+impl Guard {
+    pub(super) async fn create(&self, call: CheckedCall) -> Result<Reply, Status> {
+        let began = Instant::now();
+        let request = CreateContainerRequest::read(&call.message)?;
+        let name = shown_name(&request.image).to_owned();
+        let refused = |refusal| self.refused(&call, CheckedMethod::CreateContainer, &name, refusal);
+        if !request.image_mounts.is_empty() {
+            return refused(Refusal::ImageVolume).await;
+        }
+        let image = match canonical(&call.upstream, &request.image.image).await {
+            Ok(image) => image,
+            Err(refusal) => return refused(refusal).await,
+        };
+        let image_id = match parsed_id(&image) {
+            Ok(image_id) => image_id,
+            Err(refusal) => return refused(refusal).await,
+        };
+        let _held = self.admit.image_locks.lock(image_id).await;
+        let verified = match self.admit_create(&request.image, &image, image_id, began).await {
+            Ok(verified) => verified,
+            Err(refusal) => return refused(refusal).await,
+        };
+        let reply = call.upstream.unary(CREATE_CONTAINER, call.message.clone(), &call.metadata).await?;
+        Step::CreateCreated.reached();
+        self.check_created(&reply, &verified, &call.upstream).await.map(|()| reply)
+    }
+
+    async fn admit_create(&self, spec: &ImageSpec, image: &Image, image_id: ImageId, began: Instant) -> Result<VerifiedImage, Refusal> {
+        let (admission, verified) = self.admit.admit_container(&subject(spec)?, image_id, shown_name(spec)).await?;
+        Step::CreateAdmitted.reached();
+        let names: Vec<String> = image.repo_tags.iter().chain(&image.repo_digests).chain([&image.id]).cloned().collect();
+        self.admit.check_records(&names, image_id).await?;
+        Step::CreateRecordsChecked.reached();
+        log_admitted(CheckedMethod::CreateContainer, &admission, began);
+        Ok(verified)
+    }
+
+    /// Compares what was made with what was verified. In enforced mode a container of anything else does not stay.
+    async fn check_created(&self, reply: &Reply, verified: &VerifiedImage, upstream: &Upstream) -> Result<(), Status> {
+        let container_id = create_container_response(&reply.message)?;
+        let Err(refusal) = self.admit.check_root_fs(&container_id, verified).await else {
+            Step::CreateRootFsChecked.reached();
+            return Ok(());
+        };
+        let (container, reason) = (shown(&container_id), refusal.to_string());
+        if self.admit.mode() != countersign_trust::mode::Mode::Enforced {
+            tracing::warn!(container, code = refusal.code(), reason, "let pass: mode is permissive");
+            return Ok(());
+        }
+        tracing::error!(container, code = refusal.code(), reason, "denied; the container is removed");
+        // With no deadline of the caller's: the container must go even if the caller is out of patience.
+        if let Err(status) = upstream.unary(REMOVE_CONTAINER, remove_container_request(&container_id), &HeaderMap::new()).await {
+            tracing::error!(container, error = status.message(), "a denied container could not be removed; its start will be refused");
+        }
+        Step::CreateRemoved.reached();
+        Err(denial(&refusal))
+    }
+}
+
+/// What containerd's CRI says that `given` means.
+async fn canonical(upstream: &Upstream, given: &str) -> Result<Image, Refusal> {
+    let answer = |what: String| Refusal::Answer { what };
+    let reply = upstream.unary(IMAGE_STATUS, image_status_request(given), &HeaderMap::new()).await;
+    let reply = reply.map_err(|status| answer(format!("ImageStatus of `{}` with an error: {}", shown(given), status.message())))?;
+    let image = image_status_response(&reply.message).map_err(|error| answer(format!("a malformed ImageStatus: {error}")))?;
+    image.ok_or_else(|| Refusal::NotPresent { image: shown(given) })
+}
+
+fn parsed_id(image: &Image) -> Result<ImageId, Refusal> {
+    image.id.parse().map_err(|_| Refusal::Answer { what: format!("an image ID that is none: `{}`", shown(&image.id)) })
+}
+
+/// Under which name the image is judged: the one that the pod gave.
+fn subject(spec: &ImageSpec) -> Result<Subject, Refusal> {
+    let name = shown_name(spec);
+    // containerd reads a whole digest as an image ID before it tries names.
+    if name.parse::<ImageId>().is_ok() {
+        return Ok(Subject::Unnamed);
+    }
+    let image: ImageReference = name.parse().map_err(|error| Refusal::Name { error })?;
+    Ok(Subject::Named(image))
+}
+
+fn shown_name(spec: &ImageSpec) -> &str {
+    if spec.user_specified_image.is_empty() { &spec.image } else { &spec.user_specified_image }
+}

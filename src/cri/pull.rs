@@ -1,0 +1,154 @@
+//! PullImage: verified, and pulled by the verified digest.
+
+use std::time::{Duration, Instant};
+
+use countersign_trust::name::{ImageId, ImageReference, Selector};
+use http::HeaderMap;
+
+use super::checked::{Guard, denial, log_admitted, to_the_end};
+use super::checks::CheckedCall;
+use super::messages::{AuthConfig, PullImageRequest, image_status_request, image_status_response, pull_image_response};
+use super::methods::{CheckedMethod, IMAGE_STATUS, PULL_IMAGE};
+use super::patch;
+use super::status::Status;
+use super::upstream::{Reply, Upstream};
+use crate::admit::{Admission, Refusal};
+use crate::crash::Step;
+use crate::fetch::Credential;
+use crate::ledger::VerifiedImage;
+
+/// containerd's CRI shows a new record within 2 ms, but lags seconds when an earlier event on the name failed.
+const TAG_SHOWN_DEADLINE: Duration = Duration::from_secs(10);
+/// First wait between two looks; doubled up to [`LONGEST_LOOK_INTERVAL`].
+const FIRST_LOOK_INTERVAL: Duration = Duration::from_millis(1);
+const LONGEST_LOOK_INTERVAL: Duration = Duration::from_millis(200);
+
+impl Guard {
+    pub(super) async fn pull(&self, call: CheckedCall) -> Result<Reply, Status> {
+        let began = Instant::now();
+        let request = PullImageRequest::read(&call.message)?;
+        let admission = match self.admit_pull(&request).await {
+            Ok(admission) => admission,
+            Err(refusal) => return self.refused(&call, CheckedMethod::PullImage, &request.image.image, refusal).await,
+        };
+        log_admitted(CheckedMethod::PullImage, &admission, began);
+        Step::PullVerified.reached();
+        let by_digest = ImageReference::by_digest(admission.image.repository().clone(), admission.approval.digest);
+        let message = patch::pull_image_name(&call.message, &by_digest.to_string())?;
+        // Pulled even when the digest is here already, so that the registry checks this caller's credential.
+        let reply = call.upstream.unary(PULL_IMAGE, message, &call.metadata).await?;
+        Step::PullPulled.reached();
+        let (guard, upstream) = (self.clone(), call.upstream.clone());
+        to_the_end(async move {
+            let done = guard.finish_pull(&admission, &reply, &upstream).await;
+            done.map(|()| reply).map_err(|refusal| denial(&refusal))
+        })
+        .await
+    }
+
+    async fn admit_pull(&self, request: &PullImageRequest) -> Result<Admission, Refusal> {
+        let image: ImageReference = request.image.image.parse().map_err(|error| Refusal::Name { error })?;
+        let namespace = request.sandbox.as_ref().map_or("", |sandbox| sandbox.namespace.as_str());
+        self.admit.pull(&image, namespace, request.auth.as_ref().and_then(credential)).await
+    }
+
+    /// Records what was pulled, on disk first, and names it in containerd's image store, so that `IfNotPresent`,
+    /// `crictl images` and image GC go on as usual.
+    async fn finish_pull(&self, admission: &Admission, reply: &Reply, upstream: &Upstream) -> Result<(), Refusal> {
+        let digest = admission.approval.digest;
+        let answer = |what: String| Refusal::Answer { what };
+        let image_ref = pull_image_response(&reply.message).map_err(|error| answer(format!("a pull with a malformed message: {error}")))?;
+        let image_id: ImageId = image_ref.parse().map_err(|_| answer("a pull with no image ID".to_owned()))?;
+        let content = self.admit.content_of(digest, image_id).await?;
+        let content = content.ok_or_else(|| answer(format!("a pull of {digest} with image {image_id}, which is not part of it")))?;
+        let repository = admission.image.repository().clone();
+        self.admit.record_image(VerifiedImage { repository, digest, image_id, chain_id: content.chain_id }).await?;
+        Step::PullImageRecorded.reached();
+        match admission.image.selector() {
+            Selector::Tag(_) => self.name_image(admission, image_id, upstream).await,
+            // The CRI wants no tag after a pull by digest.
+            Selector::Digest(_) | Selector::TagAndDigest(..) => Ok(()),
+        }
+    }
+
+    /// Writes the tag record and waits until containerd's CRI shows it: without it kubelet pulls again each time and runs
+    /// the container as root.
+    async fn name_image(&self, admission: &Admission, image_id: ImageId, upstream: &Upstream) -> Result<(), Refusal> {
+        let (tag, digest) = (admission.image.to_string(), admission.approval.digest);
+        let by_digest = ImageReference::by_digest(admission.image.repository().clone(), digest).to_string();
+        let records = self.admit.containerd().records(&[by_digest.clone(), tag.clone()]).await?;
+        let target_of = |name: &str| records.iter().find(|record| record.name == name).map(|record| &record.target);
+        let target = target_of(&by_digest).filter(|target| target.digest == digest.to_string());
+        let target = target.ok_or_else(|| Refusal::Answer { what: format!("no record of {by_digest} after its pull") })?;
+        // A moving tag takes the image that it leaves, too: a container of that one may be created right now.
+        let before = shown_image(upstream, &tag).await?;
+        let _held = self.admit.image_locks.lock_all([Some(image_id), before].into_iter().flatten()).await;
+        if before != Some(image_id) || target_of(&tag) != Some(target) {
+            self.admit.containerd().put_tag_record(&tag, target).await?;
+            Step::PullTagWritten.reached();
+        }
+        self.wait_until_shown(admission, image_id, upstream).await?;
+        Step::PullTagShown.reached();
+        Ok(())
+    }
+
+    async fn wait_until_shown(&self, admission: &Admission, image_id: ImageId, upstream: &Upstream) -> Result<(), Refusal> {
+        let tag = admission.image.to_string();
+        let look = async {
+            let mut interval = FIRST_LOOK_INTERVAL;
+            while shown_image(upstream, &tag).await? != Some(image_id) {
+                tokio::time::sleep(interval).await;
+                interval = interval.saturating_mul(2).min(LONGEST_LOOK_INTERVAL);
+            }
+            Ok(())
+        };
+        let not_shown = || Refusal::TagNotShown { image: Box::new(admission.image.clone()), seconds: TAG_SHOWN_DEADLINE.as_secs() };
+        tokio::time::timeout(TAG_SHOWN_DEADLINE, look).await.unwrap_or_else(|_| Err(not_shown()))
+    }
+}
+
+/// Which image containerd's CRI shows for a name.
+async fn shown_image(upstream: &Upstream, name: &str) -> Result<Option<ImageId>, Refusal> {
+    let answer = |what: String| Refusal::Answer { what };
+    let reply = upstream.unary(IMAGE_STATUS, image_status_request(name), &HeaderMap::new()).await;
+    let reply = reply.map_err(|status| answer(format!("ImageStatus with an error: {}", status.message())))?;
+    let image = image_status_response(&reply.message).map_err(|error| answer(format!("a malformed ImageStatus: {error}")))?;
+    Ok(image.and_then(|image| image.id.parse().ok()))
+}
+
+/// The credential that kubelet sent with this pull; the first kind that is filled in, as containerd takes it.
+fn credential(auth: &AuthConfig) -> Option<Credential> {
+    if !auth.username.is_empty() {
+        return Some(Credential::password(auth.username.clone(), auth.password.clone()));
+    }
+    if !auth.identity_token.is_empty() {
+        return Some(Credential::identity_token(auth.identity_token.clone()));
+    }
+    if !auth.registry_token.is_empty() {
+        return Some(Credential::registry_token(auth.registry_token.clone()));
+    }
+    decoded(&auth.auth)
+}
+
+/// `auth` is base64 of `user:password`.
+fn decoded(auth: &str) -> Option<Credential> {
+    use base64::Engine as _;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(auth.trim_end_matches('\0')).ok()?;
+    let (username, password) = std::str::from_utf8(&bytes).ok()?.split_once(':')?;
+    let password = password.trim_end_matches('\0');
+    (!username.is_empty()).then(|| Credential::password(username.to_owned(), password.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_auth_field_is_read_as_user_and_password() {
+        let expected = Credential::password("u".into(), "p:q".into()).fingerprint();
+        assert_eq!(decoded("dTpwOnE=").map(|credential| credential.fingerprint()), Some(expected));
+        for text in ["", "!!", "dQ==", "OnA="] {
+            assert!(decoded(text).is_none(), "{text}");
+        }
+    }
+}
