@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use countersign_trust::evidence::{Answer, Evidence, FileName, Gun};
 use countersign_trust::name::{ChainId, ImageId, ImageReference};
-use countersign_trust::pin::{Anchor, Pins};
+use countersign_trust::pin::Pins;
 use countersign_trust::time::UnixTime;
-use countersign_trust::{Approval, Facts, Freshness, Progress, Terms, evaluate};
+use countersign_trust::{Approval, Facts, Freshness, Policy, Terms, Verdict, evaluate, verify};
 
 use super::refusal::Refusal;
 use crate::ledger::{Held, VerifiedImage};
@@ -52,16 +52,15 @@ impl Memory {
     }
 
     /// Judges the held evidence of the image's repository again, at `now`.
-    pub(super) fn judge(&self, image: &ImageReference, anchor: &Anchor, now: UnixTime) -> Result<(Approval, Arc<Held>), Refusal> {
+    pub(super) fn judge(&self, image: &ImageReference, pins: &Pins, now: UnixTime) -> Result<(Approval, Arc<Held>), Refusal> {
         let gun = Gun::for_repository(image.repository());
         let repository = self.repository(&gun).ok_or_else(|| Refusal::NotHeld { image: image.to_string() })?;
         let mut repository = repository.lock().unwrap_or_else(PoisonError::into_inner);
         let held = Arc::clone(&repository.held);
-        let terms = Terms { anchor, now, freshness: Freshness::Held { allow_expired: false } };
-        match evaluate(&held.evidence, &held.known, terms, &mut repository.facts) {
-            Ok(Progress::Trusted(trusted)) => Ok((trusted.judge(image).map_err(Refusal::Trust)?, held)),
-            Ok(Progress::Wanting(_)) => Err(Refusal::Internal { what: "held evidence wanted a file" }),
-            Err(refusal) => Err(Refusal::Trust(refusal.about(image))),
+        let policy = Policy { pins, allow_expired: false };
+        match verify(image, &held.evidence, &held.known, policy, now, &mut repository.facts) {
+            (Verdict::Allow(approval), _) => Ok((approval, held)),
+            (Verdict::Deny(refusal), _) => Err(Refusal::Trust(refusal)),
         }
     }
 

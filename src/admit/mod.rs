@@ -212,8 +212,8 @@ impl Admit {
     /// # Errors
     /// A [`Refusal`]; [`Refusal::NotHeld`] if the image's repository was never accepted here.
     pub fn judge(&self, image: &ImageReference) -> Result<Admission, Refusal> {
-        let (_, anchor) = self.policy.source_of(image)?;
-        let (approval, held) = self.memory()?.judge(image, anchor, self.clock.now()?)?;
+        self.policy.source_of(image)?;
+        let (approval, held) = self.memory()?.judge(image, &self.policy.pins, self.clock.now()?)?;
         Ok(Admission { image: image.clone(), approval, origin: Origin::Held, evidence: held.evidence.digest() })
     }
 

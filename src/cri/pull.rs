@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use countersign_trust::name::{ImageId, ImageReference, Selector};
 use http::HeaderMap;
 
-use super::checked::{Guard, denial, log_admitted, to_the_end};
+use super::checked::{Guard, log_admitted, to_the_end};
 use super::checks::CheckedCall;
 use super::messages::{AuthConfig, PullImageRequest, image_status_request, image_status_response, pull_image_response};
 use super::methods::{CheckedMethod, IMAGE_STATUS, PULL_IMAGE};
@@ -38,10 +38,12 @@ impl Guard {
         // Pulled even when the digest is here already, so that the registry checks this caller's credential.
         let reply = call.upstream.unary(PULL_IMAGE, message, &call.metadata).await?;
         Step::PullPulled.reached();
-        let (guard, upstream) = (self.clone(), call.upstream.clone());
+        let guard = self.clone();
         to_the_end(async move {
-            let done = guard.finish_pull(&admission, &reply, &upstream).await;
-            done.map(|()| reply).map_err(|refusal| denial(&refusal))
+            match guard.finish_pull(&admission, &reply, &call.upstream).await {
+                Ok(()) => Ok(reply),
+                Err(refusal) => guard.refused(&call, CheckedMethod::PullImage, &request.image.image, refusal).await,
+            }
         })
         .await
     }

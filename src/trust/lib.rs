@@ -31,6 +31,7 @@ mod signers;
 pub mod time;
 mod trusted;
 mod update;
+mod verdict;
 
 pub use certificate::CertificateError;
 pub use facts::Facts;
@@ -40,3 +41,4 @@ pub use key::{CanonicalKeyId, KeyFault, KeyId};
 pub use refusal::{Reason, Refusal, RejectedRootKey, RoleFault, RootKeyFault};
 pub use trusted::{Approval, SignedBy, TrustedRepository};
 pub use update::{Freshness, Progress, Terms, evaluate, proven_root_steps};
+pub use verdict::{Policy, Verdict, verify};

@@ -56,6 +56,8 @@ pub enum RootKeyFault {
 pub enum Reason {
     /// No pin of the configuration covers the repository.
     NotPinned,
+    /// The evidence is about another repository.
+    OtherRepository(Gun),
     /// The server has no trust data for the repository.
     NoTrustData,
     /// The tag is not signed, or only in a role that does not release it.
@@ -224,6 +226,7 @@ impl Reason {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::NotPinned => "CS-NOT-PINNED",
+            Self::OtherRepository(_) => "CS-OTHER-REPOSITORY",
             Self::NoTrustData => "CS-NO-TRUST-DATA",
             Self::TagNotSigned => "CS-TAG-NOT-SIGNED",
             Self::DigestNotSigned => "CS-DIGEST-NOT-SIGNED",
@@ -261,6 +264,7 @@ impl Reason {
         let mismatch = |detail: String| format!("potential malicious behavior - trust data mismatch for repository {gun}: {detail}");
         match self {
             Self::NotPinned => format!("no pin covers {gun}: add its root to trust-pinning (root-keys or cert-ids) if you trust it"),
+            Self::OtherRepository(other) => format!("the trust data at hand is that of {other}, not of {gun}; fetch that of {gun}"),
             Self::NoTrustData => {
                 format!("image or trust data does not exist for {subject}: the trust server has no trust data for {gun}; sign the image")
             }

@@ -151,6 +151,12 @@ impl TrustedRepository {
         &self.known
     }
 
+    /// As [`Self::known`], for those who need nothing else any more.
+    #[must_use]
+    pub fn into_known(self) -> Known {
+        self.known
+    }
+
     /// From when on some of the trust data is out of date.
     #[must_use]
     pub const fn valid_until(&self) -> UnixTime {
