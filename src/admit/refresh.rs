@@ -137,7 +137,7 @@ impl Refresh<'_> {
     }
 
     fn server_refusal(&self, error: FetchError, held: HeldData) -> Refusal {
-        Refusal::Server { image: Box::new(self.image.clone()), error, held }
+        Refusal::Server { image: Box::new(self.image.clone()), error: Box::new(error), held }
     }
 }
 

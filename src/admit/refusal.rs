@@ -56,7 +56,7 @@ pub enum Refusal {
         /// The image that was asked about.
         image: Box<ImageReference>,
         /// What happened.
-        error: FetchError,
+        error: Box<FetchError>,
         /// What this node could fall back on.
         held: HeldData,
     },
