@@ -15,7 +15,7 @@ use super::upstream::{Reply, Upstream};
 /// What the caller is told when our own code failed. It never changes: kubelet shows the reason only when every
 /// credential's attempt ends with the same text.
 const FAILED_INTERNALLY: &str =
-    "SignatureValidationFailed: countersign failed internally and refused the call; see `journalctl -u countersign`";
+    "SignatureValidationFailed: countersign failed internally and refused the call; see `journalctl -u countersign` (CS-INTERNAL)";
 
 /// A call whose request arrived whole.
 pub struct CheckedCall {

@@ -302,6 +302,7 @@ async fn a_check_that_panics_denies_with_a_text_that_never_changes() {
     let second = caller.call(methods::CREATE_CONTAINER, b"ab").await;
     assert_eq!(first.status().0, "2");
     assert!(first.status().1.starts_with("SignatureValidationFailed: countersign failed internally"), "{first:?}");
+    assert!(first.status().1.ends_with("(CS-INTERNAL)"), "{first:?}");
     assert_eq!(first, second);
     assert_eq!(containerd.calls(), 0);
 }
