@@ -31,6 +31,7 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Result<UnixTime, ClockError> {
+        #[allow(clippy::disallowed_methods, reason = "this is the clock")]
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let now = UnixTime::from_seconds(i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX));
         let built = UnixTime::from_seconds(BUILT_AT.parse().unwrap_or_default());

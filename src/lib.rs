@@ -4,7 +4,14 @@
 //! `tests/layering.rs` keeps it so.
 #![cfg_attr(
     test,
-    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::wildcard_enum_match_arm)
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::wildcard_enum_match_arm,
+        clippy::disallowed_methods
+    )
 )]
 
 pub mod admin;

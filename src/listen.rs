@@ -266,6 +266,7 @@ async fn clear_stale(path: &Path, own: u32) -> Result<(), ListenError> {
 /// Binds a new socket. Its mode is narrowed after binding; until then the directory keeps others out.
 fn bind(path: &Path, own: u32) -> Result<StdUnixListener, ListenError> {
     let io = |action| move |source| ListenError::Io { action, path: path.into(), source };
+    #[allow(clippy::disallowed_methods, reason = "this is where sockets are made, and narrowed")]
     let socket = StdUnixListener::bind(path).map_err(io("binding"))?;
     fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE)).map_err(io("setting the mode of"))?;
     refuse_wide_socket(path, &looked_at(path)?, own)?;

@@ -62,10 +62,7 @@ impl Case<'_> {
         let mut outcome = Err("no phase".into());
         for (place, moment) in moments.iter().enumerate() {
             let is_last = place + 1 == moments.len();
-            let pins = match self.pins(is_last) {
-                Ok(pins) => pins,
-                Err(_) => return Err("config-error".into()),
-            };
+            let Ok(pins) = self.pins(is_last) else { return Err("config-error".into()) };
             let tree = Tree::new(self.files, &format!("{}/phase{}", self.name, place + 1));
             outcome = node.refresh(&gun, &pins, UnixTime::parse_rfc3339(moment).unwrap(), &tree);
             if !is_last {

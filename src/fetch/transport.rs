@@ -21,6 +21,7 @@ pub(super) fn client_for(server: &TrustServer, limits: &Limits) -> Result<Client
     let bundle = server.ca_bundle().into_iter().flat_map(|bundle| bundle.certificates());
     let certificates: Result<Vec<_>, _> = bundle.map(Certificate::from_der).collect();
     let built = certificates.and_then(|certificates| {
+        #[allow(clippy::disallowed_methods, reason = "this is where clients are made")]
         Client::builder()
             .tls_certs_merge(certificates)
             .tls_version_min(tls::Version::TLS_1_2)
