@@ -1,15 +1,17 @@
 # What is run by hand and by .ci/run. Everything works on a fresh Debian 12 with the Rust toolchain, as root.
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+# The daemon of the tests can be killed at named steps; one that is released cannot.
+TESTED := --locked --features crash-points
 
-.PHONY: parts test demo bench check
+.PHONY: parts test demo bench check cargo-deny
 
-# The real servers that the integration tests, the demo and the benches start.
+# The real servers that the integration tests, the demo and the benches start, and what building needs.
 parts:
 	integration/install-parts.sh
 
 test: parts
-	cargo test --workspace --locked
+	cargo test --workspace $(TESTED)
 
 demo: parts
 	cargo build --locked --release
@@ -18,8 +20,13 @@ demo: parts
 bench: parts
 	cargo bench --locked
 
-check:
+# Format, lint, documentation, dependencies: everything that needs no server.
+check: cargo-deny
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- --deny warnings
+	cargo clippy --workspace --all-targets $(TESTED) -- --deny warnings
+	cargo clippy --workspace --locked -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --locked
-	cargo deny --locked check
+	cargo deny --locked check bans licenses sources
+
+cargo-deny:
+	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny@0.20.2
