@@ -33,6 +33,9 @@ mod trusted;
 mod update;
 mod verdict;
 
+#[cfg(test)]
+mod vectors_tests;
+
 pub use certificate::CertificateError;
 pub use facts::Facts;
 pub use fields::DocumentError;

@@ -20,12 +20,27 @@ pub(crate) struct Tree<'a> {
     files: &'a BTreeMap<String, Vec<u8>>,
     prefix: String,
     overrides: Value,
+    /// Where in the tree the file of a URL lies.
+    place: fn(&FileName) -> String,
 }
 
 impl<'a> Tree<'a> {
+    /// A served tree, with the status codes and paddings of its `.overrides.json`.
+    #[allow(dead_code, reason = "each test program uses its part of this module")]
     pub(crate) fn new(files: &'a BTreeMap<String, Vec<u8>>, prefix: &str) -> Self {
         let overrides = files.get(&format!("{prefix}/.overrides.json")).map_or(Value::Null, |text| serde_json::from_slice(text).unwrap());
-        Self { files, prefix: prefix.to_owned(), overrides }
+        Self { files, prefix: prefix.to_owned(), overrides, place: FileName::to_string }
+    }
+
+    /// A captured repository: newest files below `current/`, files by hash below `by-hash/`.
+    #[allow(dead_code, reason = "each test program uses its part of this module")]
+    pub(crate) fn captured(files: &'a BTreeMap<String, Vec<u8>>, prefix: &str) -> Self {
+        let place = |file: &FileName| match file {
+            FileName::NewestRoot | FileName::Timestamp => format!("current/{file}"),
+            FileName::Root(_) => file.to_string(),
+            FileName::ByHash(..) => format!("by-hash/{file}"),
+        };
+        Self { files, prefix: prefix.to_owned(), overrides: Value::Null, place }
     }
 
     fn rule(&self, name: &str) -> Option<&Value> {
@@ -43,7 +58,7 @@ impl<'a> Tree<'a> {
             429 | 500..=599 => return Reply::Outage,
             other => return Reply::Refused(other),
         }
-        let Some(body) = self.files.get(&format!("{}/{name}", self.prefix)) else { return Reply::Answer(Answer::NotFound) };
+        let Some(body) = self.files.get(&format!("{}/{}", self.prefix, (self.place)(file))) else { return Reply::Answer(Answer::NotFound) };
         let mut body = body.clone();
         body.extend(std::iter::repeat_n(b' ', usize::try_from(number("pad").unwrap_or(0)).unwrap()));
         body.truncate(body.len() - usize::try_from(number("truncate").unwrap_or(0)).unwrap());

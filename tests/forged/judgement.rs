@@ -1,0 +1,105 @@
+//! Which image is meant, who signed it, and what is said when none is.
+
+use countersign_trust::name::ImageReference;
+use countersign_trust::TrustedRepository;
+use serde_json::json;
+
+use crate::forge::{Forge, GUN, alice, bob, sha256};
+use crate::Client;
+
+fn trusted(forge: &mut Forge) -> Box<TrustedRepository> {
+    Client::new().look(&forge.seal()).unwrap()
+}
+
+fn image(selector: &str) -> ImageReference {
+    format!("{GUN}{selector}").parse().unwrap()
+}
+
+/// The text whose digest is released, and by whom; or the code.
+fn judged(forge: &mut Forge, selector: &str) -> String {
+    match trusted(forge).judge(&image(selector)) {
+        Err(refusal) => refusal.code().into(),
+        Ok(approval) => {
+            let names = ["t0", "rel", "old", "new", "tb"];
+            let text = names.iter().find(|name| crate::forge::hex(&sha256(name.as_bytes())) == approval.digest.hash().to_hex());
+            format!("{} by {}", text.unwrap(), approval.released_by)
+        }
+    }
+}
+
+fn digest(text: &str) -> String {
+    format!("@sha256:{}", crate::forge::hex(&sha256(text.as_bytes())))
+}
+
+#[test]
+fn a_hit_ends_the_search_whatever_role_it_is_in() {
+    let mut forge = Forge::new();
+    for (role, tag, text) in [
+        ("targets", "both", "old"),
+        ("targets/releases", "both", "new"),
+        ("targets", "mine", "old"),
+        ("targets/b", "mine", "new"),
+        ("targets", "deep", "old"),
+    ] {
+        forge.tag(role, tag, text.as_bytes());
+    }
+    forge.delegate("targets/releases", "targets/releases/sub", &[&bob()], 1);
+    forge.publish("targets/releases/sub", &[&bob()]);
+    forge.tag("targets/releases/sub", "deep", b"new");
+    forge.tag("targets/releases/sub", "both", b"tb");
+    for (selector, expected) in [
+        (":rel".to_owned(), "rel by targets/releases"),
+        (":t0".to_owned(), "t0 by targets"),
+        (":both".to_owned(), "new by targets/releases"),
+        (":mine".to_owned(), "old by targets"),
+        (":tb".to_owned(), "CS-TAG-NOT-SIGNED"),
+        (":deep".to_owned(), "CS-TAG-NOT-SIGNED"),
+        (":absent".to_owned(), "CS-TAG-NOT-SIGNED"),
+        (String::new(), "CS-TAG-NOT-SIGNED"),
+        (digest("new"), "new by targets/releases"),
+        (digest("old"), "old by targets"),
+        (digest("tb"), "CS-DIGEST-NOT-SIGNED"),
+        (format!(":both{}", digest("new")), "new by targets/releases"),
+        (format!(":both{}", digest("old")), "CS-DIGEST-DIFFERS"),
+        (format!(":absent{}", digest("new")), "CS-TAG-NOT-SIGNED"),
+    ] {
+        assert_eq!(judged(&mut forge, &selector), expected, "{selector}");
+    }
+}
+
+#[test]
+fn a_digest_that_only_an_overruled_list_has_is_not_released() {
+    let mut forge = Forge::new();
+    forge.tag("targets", "rel", b"old");
+    assert_eq!(judged(&mut forge, &digest("old")), "CS-DIGEST-NOT-SIGNED");
+}
+
+#[test]
+fn a_role_speaks_only_of_its_paths() {
+    let mut forge = Forge::new();
+    forge.delegation("targets", "targets/releases")["paths"] = json!(["re"]);
+    forge.tag("targets/releases", "t0", b"new");
+    assert_eq!(judged(&mut forge, ":t0"), "t0 by targets");
+    assert_eq!(judged(&mut forge, &digest("new")), "CS-DIGEST-NOT-SIGNED");
+    assert_eq!(judged(&mut forge, ":rel"), "rel by targets/releases");
+}
+
+#[test]
+fn a_name_that_is_no_tag_releases_nothing() {
+    let mut forge = Forge::new();
+    forge.tag("targets/releases", "no tag/at all", b"old");
+    assert_eq!(judged(&mut forge, &digest("old")), "CS-DIGEST-NOT-SIGNED");
+}
+
+#[test]
+fn signers_are_those_whose_lists_agree_on_tag_and_digest() {
+    let mut forge = Forge::new();
+    forge.tag("targets/releases", "1", b"new");
+    forge.tag("targets/a", "1", b"new");
+    forge.tag("targets/b", "1", b"old");
+    forge.tag("targets/a/b", "2", b"new");
+    let approval = trusted(&mut forge).judge(&image(":1")).unwrap();
+    let signers: Vec<(String, String)> =
+        approval.signed_by.iter().map(|signed| (signed.role.to_string(), signed.key.to_string())).collect();
+    assert_eq!(signers, [("targets/releases".into(), alice().canonical_id()), ("targets/a".into(), alice().canonical_id())]);
+}
