@@ -1,7 +1,7 @@
 //! Delegations: loading them by their parents' word (`notary-v1.md`, "Delegations").
 
 use alloc::collections::BTreeSet;
-use alloc::string::{String, ToString as _};
+use alloc::string::ToString as _;
 use alloc::vec::Vec;
 
 use crate::document::{Authority, Delegation, Envelope, FileEntry, Kind, Targets};
@@ -9,6 +9,7 @@ use crate::evidence::{Answer, FileName, Want};
 use crate::fields::DocumentError;
 use crate::known::Floor;
 use crate::name::Sha256;
+use crate::paths::Paths;
 use crate::refusal::{Reason, RoleFault};
 use crate::role::{DelegationRole, RoleName};
 use crate::signers::signers;
@@ -24,7 +25,7 @@ const MAX_DEPTH: usize = 16;
 struct Parent<'a> {
     role: RoleName,
     targets: &'a Targets,
-    paths: &'a [String],
+    paths: &'a Paths,
     depth: usize,
 }
 
@@ -90,7 +91,7 @@ impl Evaluation<'_> {
             self.refuse_hidden(delegation)?;
             return Ok(Loaded::NoData);
         };
-        let paths = effective_paths(&delegation.paths, parent.paths);
+        let paths = parent.paths.within(&delegation.paths);
         if paths.is_empty() {
             return Ok(Loaded::NoData);
         }
@@ -109,7 +110,7 @@ impl Evaluation<'_> {
         delegation: &Delegation,
         parent: &Parent<'_>,
         entry: &FileEntry,
-        paths: Vec<String>,
+        paths: Paths,
         repository: &mut TrustedRepository,
     ) -> Result<Loaded, Halt> {
         let name = RoleName::Delegation(delegation.role.clone());
@@ -162,11 +163,6 @@ fn refuse_invalid_names(parent: &Parent<'_>) -> Result<(), Reason> {
         }
     }
     Ok(())
-}
-
-/// A child's paths that lie within its parent's.
-fn effective_paths(paths: &[String], parent: &[String]) -> Vec<String> {
-    paths.iter().filter(|path| parent.iter().any(|outer| path.starts_with(outer.as_str()))).cloned().collect()
 }
 
 /// Names who could sign for a role: its keys and threshold.

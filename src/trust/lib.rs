@@ -23,6 +23,7 @@ mod key;
 pub mod known;
 pub mod mode;
 pub mod name;
+mod paths;
 pub mod pin;
 mod refusal;
 pub mod role;

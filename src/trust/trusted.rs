@@ -11,6 +11,7 @@ use crate::evidence::{Answer, Evidence, FileName, Gun};
 use crate::key::CanonicalKeyId;
 use crate::known::Known;
 use crate::name::{ImageReference, ManifestDigest, Selector, Tag};
+use crate::paths::Paths;
 use crate::refusal::{Reason, Refusal, RoleFault};
 use crate::role::{DelegationRole, RoleName};
 use crate::signers::{Signer, Signers};
@@ -21,17 +22,17 @@ use crate::update::Verified;
 #[derive(Debug, Clone)]
 pub(crate) struct TrustedRole {
     name: RoleName,
-    paths: Vec<String>,
+    paths: Paths,
     envelope: Arc<Envelope>,
     signers: Signers,
 }
 
 impl TrustedRole {
-    pub(crate) fn new(name: RoleName, paths: Vec<String>, verified: Verified) -> Self {
+    pub(crate) fn new(name: RoleName, paths: Paths, verified: Verified) -> Self {
         Self { name, paths, envelope: verified.envelope, signers: verified.signers }
     }
 
-    pub(crate) fn paths(&self) -> &[String] {
+    pub(crate) const fn paths(&self) -> &Paths {
         &self.paths
     }
 
@@ -41,9 +42,8 @@ impl TrustedRole {
 
     /// What the role says of a tag that it may speak of.
     fn target(&self, tag: &str) -> Option<&Target> {
-        let may_speak = self.paths.iter().any(|path| tag.starts_with(path.as_str()));
         let (_, targets) = self.envelope.targets().ok()?;
-        targets.targets.get(tag).filter(|_| may_speak)
+        targets.targets.get(tag).filter(|_| self.paths.cover(tag))
     }
 
     fn tags(&self) -> impl Iterator<Item = &str> {

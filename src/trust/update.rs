@@ -14,6 +14,7 @@ use crate::facts::Facts;
 use crate::fields::DocumentError;
 use crate::known::{Floor, Known};
 use crate::name::Sha256;
+use crate::paths::Paths;
 use crate::pin::Anchor;
 use crate::refusal::{Reason, Refusal};
 use crate::role::RoleName;
@@ -381,7 +382,7 @@ impl Evaluation<'_> {
         let (_, promise) = content(timestamp, Envelope::timestamp, &RoleName::Timestamp)?;
         let (_, listed) = content(snapshot, Envelope::snapshot, &RoleName::Snapshot)?;
         self.keep_base_files(&mut evidence, chain, promise, listed);
-        let targets = TrustedRole::new(RoleName::Targets, vec![alloc::string::String::new()], targets);
+        let targets = TrustedRole::new(RoleName::Targets, Paths::all(), targets);
         Ok(TrustedRepository::new(evidence, known, valid_until, targets))
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::forge::{Forge, Key, alice, hex, sha256};
-use crate::{Client, fresh, visible};
+use crate::{Client, code, fresh, visible};
 
 /// Far more than any case here needs, far less than one without a bound takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -57,6 +57,23 @@ fn endless_keys_are_refused() {
         .collect();
     forge.root().before_signing(move |root| root["keys"].as_object_mut().unwrap().extend(keys.clone()));
     within_patience("4,097 keys", || assert_eq!(fresh(&mut forge), "CS-DOCUMENT-TOO-MANY"));
+}
+
+#[test]
+fn many_paths_cost_no_more_than_their_bytes() {
+    let mut forge = Forge::new();
+    let many = |letter: char| Value::from((0..30_000).map(|place| format!("{letter}{place}")).collect::<Vec<_>>());
+    forge.delegation("targets", "targets/a")["paths"] = many('a');
+    forge.delegation("targets/a", "targets/a/b")["paths"] = many('b');
+    for place in 0..10_000 {
+        forge.tag("targets/a", &format!("c{place}"), b"c");
+    }
+    let sealed = forge.seal();
+    within_patience("30,000 paths in 30,000", || {
+        let outcome = Client::new().look(&sealed);
+        assert_eq!(code(&outcome), "accept");
+        assert_eq!(outcome.unwrap().listed().count(), 3, "t0, rel and tb");
+    });
 }
 
 #[test]
