@@ -185,23 +185,45 @@ impl TrustedRepository {
     /// A [`Refusal`] of the image.
     pub fn judge(&self, image: &ImageReference) -> Result<Approval, Refusal> {
         let approved = match image.selector() {
-            Selector::Tag(tag) => self.released(tag.as_str()),
-            Selector::TagAndDigest(tag, digest) => self.released_as(tag.as_str(), *digest),
+            Selector::Tag(tag) => self.released(tag),
+            Selector::TagAndDigest(tag, digest) => self.released_as(tag, *digest),
             Selector::Digest(digest) => self.released_under_any_tag(*digest),
         };
         approved.map_err(|reason| Refusal::of_image(image, reason))
     }
 
-    /// What `docker pull` would take: the first hit in `targets/releases`, its subtree, `targets`, then every other role.
-    /// A hit ends the search, and counts only in the first and third.
-    fn released(&self, tag: &str) -> Result<Approval, Reason> {
+    fn released(&self, tag: &Tag) -> Result<Approval, Reason> {
+        let (role, digest) = self.release(tag.as_str())?;
+        Ok(self.approval(tag, digest, role))
+    }
+
+    fn released_as(&self, tag: &Tag, digest: ManifestDigest) -> Result<Approval, Reason> {
+        let approval = self.released(tag)?;
+        if approval.digest == digest { Ok(approval) } else { Err(Reason::DigestDiffers { signed: approval.digest }) }
+    }
+
+    /// A digest alone is as good as the tags that are released as it: content trust is not left out for it.
+    fn released_under_any_tag(&self, digest: ManifestDigest) -> Result<Approval, Reason> {
+        let releasing = self.roles.iter().filter(|role| role.is_releases() || role.name == RoleName::Targets);
+        let tags = releasing.flat_map(|role| role.tags().filter(move |tag| is_image(role.target(tag), digest)));
+        let mut released = tags.filter_map(|tag| match self.release(tag) {
+            Ok((role, released)) if released == digest => Some((tag.parse().ok()?, role)),
+            Ok(_) | Err(_) => None,
+        });
+        let (tag, role) = released.next().ok_or(Reason::DigestNotSigned)?;
+        Ok(self.approval(&tag, digest, role))
+    }
+
+    /// What `docker pull` would take, and whose word that is: the first hit in `targets/releases`, its subtree, `targets`,
+    /// then every other role. A hit ends the search, and counts only in the first and third.
+    fn release(&self, tag: &str) -> Result<(&TrustedRole, ManifestDigest), Reason> {
         let hit = self.search_order().find_map(|role| Some((role, role.target(tag)?)));
         let Some((role, target)) = hit else { return Err(Reason::TagNotSigned) };
         if !role.is_releases() && role.name != RoleName::Targets {
             return Err(Reason::TagNotSigned);
         }
         match target {
-            Target::Image { digest, .. } => self.approval(tag, *digest, role),
+            Target::Image { digest, .. } => Ok((role, *digest)),
             Target::Unusable => Err(Reason::TargetUnusable),
         }
     }
@@ -211,23 +233,10 @@ impl TrustedRepository {
         within.chain(self.roles.iter().filter(|role| !role.is_within_releases()))
     }
 
-    fn released_as(&self, tag: &str, digest: ManifestDigest) -> Result<Approval, Reason> {
-        let approval = self.released(tag)?;
-        if approval.digest == digest { Ok(approval) } else { Err(Reason::DigestDiffers { signed: approval.digest }) }
-    }
-
-    /// A digest alone is as good as the tags that are released as it: content trust is not left out for it.
-    fn released_under_any_tag(&self, digest: ManifestDigest) -> Result<Approval, Reason> {
-        let releasing = self.roles.iter().filter(|role| role.is_releases() || role.name == RoleName::Targets);
-        let mut tags = releasing.flat_map(|role| role.tags().filter(move |tag| is_image(role.target(tag), digest)));
-        tags.find_map(|tag| self.released(tag).ok().filter(|approval| approval.digest == digest)).ok_or(Reason::DigestNotSigned)
-    }
-
-    fn approval(&self, tag: &str, digest: ManifestDigest, released_by: &TrustedRole) -> Result<Approval, Reason> {
-        let agreeing = self.roles.iter().filter(|role| is_image(role.target(tag), digest));
+    fn approval(&self, tag: &Tag, digest: ManifestDigest, released_by: &TrustedRole) -> Approval {
+        let agreeing = self.roles.iter().filter(|role| is_image(role.target(tag.as_str()), digest));
         let signed_by = agreeing.flat_map(|role| role.signers.iter().map(|(key, signer)| signed_by(role, *key, *signer))).collect();
-        let tag = tag.parse().map_err(|_| Reason::TagNotSigned)?;
-        Ok(Approval { digest, tag, released_by: released_by.name.clone(), signed_by, valid_until: self.valid_until })
+        Approval { digest, tag: tag.clone(), released_by: released_by.name.clone(), signed_by, valid_until: self.valid_until }
     }
 }
 
