@@ -17,9 +17,9 @@ use crate::trusted::{TrustedRepository, TrustedRole};
 use crate::update::{Evaluation, FloorRule, Halt, MAX_TARGETS_BYTES, Verified, content, document_fault};
 
 /// More delegations than any repository loads (`notary-v1.md`, "Sizes").
-const MAX_ROLES: usize = 1024;
+pub(crate) const MAX_ROLES: usize = 1024;
 /// Deeper than anybody delegates.
-const MAX_DEPTH: usize = 16;
+pub(crate) const MAX_DEPTH: usize = 16;
 
 /// A role that delegates: its name, its list, and the paths that it may hand on.
 struct Parent<'a> {
@@ -95,14 +95,19 @@ impl Evaluation<'_> {
         if paths.is_empty() {
             return Ok(Loaded::NoData);
         }
-        if repository.role_count() >= MAX_ROLES || parent.depth >= MAX_DEPTH {
-            return Err(Reason::TooManyRoles { limit: MAX_ROLES }.into());
-        }
+        self.take_role(parent)?;
         repository.known_mut().published.insert(delegation.role.to_string(), authority_hash(&delegation.authority));
         if entry.sha256.is_none() {
             return Ok(Loaded::Unusable(RoleFault::NoSha256));
         }
         self.load_file(delegation, parent, entry, paths, repository)
+    }
+
+    /// Counts a role whether or not its file is at hand, so that no more are asked for than may be loaded.
+    fn take_role(&mut self, parent: &Parent<'_>) -> Result<(), Reason> {
+        let left = self.roles_left.checked_sub(1).filter(|_| parent.depth < MAX_DEPTH);
+        self.roles_left = left.ok_or(Reason::TooManyRoles { limit: MAX_ROLES })?;
+        Ok(())
     }
 
     fn load_file(

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::certificate::CertificateError;
+use crate::delegation::MAX_DEPTH;
 use crate::evidence::{FileName, Gun};
 use crate::fields::DocumentError;
 use crate::key::{CanonicalKeyId, KeyFault, KeyId, listed};
@@ -184,7 +185,7 @@ pub enum Reason {
         /// Whether this node has trusted it before: then it is no forgotten signature.
         was_usable: bool,
     },
-    /// More delegations than any repository has.
+    /// More delegations than any repository has, or deeper ones.
     TooManyRoles {
         /// The limit.
         limit: usize,
@@ -333,7 +334,9 @@ impl Reason {
                 mismatch(format!("{role}, which was published before and is still delegated, is not listed any more"))
             }
             Self::ReleasesUnusable { fault, was_usable } => releases_unusable(gun, &subject, fault, *was_usable),
-            Self::TooManyRoles { limit } => mismatch(format!("more than {limit} delegations")),
+            Self::TooManyRoles { limit } => {
+                mismatch(format!("more than {limit} delegations, or delegations deeper than {MAX_DEPTH} levels"))
+            }
             Self::TooMuchData { limit } => mismatch(format!("more than {limit} bytes of trust data")),
             Self::KnownUnreadable(error) => format!("what this node had proven of {gun} cannot be read: {}", described(error)),
             Self::Incomplete(file) => format!("the evidence for {gun} has no answer for {file}; fetch it again"),

@@ -109,10 +109,6 @@ impl TrustedRepository {
         &self.roles[0]
     }
 
-    pub(crate) fn role_count(&self) -> usize {
-        self.roles.len() + self.unusable.len()
-    }
-
     pub(crate) fn add(&mut self, role: TrustedRole) {
         self.roles.push(role);
     }

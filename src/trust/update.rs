@@ -8,6 +8,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::delegation::MAX_ROLES;
 use crate::document::{self, Authority, Body as DocumentBody, Envelope, FileEntry, Keys, Kind, Snapshot};
 use crate::evidence::{Answer, Body, Evidence, FileName, Want};
 use crate::facts::Facts;
@@ -88,7 +89,7 @@ impl From<Reason> for Halt {
 /// A [`Refusal`] of the repository, with the first fault that was met.
 pub fn evaluate(evidence: &Evidence, known: &Known, terms: Terms<'_>, facts: &mut Facts) -> Result<Progress, Refusal> {
     facts.begin();
-    let outcome = Evaluation { evidence, known, terms, facts, bytes_left: MAX_UPDATE_BYTES }.run();
+    let outcome = Evaluation::new(evidence, known, terms, facts).run();
     facts.end();
     match outcome {
         Ok(trusted) => Ok(Progress::Trusted(Box::new(trusted))),
@@ -103,7 +104,7 @@ pub fn evaluate(evidence: &Evidence, known: &Known, terms: Terms<'_>, facts: &mu
 #[must_use]
 pub fn proven_root_steps(evidence: &Evidence, known: &Known, terms: Terms<'_>, facts: &mut Facts) -> u64 {
     let terms = Terms { freshness: Freshness::Held { allow_expired: true }, ..terms };
-    let mut evaluation = Evaluation { evidence, known, terms, facts, bytes_left: MAX_UPDATE_BYTES };
+    let mut evaluation = Evaluation::new(evidence, known, terms, facts);
     evaluation.root_chain().map_or(0, |chain| chain.steps())
 }
 
@@ -113,6 +114,7 @@ pub(crate) struct Evaluation<'a> {
     pub(crate) terms: Terms<'a>,
     pub(crate) facts: &'a mut Facts,
     bytes_left: u64,
+    pub(crate) roles_left: usize,
 }
 
 /// How the floor of a role binds.
@@ -133,7 +135,11 @@ pub(crate) struct Verified {
     pub(crate) signers: crate::signers::Signers,
 }
 
-impl Evaluation<'_> {
+impl<'a> Evaluation<'a> {
+    fn new(evidence: &'a Evidence, known: &'a Known, terms: Terms<'a>, facts: &'a mut Facts) -> Self {
+        Self { evidence, known, terms, facts, bytes_left: MAX_UPDATE_BYTES, roles_left: MAX_ROLES }
+    }
+
     fn run(&mut self) -> Result<TrustedRepository, Halt> {
         let mut chain = self.root_chain()?;
         self.final_root_checks(&chain)?;

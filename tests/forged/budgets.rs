@@ -1,11 +1,12 @@
 //! What a dishonest repository can cost: time, memory, requests and disk are bounded.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::forge::{Forge, Key, alice, hex, sha256};
-use crate::{Client, code, fresh, visible};
+use crate::forge::{Forge, Key, alice, bob, hex, root_key, sha256};
+use crate::{Client, code, fresh, pins, visible};
 
 /// Far more than any case here needs, far less than one without a bound takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -28,6 +29,62 @@ fn with_roles(count: usize) -> Forge {
         forge.publish(&format!("targets/r{place}"), &[&key]);
     }
     forge
+}
+
+#[test]
+fn a_thousand_and_twenty_four_roles_are_loaded_and_no_more() {
+    within_patience("1,024 roles", || assert_eq!(fresh(&mut with_roles(1024)), "accept"));
+    assert_eq!(fresh(&mut with_roles(1025)), "CS-DOCUMENT-TOO-MANY");
+    let mut spread = with_roles(1020);
+    let parent = "targets/r0";
+    for place in 0..5 {
+        let role = format!("{parent}/r{place}");
+        spread.delegate(parent, &role, &[&bob()], 1);
+        spread.publish(&role, &[&bob()]);
+    }
+    assert_eq!(fresh(&mut spread), "CS-TOO-MANY-ROLES");
+}
+
+#[test]
+fn no_more_files_are_asked_for_than_roles_can_be_loaded() {
+    let mut forge = Forge::bare();
+    let mut lists = BTreeMap::new();
+    for parent in ["targets/a", "targets/b", "targets/c"] {
+        forge.delegate("targets", parent, &[&alice()], 1);
+        forge.publish(parent, &[&alice()]);
+        let roles: Vec<Value> =
+            (0..1000).map(|place| json!({"name": format!("{parent}/r{place}"), "keyids": [], "threshold": 1, "paths": [""]})).collect();
+        forge.list(parent).signed["delegations"] = json!({"keys": {}, "roles": roles});
+        for place in 0..1000 {
+            lists.insert(format!("{parent}/r{place}"), b"{}".to_vec());
+        }
+    }
+    for (role, document) in &forge.lists {
+        lists.insert(role.clone(), document.bytes());
+    }
+    let mut sealed = forge.seal_with(&lists);
+    sealed.files.retain(|name, _| name.matches('/').count() < 3);
+    assert_eq!(Client::new().code(&sealed), "CS-TOO-MANY-ROLES", "before anything of the 3,000 is asked for");
+}
+
+fn nested(depth: usize) -> Forge {
+    let mut forge = Forge::bare();
+    let mut parent = "targets".to_owned();
+    for _ in 0..depth {
+        let child = format!("{parent}/d");
+        forge.delegate(&parent, &child, &[&alice()], 1);
+        forge.publish(&child, &[&alice()]);
+        parent = child;
+    }
+    forge
+}
+
+#[test]
+fn sixteen_levels_are_loaded_and_no_more() {
+    assert_eq!(fresh(&mut nested(16)), "accept");
+    assert_eq!(fresh(&mut nested(17)), "CS-TOO-MANY-ROLES");
+    let text = crate::judgement::refusal(&nested(17).seal(), &pins(&[&root_key()]), crate::forge::NOW).to_string();
+    assert!(text.contains("16 levels"), "{text}");
 }
 
 #[test]

@@ -1,11 +1,39 @@
 //! Which image is meant, who signed it, and what is said when none is.
 
+use countersign_trust::evidence::Evidence;
+use countersign_trust::known::Known;
 use countersign_trust::name::ImageReference;
-use countersign_trust::TrustedRepository;
+use countersign_trust::pin::Pins;
+use countersign_trust::time::UnixTime;
+use countersign_trust::{Facts, Freshness, Progress, Refusal, Terms, TrustedRepository, evaluate};
 use serde_json::json;
 
-use crate::forge::{Forge, GUN, alice, bob, sha256};
-use crate::Client;
+use crate::forge::{Forge, GUN, Sealed, alice, bob, sha256};
+use crate::server::{Reply, Tree};
+use crate::{Client, gun};
+
+/// The refusal itself, with its text.
+pub(crate) fn refusal(sealed: &Sealed, pins: &Pins, at: &str) -> Refusal {
+    evaluated(sealed, &Known::default(), pins, at).unwrap_err()
+}
+
+fn evaluated(sealed: &Sealed, known: &Known, pins: &Pins, at: &str) -> Result<Box<TrustedRepository>, Refusal> {
+    let tree = Tree::new(&sealed.files, "repo");
+    let mut evidence = Evidence::new(gun(), "https://r.test".into());
+    let terms =
+        Terms { anchor: pins.anchor_for(&gun()).unwrap(), now: UnixTime::parse_rfc3339(at).unwrap(), freshness: Freshness::Fetching };
+    let mut facts = Facts::default();
+    loop {
+        let wants = match evaluate(&evidence, known, terms, &mut facts)? {
+            Progress::Trusted(trusted) => return Ok(trusted),
+            Progress::Wanting(wants) => wants,
+        };
+        for want in wants {
+            let Reply::Answer(answer) = tree.reply(&want.file, want.limit) else { panic!("{} is not there", want.file) };
+            evidence.add(want.file, answer);
+        }
+    }
+}
 
 fn trusted(forge: &mut Forge) -> Box<TrustedRepository> {
     Client::new().look(&forge.seal()).unwrap()
