@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::watch;
 
 use super::upstream::{Loss, loss_of};
 
@@ -95,5 +96,68 @@ impl Body for ResponseBody {
             Self::Upstream(body, _) => body.size_hint(),
             Self::Framed(..) | Self::Ended => SizeHint::default(),
         }
+    }
+}
+
+/// Counts the calls of one connection, from the arrival of the request to the end of the answer.
+#[derive(Debug)]
+pub(super) struct Calls(watch::Sender<usize>);
+
+impl Calls {
+    /// None yet.
+    pub(super) fn new() -> Self {
+        Self(watch::Sender::new(0))
+    }
+
+    /// Counts a call until the value is dropped.
+    pub(super) fn begin(&self) -> Call {
+        self.0.send_modify(|running| *running = running.saturating_add(1));
+        Call(self.0.clone())
+    }
+
+    /// Ready when no call has run for as long as `linger`.
+    pub(super) async fn none_for(&self, linger: std::time::Duration) {
+        let mut running = self.0.subscribe();
+        loop {
+            // The sender is ours, so waiting cannot fail.
+            let _ = running.wait_for(|running| *running == 0).await;
+            if tokio::time::timeout(linger, running.wait_for(|running| *running > 0)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// A running call.
+#[derive(Debug)]
+pub(super) struct Call(watch::Sender<usize>);
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.0.send_modify(|running| *running = running.saturating_sub(1));
+    }
+}
+
+/// An answer whose call runs until the body has ended or nobody wants it any more.
+#[derive(Debug)]
+pub(super) struct Counted {
+    pub(super) body: ResponseBody,
+    pub(super) _call: Call,
+}
+
+impl Body for Counted {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -20,7 +20,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::body::{RequestBody, ResponseBody};
+use super::body::{Calls, Counted, RequestBody, ResponseBody};
 use super::checks::{self, CheckedCall, Checks};
 use super::frame::{self, Collector};
 use super::methods::{self, CheckedMethod, Method};
@@ -36,6 +36,9 @@ const CONNECTIONS: usize = 256;
 const STREAMS: u32 = 2048;
 /// Bytes of headers that a caller may send: hyper's own 16 KiB, four times.
 const HEADER_LIST: u32 = 64 * 1024;
+/// For how long a connection without a running call stays open after a stop was asked for: HTTP/2 closes it in good
+/// order within a round trip, and a caller that is itself stopped, or hangs, must not hold up the stop.
+const IDLE_LINGER: Duration = Duration::from_millis(250);
 
 /// What was left when serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +70,8 @@ impl Gate {
 
     /// Serves until `shutdown` is ready, then lets running calls finish for at most `drain`.
     ///
-    /// A call that never ends by itself (GetContainerEvents) uses the whole of `drain`.
+    /// A call that never ends by itself (GetContainerEvents) uses the whole of `drain`; a connection without a call
+    /// uses none of it.
     pub async fn serve(self, listener: Listener, shutdown: impl Future<Output = ()>, drain: Duration) -> Drained {
         let (stop, stopping) = watch::channel(false);
         let mut connections = JoinSet::new();
@@ -98,9 +102,10 @@ impl Gate {
 
     async fn connection(self, stream: UnixStream, mut stopping: watch::Receiver<bool>) {
         let upstream = Upstream::new(Arc::clone(&self.containerd));
+        let calls = Calls::new();
         let service = service_fn(|request| {
-            let (gate, upstream) = (self.clone(), upstream.clone());
-            async move { gate.answer(request, upstream).await }
+            let (gate, upstream, call) = (self.clone(), upstream.clone(), calls.begin());
+            async move { gate.answer(request, upstream).await.map(|response| response.map(|body| Counted { body, _call: call })) }
         });
         let connection = http2::Builder::new(TokioExecutor::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -114,7 +119,10 @@ impl Gate {
             ended = connection.as_mut() => ended,
             () = async { drop(stopping.wait_for(|stop| *stop).await) } => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                tokio::select! {
+                    ended = connection => ended,
+                    () = calls.none_for(IDLE_LINGER) => Ok(()),
+                }
             }
         };
         if let Err(error) = ended {

@@ -12,6 +12,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use http_body::Frame;
 use http_body_util::BodyExt;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
@@ -374,6 +376,18 @@ async fn stopping_cuts_what_does_not_end() {
     node.stop.send(()).unwrap();
     assert_eq!(soon(node.served).await.unwrap(), Drained { cut: 1 });
     assert!(soon(stream.frame()).await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_connection_without_a_call_does_not_hold_up_a_stop_although_its_caller_does_not_answer() {
+    let node = Node::start(PATIENCE * 2).await;
+    let _says_nothing = UnixStream::connect(&node.socket).await.unwrap();
+    let mut hangs = UnixStream::connect(&node.socket).await.unwrap();
+    // The preface and empty SETTINGS (RFC 9113, 3.4), and then no answer to the PING of a graceful shutdown.
+    hangs.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    hangs.read_exact(&mut [0; 9]).await.unwrap();
+    node.stop.send(()).unwrap();
+    assert_eq!(soon(node.served).await.unwrap(), Drained { cut: 0 });
 }
 
 #[tokio::test]
