@@ -11,7 +11,7 @@ use countersign_trust::time::UnixTime;
 use countersign_trust::{Facts, Freshness, Progress, Terms, TrustedRepository, evaluate, proven_root_steps};
 
 use super::memory::{is_outdated, with_fetched_roots};
-use super::refusal::{HeldData, Refusal};
+use super::refusal::{HeldData, Refusal, chain};
 use super::{Admit, Origin};
 use crate::crash::Step;
 use crate::fetch::{Conversation, Credential, FetchError};
@@ -116,7 +116,10 @@ impl Refresh<'_> {
             None => HeldData::Nothing,
             Some(held) if is_outdated(&held.evidence, fetched) => HeldData::OutOfDate,
             Some(held) => match self.judge_repository(held) {
-                Ok(()) if failure.is_outage() => return Ok(Origin::Held),
+                Ok(()) if failure.is_outage() => {
+                    self.tell_outage(&failure, server);
+                    return Ok(Origin::Held);
+                }
                 Ok(()) => HeldData::Nothing,
                 Err(refusal) => HeldData::Refused(Box::new(refusal)),
             },
@@ -129,6 +132,18 @@ impl Refresh<'_> {
                 Refusal::UpdateTimedOut { image, server: server.to_string(), seconds: UPDATE_DEADLINE.as_secs() }
             }
         })
+    }
+
+    /// Going on without the server is allowed, and never silent.
+    fn tell_outage(&self, failure: &Failure, server: &crate::fetch::TrustServer) {
+        let told = "the trust server could not be asked; going on with the trust data that this node holds";
+        match failure {
+            Failure::Server(error) => tracing::warn!(image = %self.image, code = error.code(), reason = chain(error), "{told}"),
+            Failure::TimedOut | Failure::Refused(_) => {
+                let reason = format!("{server} did not deliver the trust data within {} s", UPDATE_DEADLINE.as_secs());
+                tracing::warn!(image = %self.image, code = "CS-SERVER-TIMEOUT", reason, "{told}");
+            }
+        }
     }
 
     fn judge_repository(&self, held: &Held) -> Result<(), countersign_trust::Refusal> {
