@@ -60,7 +60,7 @@ fn approval(admission: &Admission) -> v1::Approval {
 }
 
 fn refused(refusal: &Refusal, image: String) -> v1::Refusal {
-    let cannot_tell_now = refusal.standing() == Standing::CannotTellNow;
+    let cannot_tell_now = refusal.standing() != Standing::Denied;
     v1::Refusal { code: refusal.code().to_owned(), message: refusal.to_string(), cannot_tell_now, image }
 }
 

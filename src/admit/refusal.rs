@@ -11,13 +11,15 @@ use crate::containerd::{ContainerdError, ContentError};
 use crate::fetch::FetchError;
 use crate::ledger::LedgerError;
 
-/// What kind of "no" it is. The three are never merged.
+/// What kind of "no" it is. They are never merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// The signatures, or what is on the node, say no; or nothing covers the image.
     Denied,
     /// A server could not be reached: another try may succeed.
     CannotTellNow,
+    /// The node's containerd is not there: nothing is said about the image, and no registry is at fault.
+    ContainerdAway,
 }
 
 /// What this node held when the trust server could not be reached.
@@ -140,6 +142,12 @@ pub enum Refusal {
         /// What happened.
         error: Arc<ContainerdError>,
     },
+    /// containerd's CRI cannot be reached.
+    #[error("{said}")]
+    ContainerdAway {
+        /// Where it was looked for, how that failed and what to do.
+        said: String,
+    },
     /// containerd's CRI answered something that cannot be.
     #[error("containerd answered {what}: see containerd's log")]
     Answer {
@@ -193,7 +201,7 @@ impl Refusal {
             Self::UnknownRootFs { .. } => "CS-UNKNOWN-ROOTFS",
             Self::NotPresent { .. } => "CS-NOT-PRESENT",
             Self::Content { error, .. } => error.code(),
-            Self::Containerd { .. } => "CS-CONTAINERD",
+            Self::Containerd { .. } | Self::ContainerdAway { .. } => "CS-CONTAINERD",
             Self::Answer { .. } => "CS-CONTAINERD-ANSWER",
             Self::TagNotShown { .. } => "CS-TAG-NOT-SHOWN",
             Self::ImageVolume => "CS-IMAGE-VOLUME",
@@ -205,10 +213,13 @@ impl Refusal {
 
     /// Whether it is bad, or cannot be told now.
     #[must_use]
-    pub const fn standing(&self) -> Standing {
+    pub fn standing(&self) -> Standing {
         match self {
             Self::Server { error, .. } if error.is_outage() => Standing::CannotTellNow,
             Self::UpdateTimedOut { .. } | Self::TagNotShown { .. } => Standing::CannotTellNow,
+            Self::ContainerdAway { .. } => Standing::ContainerdAway,
+            Self::Containerd { error } if error.is_outage() => Standing::ContainerdAway,
+            Self::Content { error, .. } if error.is_outage() => Standing::ContainerdAway,
             Self::Name { .. }
             | Self::NotRegistered { .. }
             | Self::Trust(_)

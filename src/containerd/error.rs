@@ -3,21 +3,21 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use countersign_trust::name::Sha256;
+use countersign_trust::name::{Sha256, shown};
 
 /// Why containerd gave no answer that can be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ContainerdError {
     /// No connection, or it broke before the answer.
-    #[error("containerd at {} could not be reached for {call}: is it running?", socket.display())]
+    #[error("containerd at {} could not be reached for {call}: {}; see `systemctl status containerd`", socket.display(), shown(status.message()))]
     Unreachable {
         /// containerd's socket.
         socket: PathBuf,
         /// The call, as `Service.Method`.
         call: &'static str,
-        /// What the connection said.
-        source: Box<tonic::Status>,
+        /// What the connection said. Not the error's source: it prints its own causes, as nobody wants to read them.
+        status: Box<tonic::Status>,
     },
     /// No answer in time.
     #[error("containerd at {} did not answer {call} within {} s", socket.display(), limit.as_secs())]
@@ -73,6 +73,19 @@ pub enum ContainerdError {
         /// What its bytes hash to.
         found: Sha256,
     },
+}
+
+impl ContainerdError {
+    /// Whether containerd is not there, or does not answer.
+    #[must_use]
+    pub const fn is_outage(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Deadline { .. } => true,
+            Self::Refused { .. } | Self::Malformed { .. } | Self::TooManyNames { .. } | Self::TooLarge { .. } | Self::Mismatch { .. } => {
+                false
+            }
+        }
+    }
 }
 
 /// Which of three things a failure is. They are never merged: only the first says something about the image.
@@ -282,6 +295,12 @@ impl ContentError {
             Self::RootFs { .. } => "CS-CONTENT-ROOTFS",
             Self::LayerCount { .. } => "CS-CONTENT-LAYER-COUNT",
         }
+    }
+
+    /// Whether containerd is not there, or does not answer.
+    #[must_use]
+    pub const fn is_outage(&self) -> bool {
+        matches!(self, Self::CannotTell(error) if error.is_outage())
     }
 
     /// Whether the image is bad, absent, or could not be looked at.

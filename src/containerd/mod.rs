@@ -239,7 +239,7 @@ impl Containerd {
     fn failed(&self, call: &'static str, status: Status) -> ContainerdError {
         let is_ours = std::error::Error::source(&status).is_some();
         if is_ours || matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded) {
-            return ContainerdError::Unreachable { socket: self.socket.to_path_buf(), call, source: Box::new(status) };
+            return ContainerdError::Unreachable { socket: self.socket.to_path_buf(), call, status: Box::new(status) };
         }
         ContainerdError::Refused { call, code: status.code(), message: shown(status.message()) }
     }

@@ -62,8 +62,18 @@ pub(super) fn denial(refusal: &Refusal) -> Status {
     let word = match refusal.standing() {
         Standing::Denied => "SignatureValidationFailed",
         Standing::CannotTellNow => "RegistryUnavailable",
+        // As the calls that are only passed on are answered.
+        Standing::ContainerdAway => return Status::new(Code::Unavailable, format!("{refusal} ({})", refusal.code())),
     };
     Status::new(Code::Unknown, format!("{word}: {refusal} ({})", refusal.code()))
+}
+
+/// What it means that a question of our own to containerd's CRI ended with `status`.
+pub(super) fn unanswered(question: &str, status: &Status) -> Refusal {
+    if status.code() == Code::Unavailable && !status.is_containerds() {
+        return Refusal::ContainerdAway { said: status.message().to_owned() };
+    }
+    Refusal::Answer { what: format!("{question} with an error: {}", status.message()) }
 }
 
 /// Runs to its end what must not be stopped halfway when the caller goes away.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use countersign_trust::name::{ImageId, ImageReference, shown};
 use http::HeaderMap;
 
-use super::checked::{Guard, denial, log_admitted};
+use super::checked::{Guard, denial, log_admitted, unanswered};
 use super::checks::CheckedCall;
 use super::messages::{
     CreateContainerRequest, Image, ImageSpec, create_container_response, image_status_request, image_status_response,
@@ -82,7 +82,7 @@ impl Guard {
 async fn canonical(upstream: &Upstream, given: &str) -> Result<Image, Refusal> {
     let answer = |what: String| Refusal::Answer { what };
     let reply = upstream.unary(IMAGE_STATUS, image_status_request(given), &HeaderMap::new()).await;
-    let reply = reply.map_err(|status| answer(format!("ImageStatus of `{}` with an error: {}", shown(given), status.message())))?;
+    let reply = reply.map_err(|status| unanswered(&format!("ImageStatus of `{}`", shown(given)), &status))?;
     let image = image_status_response(&reply.message).map_err(|error| answer(format!("a malformed ImageStatus: {error}")))?;
     image.ok_or_else(|| Refusal::NotPresent { image: shown(given) })
 }

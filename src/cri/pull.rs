@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use countersign_trust::name::{ImageId, ImageReference, Selector};
 use http::HeaderMap;
 
-use super::checked::{Guard, log_admitted, to_the_end};
+use super::checked::{Guard, log_admitted, to_the_end, unanswered};
 use super::checks::CheckedCall;
 use super::messages::{AuthConfig, PullImageRequest, image_status_request, image_status_response, pull_image_response};
 use super::methods::{CheckedMethod, IMAGE_STATUS, PULL_IMAGE};
@@ -113,7 +113,7 @@ impl Guard {
 async fn shown_image(upstream: &Upstream, name: &str) -> Result<Option<ImageId>, Refusal> {
     let answer = |what: String| Refusal::Answer { what };
     let reply = upstream.unary(IMAGE_STATUS, image_status_request(name), &HeaderMap::new()).await;
-    let reply = reply.map_err(|status| answer(format!("ImageStatus with an error: {}", status.message())))?;
+    let reply = reply.map_err(|status| unanswered("ImageStatus", &status))?;
     let image = image_status_response(&reply.message).map_err(|error| answer(format!("a malformed ImageStatus: {error}")))?;
     Ok(image.and_then(|image| image.id.parse().ok()))
 }
