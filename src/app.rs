@@ -156,9 +156,13 @@ async fn run(config: &Config, mut inherited: Inherited, work: &Handle) -> Result
     tokio::spawn(report_readiness(Arc::clone(&containerd)));
     tracing::info!(socket = %config.listen.cri.display(), mode = %admit.mode(), policy = %config.digest, "serving");
     let gate = Gate::new(Arc::new(Guard::new(admit)), containerd);
-    gate.serve(cri, stop.asked(), DRAIN).await;
+    let asked = async {
+        stop.asked().await;
+        tracing::info!("stopping: running calls may finish");
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    };
+    gate.serve(cri, asked, DRAIN).await;
     stopping.send_replace(true);
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("stopped");
     Ok(())
 }
