@@ -1,6 +1,11 @@
 //! Tests on the real servers. They need root and the packages that `integration/install-parts.sh` installs.
 
+mod credentials;
+mod faults;
 mod gate;
 mod harness;
+mod ledger;
+mod lifecycle;
 mod parts;
 mod teardown;
+mod verify;

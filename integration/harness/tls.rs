@@ -2,11 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
 use super::Must;
 
@@ -74,6 +78,14 @@ impl Ca {
         let client = reqwest::Client::builder().tls_certs_only([root]).no_proxy().timeout(REQUEST_WITHIN);
         client.build().must("making an HTTP client")
     }
+}
+
+/// What makes TLS connections of a server with this certificate.
+pub fn acceptor(files: &ServerCertificate) -> TlsAcceptor {
+    let chain = vec![CertificateDer::from_pem_file(&files.certificate).must("reading a server's certificate")];
+    let key = PrivateKeyDer::from_pem_file(&files.key).must("reading a server's key");
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
+    TlsAcceptor::from(Arc::new(config.must("preparing a server's TLS")))
 }
 
 /// A self-signed certificate for a person who signs, as a client bundle has it.

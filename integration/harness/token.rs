@@ -16,12 +16,11 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
 use super::Must;
 use super::registry::Registry;
-use super::tls::{Ca, ServerCertificate};
+use super::tls::{Ca, ServerCertificate, acceptor};
 
 /// How long a token is good.
 const LIFETIME: Duration = Duration::from_secs(300);
@@ -120,13 +119,6 @@ pub async fn fetch(client: &reqwest::Client, url: &str, login: &Login, scope: &s
     let response = client.get(url).basic_auth(login.user, Some(login.password)).send().await.must("asking for a token");
     let answer: Value = serde_json::from_str(&response.text().await.must("reading a token")).must("reading a token");
     answer["token"].as_str().must("reading a token").to_owned()
-}
-
-fn acceptor(files: &ServerCertificate) -> TlsAcceptor {
-    let chain = vec![CertificateDer::from_pem_file(&files.certificate).must("reading the token server's certificate")];
-    let key = PrivateKeyDer::from_pem_file(&files.key).must("reading the token server's key");
-    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
-    TlsAcceptor::from(Arc::new(config.must("preparing the token server's TLS")))
 }
 
 async fn serve(listener: std::net::TcpListener, acceptor: TlsAcceptor, tokens: Arc<Tokens>) {
