@@ -31,6 +31,8 @@ pub struct GateConfig {
     pub signed_by: Vec<String>,
     /// The registries that images may come from.
     pub registries: Vec<RegisteredRegistry>,
+    /// The socket where it reaches containerd; None: containerd's own.
+    pub containerd: Option<PathBuf>,
     /// More lines of `[content-trust]`.
     pub content_trust: String,
     /// More tables, at the end of the file: `[[signers]]`, `[[teams]]`, `[[rules]]`.
@@ -57,6 +59,7 @@ impl GateConfig {
             cert_ids: Vec::new(),
             signed_by: Vec::new(),
             registries: Vec::new(),
+            containerd: None,
             content_trust: String::new(),
             tables: String::new(),
         }
@@ -91,7 +94,7 @@ impl GateConfig {
              [content-trust]\nmode = {}\n{signed_by}{}\n[content-trust.trust-pinning]\nroot-keys = {}\ncert-ids = {}\n{}\n{}",
             path("cri.sock"),
             path("admin.sock"),
-            quoted(&text(containerd)),
+            quoted(&text(self.containerd.as_deref().unwrap_or(containerd))),
             path("state"),
             quoted(self.mode),
             self.content_trust,

@@ -27,6 +27,7 @@ pub mod leftovers;
 pub mod notary;
 pub mod process;
 pub mod registry;
+pub mod relay;
 pub mod signer;
 pub mod tls;
 pub mod token;

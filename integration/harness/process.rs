@@ -105,9 +105,16 @@ impl Launch {
         self
     }
 
+    /// Takes a variable back that was set here.
+    #[must_use]
+    pub fn without_env(mut self, name: &str) -> Self {
+        self.env.retain(|(set, _)| set != name);
+        self
+    }
+
     /// Starts the server and waits until it answers. The log goes to `<logs>/<name>.log`.
     pub async fn start(self, logs: &Path, ready: Ready) -> Server {
-        let mut server = Server { log: logs.join(format!("{}.log", self.name)), launch: self, ready, child: None };
+        let mut server = Server { log: logs.join(format!("{}.log", self.name)), launch: self, ready, child: None, ended: None };
         server.start().await;
         server
     }
@@ -130,7 +137,9 @@ pub struct Server {
     launch: Launch,
     ready: Ready,
     log: PathBuf,
+    /// Until it is reaped: after that its process ID may be another's.
     child: Option<Child>,
+    ended: Option<ExitStatus>,
 }
 
 impl Server {
@@ -160,11 +169,17 @@ impl Server {
         let child = spawn_from_lasting_thread(command).must(format_args!("starting {}", self.launch.name));
         let _ = fs::write(self.log.with_extension("pid"), child.id().to_string());
         self.child = Some(child);
+        self.ended = None;
     }
 
     /// Sets a variable of the environment for the next start.
     pub fn set_env(&mut self, name: &str, value: impl Into<String>) {
         self.launch = self.launch.clone().env(name, value);
+    }
+
+    /// Takes a variable of [`Server::set_env`] back for the next start.
+    pub fn unset_env(&mut self, name: &str) {
+        self.launch = self.launch.clone().without_env(name);
     }
 
     /// The process ID, while it runs.
@@ -174,7 +189,11 @@ impl Server {
 
     /// The exit status, once it has ended by itself.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
-        self.child.as_mut()?.try_wait().must("asking for a child's exit status")
+        if let Some(child) = self.child.as_mut() {
+            self.ended = child.try_wait().must("asking for a child's exit status");
+            self.child = self.child.take().filter(|_| self.ended.is_none());
+        }
+        self.ended
     }
 
     /// Waits until it ends by itself.
@@ -228,7 +247,7 @@ impl Server {
         self.signal(Signal::TERM);
     }
 
-    // The child is reaped only here, so the process ID cannot have been given to another process meanwhile.
+    // A child that was reaped is forgotten, so the process ID cannot have been given to another process meanwhile.
     fn signal(&self, signal: Signal) {
         let Some(pid) = self.pid().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) else { return };
         let _ = kill_process(pid, signal);
