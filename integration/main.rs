@@ -1,5 +1,7 @@
 //! Tests on the real servers. They need root and the packages that `integration/install-parts.sh` installs.
 
+#[cfg(feature = "crash-points")]
+mod crash;
 mod credentials;
 mod faults;
 mod gate;

@@ -3,79 +3,86 @@
 //! With the feature `crash-points`, which no release has, `COUNTERSIGN_CRASH_AT=<step>` makes the process kill itself
 //! when it comes to that step, as a power cut would. A test walks all steps.
 
-/// Every step, in the order in which a pull, a create and a start meet them.
-pub const STEPS: [Step; 14] = [
-    Step::RefreshFetched,
-    Step::RefreshRecorded,
-    Step::PullVerified,
-    Step::PullPulled,
-    Step::PullImageRecorded,
-    Step::PullTagWritten,
-    Step::PullTagShown,
-    Step::CreateAdmitted,
-    Step::CreateRecordsChecked,
-    Step::CreateCreated,
-    Step::CreateRootFsChecked,
-    Step::CreateRemoved,
-    Step::StartAdmitted,
-    Step::StartStarted,
-];
+/// Declares the steps once, so that none can be missing in [`STEPS`].
+macro_rules! steps {
+    ($($(#[$doc:meta])* $step:ident = $name:literal,)*) => {
+        /// A moment between two effects.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Step {
+            $($(#[$doc])* $step,)*
+        }
 
-/// A moment between two effects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+        /// Every step, in the order in which a first start, a pull, a create and a start meet them.
+        pub const STEPS: &[Step] = &[$(Step::$step,)*];
+
+        impl Step {
+            /// The step's name, as `COUNTERSIGN_CRASH_AT` takes it.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$step => $name,)*
+                }
+            }
+        }
+    };
+}
+
+steps! {
+    /// The file of a new ledger is made and empty; it does not have its own name yet.
+    LedgerBegun = "ledger.begun",
+    /// The new ledger is whole and on disk; it does not have its own name yet.
+    LedgerWritten = "ledger.written",
+    /// The new ledger has its own name; the directory is not on disk.
+    LedgerRenamed = "ledger.renamed",
     /// Trust data is accepted; nothing is on disk.
-    RefreshFetched,
+    RefreshFetched = "refresh.fetched",
+    /// It is committed once; the ledger commits everything twice.
+    RefreshCommitted = "refresh.committed",
     /// It is on disk.
-    RefreshRecorded,
+    RefreshRecorded = "refresh.recorded",
     /// The image may be pulled; containerd knows nothing of it.
-    PullVerified,
+    PullVerified = "pull.verified",
     /// containerd has pulled the digest.
-    PullPulled,
+    PullPulled = "pull.pulled",
+    /// What was pulled is followed down to its root file system; the ledger does not have it.
+    PullFollowed = "pull.followed",
+    /// The ledger has the image committed once.
+    PullImageCommitted = "pull.image-committed",
     /// The ledger has the image.
-    PullImageRecorded,
+    PullImageRecorded = "pull.image-recorded",
+    /// The tag record is about to be written.
+    PullTagDue = "pull.tag-due",
+    /// There is a tag record with another target; it is about to be changed.
+    PullTagTaken = "pull.tag-taken",
     /// The tag record is written.
-    PullTagWritten,
+    PullTagWritten = "pull.tag-written",
     /// containerd's CRI shows the tag.
-    PullTagShown,
+    PullTagShown = "pull.tag-shown",
+    /// A container is asked for; containerd was asked nothing.
+    CreateAsked = "create.asked",
+    /// containerd's CRI has said which image is meant.
+    CreateResolved = "create.resolved",
     /// The container's image is admitted.
-    CreateAdmitted,
+    CreateAdmitted = "create.admitted",
     /// The image's records were checked.
-    CreateRecordsChecked,
-    /// containerd has created the container.
-    CreateCreated,
-    /// Its root file system was compared.
-    CreateRootFsChecked,
+    CreateRecordsChecked = "create.records-checked",
+    /// containerd has created the container; nothing was compared.
+    CreateCreated = "create.created",
+    /// Its root file system was compared, and is the verified image's.
+    CreateRootFsChecked = "create.root-fs-checked",
+    /// Its root file system was compared, and is another; the container is still there.
+    CreateRootFsRefused = "create.root-fs-refused",
     /// It was removed, since its root file system was another.
-    CreateRemoved,
+    CreateRemoved = "create.removed",
+    /// The start of a container is asked for; containerd was asked nothing.
+    StartAsked = "start.asked",
     /// The container may be started.
-    StartAdmitted,
+    StartAdmitted = "start.admitted",
     /// containerd has started it.
-    StartStarted,
+    StartStarted = "start.started",
 }
 
 impl Step {
-    /// The step's name, as `COUNTERSIGN_CRASH_AT` takes it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::RefreshFetched => "refresh.fetched",
-            Self::RefreshRecorded => "refresh.recorded",
-            Self::PullVerified => "pull.verified",
-            Self::PullPulled => "pull.pulled",
-            Self::PullImageRecorded => "pull.image-recorded",
-            Self::PullTagWritten => "pull.tag-written",
-            Self::PullTagShown => "pull.tag-shown",
-            Self::CreateAdmitted => "create.admitted",
-            Self::CreateRecordsChecked => "create.records-checked",
-            Self::CreateCreated => "create.created",
-            Self::CreateRootFsChecked => "create.root-fs-checked",
-            Self::CreateRemoved => "create.removed",
-            Self::StartAdmitted => "start.admitted",
-            Self::StartStarted => "start.started",
-        }
-    }
-
     /// Marks that this step was reached.
     #[cfg(not(feature = "crash-points"))]
     pub const fn reached(self) {

@@ -31,6 +31,7 @@ pub use refusal::{HeldData, Refusal, Standing, chain};
 
 use crate::clock::Clock;
 use crate::containerd::Containerd;
+use crate::crash::Step;
 use crate::fetch::{Credential, NotaryClient};
 use crate::ledger::{Held, Ledger, LedgerError, VerifiedImage};
 
@@ -234,7 +235,9 @@ impl Admit {
         let (ledger, memory) = self.ledger()?;
         let held = Arc::new(held);
         let (ledger, record) = (ledger.clone(), Arc::clone(&held));
+        Step::RefreshFetched.reached();
         blocking(move || ledger.store_repository(&record)).await??;
+        Step::RefreshRecorded.reached();
         memory.hold(Arc::clone(&held), facts);
         Ok(held)
     }

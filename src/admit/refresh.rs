@@ -13,7 +13,6 @@ use countersign_trust::{Facts, Freshness, Progress, Terms, TrustedRepository, ev
 use super::memory::{is_outdated, with_fetched_roots};
 use super::refusal::{HeldData, Refusal, chain};
 use super::{Admit, Origin};
-use crate::crash::Step;
 use crate::fetch::{Conversation, Credential, FetchError};
 use crate::ledger::Held;
 
@@ -82,9 +81,7 @@ impl Refresh<'_> {
         if is_new {
             let checked_at = u64::try_from(self.now.seconds()).unwrap_or_default();
             let next = Held { known: trusted.known().clone(), evidence: trusted.evidence().clone(), checked_at };
-            Step::RefreshFetched.reached();
             self.admit.hold(next, facts).await?;
-            Step::RefreshRecorded.reached();
         }
         Ok(Origin::Server)
     }

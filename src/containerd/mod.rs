@@ -33,6 +33,7 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
+use crate::crash::Step;
 use chain::Remembered;
 pub use error::{ContainerdError, ContentError, Standing};
 pub use remap::{IdMapping, is_remap_of, stands_on};
@@ -146,6 +147,7 @@ impl Containerd {
             Err(ContainerdError::Refused { code: Code::AlreadyExists, .. }) => {}
             answer => return answer.map(drop),
         }
+        Step::PullTagTaken.reached();
         let update_mask = Some(prost_types::FieldMask { paths: vec!["target".to_owned(), format!("labels.{}", MANAGED.0)] });
         let update = UpdateImageRequest { image: Some(image), update_mask, ..UpdateImageRequest::default() };
         match self.within("Images.Update", client.update(request(update))).await {

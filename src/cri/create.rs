@@ -28,10 +28,12 @@ impl Guard {
         if !request.image_mounts.is_empty() {
             return refused(Refusal::ImageVolume).await;
         }
+        Step::CreateAsked.reached();
         let image = match canonical(&call.upstream, &request.image.image).await {
             Ok(image) => image,
             Err(refusal) => return refused(refusal).await,
         };
+        Step::CreateResolved.reached();
         let image_id = match parsed_id(&image) {
             Ok(image_id) => image_id,
             Err(refusal) => return refused(refusal).await,
@@ -69,6 +71,7 @@ impl Guard {
             return Ok(());
         }
         tracing::error!(container, code = refusal.code(), reason, "denied; the container is removed");
+        Step::CreateRootFsRefused.reached();
         // With no deadline of the caller's: the container must go even if the caller is out of patience.
         if let Err(status) = upstream.unary(REMOVE_CONTAINER, remove_container_request(&container_id), &HeaderMap::new()).await {
             tracing::error!(container, error = status.message(), "a denied container could not be removed; its start will be refused");

@@ -63,6 +63,7 @@ impl Guard {
         let image_id: ImageId = image_ref.parse().map_err(|_| answer("a pull with no image ID".to_owned()))?;
         let content = self.admit.content_of(digest, image_id).await?;
         let content = content.ok_or_else(|| answer(format!("a pull of {digest} with image {image_id}, which is not part of it")))?;
+        Step::PullFollowed.reached();
         let repository = admission.image.repository().clone();
         self.admit.record_image(VerifiedImage { repository, digest, image_id, chain_id: content.chain_id }).await?;
         Step::PullImageRecorded.reached();
@@ -86,6 +87,7 @@ impl Guard {
         let before = shown_image(upstream, &tag).await?;
         let _held = self.admit.image_locks.lock_all([Some(image_id), before].into_iter().flatten()).await;
         if before != Some(image_id) || target_of(&tag) != Some(target) {
+            Step::PullTagDue.reached();
             self.admit.containerd().put_tag_record(&tag, target).await?;
             Step::PullTagWritten.reached();
         }

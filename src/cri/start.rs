@@ -14,6 +14,7 @@ impl Guard {
     pub(super) async fn start(&self, call: CheckedCall) -> Result<Reply, Status> {
         let began = Instant::now();
         let request = StartContainerRequest::read(&call.message)?;
+        Step::StartAsked.reached();
         match self.admit.admit_start(&request.container_id).await {
             Ok((admission, _)) => log_admitted(CheckedMethod::StartContainer, &admission, began),
             Err(refusal) => return self.refused(&call, CheckedMethod::StartContainer, &request.container_id, refusal).await,

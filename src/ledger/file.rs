@@ -9,6 +9,7 @@ use redb::{Builder, Database, DatabaseError, StorageError};
 use rustix::fs::OFlags;
 
 use super::LedgerError;
+use crate::crash::Step;
 
 /// The database.
 const DATABASE: &str = "ledger.redb";
@@ -76,11 +77,14 @@ impl Files {
         let failed = |source| LedgerError::Write { path: self.unfinished.clone(), source: Box::new(source) };
         let failed_io = |source: io::Error| failed(redb::Error::from(StorageError::Io(source)));
         let file = own_file().create_new(true).open(&self.unfinished).map_err(failed_io)?;
+        Step::LedgerBegun.reached();
         let database = builder().create(&self.unfinished).map_err(|error| failed(error.into()))?;
         initialise(&database).map_err(failed)?;
         database.close().map_err(|error| failed(error.into()))?;
         file.sync_all().map_err(failed_io)?;
+        Step::LedgerWritten.reached();
         fs::rename(&self.unfinished, &self.database).map_err(failed_io)?;
+        Step::LedgerRenamed.reached();
         File::open(&self.directory).and_then(|directory| directory.sync_all()).map_err(failed_io)
     }
 

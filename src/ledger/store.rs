@@ -10,6 +10,7 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition,
 use super::file::{Files, failed_read};
 use super::record::{self, RecordError};
 use super::{Held, LedgerError, VerifiedImage};
+use crate::crash::Step;
 
 /// Which encoding the whole ledger has. Without this table a redb file is somebody else's.
 const VERSION: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("countersign-ledger-version");
@@ -137,7 +138,7 @@ impl Store {
         let size = (payload.len() + record::SEAL_BYTES) as u64;
         self.refuse_over_limits(gun, size)?;
         let sealed = record::seal(gun.as_bytes(), &payload);
-        self.commit(|transaction| {
+        self.commit(Step::RefreshCommitted, |transaction| {
             transaction.open_table(REPOSITORIES)?.insert(gun, sealed.as_slice())?;
             Ok(())
         })?;
@@ -178,7 +179,7 @@ impl Store {
         let number = self.images.last_key_value().map_or(0, |(last, _)| last.saturating_add(1));
         let evicted = self.evicted_for(&image.repository);
         let sealed = record::seal(&number.to_be_bytes(), &record::encode_image(image));
-        self.commit(|transaction| {
+        self.commit(Step::PullImageCommitted, |transaction| {
             let mut table = transaction.open_table(IMAGES)?;
             table.insert(number, sealed.as_slice())?;
             if let Some(evicted) = evicted {
@@ -213,12 +214,14 @@ impl Store {
     /// Commits what `write` does, with redb's immediate durability, and then once more with nothing in it.
     ///
     /// redb keeps two commits in the file and takes the older one when the newer is damaged. After the second
-    /// commit both hold what was just written, so whichever is taken, no floor is rolled back.
-    fn commit(&self, write: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>) -> Result<(), LedgerError> {
+    /// commit both hold what was just written, so whichever is taken, no floor is rolled back. `between` is reached
+    /// after the first.
+    fn commit(&self, between: Step, write: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>) -> Result<(), LedgerError> {
         let committed = || -> Result<(), redb::Error> {
             let transaction = self.database.begin_write()?;
             write(&transaction)?;
             transaction.commit()?;
+            between.reached();
             self.database.begin_write()?.commit()?;
             Ok(())
         };
