@@ -78,8 +78,11 @@ impl Memory {
         guns.len()
     }
 
-    pub(super) fn remember_image(&self, image: VerifiedImage) {
-        self.images.write().unwrap_or_else(PoisonError::into_inner).insert(image);
+    pub(super) fn remember_image(&self, image: &VerifiedImage) {
+        // Most images are known, and then nobody waits for anybody.
+        if !self.images.read().unwrap_or_else(PoisonError::into_inner).contains(image) {
+            self.images.write().unwrap_or_else(PoisonError::into_inner).insert(image.clone());
+        }
     }
 
     pub(super) fn images_with(&self, image_id: &ImageId) -> Vec<VerifiedImage> {

@@ -227,7 +227,7 @@ impl Admit {
         let (ledger, memory) = self.ledger()?;
         let (ledger, record) = (ledger.clone(), image.clone());
         blocking(move || ledger.store_image(&record)).await??;
-        memory.remember_image(image);
+        memory.remember_image(&image);
         Ok(())
     }
 

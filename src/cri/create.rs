@@ -63,6 +63,7 @@ impl Guard {
         let container_id = create_container_response(&reply.message)?;
         let Err(refusal) = self.admit.check_root_fs(&container_id, verified).await else {
             Step::CreateRootFsChecked.reached();
+            self.admit.remember(verified);
             return Ok(());
         };
         let (container, reason) = (shown(&container_id), refusal.to_string());
