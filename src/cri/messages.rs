@@ -9,9 +9,9 @@ use k8s_cri::v1;
 use prost::Message as _;
 
 use super::schema::{
-    AUTH_CONFIG, CONTAINER_CONFIG, CONTAINER_METADATA, CREATE_CONTAINER_REQUEST, CREATE_CONTAINER_RESPONSE, IMAGE, IMAGE_SPEC,
-    IMAGE_STATUS_RESPONSE, MOUNT, POD_SANDBOX_CONFIG, POD_SANDBOX_METADATA, PULL_IMAGE_REQUEST, PULL_IMAGE_RESPONSE,
-    RUN_POD_SANDBOX_REQUEST, RUN_POD_SANDBOX_RESPONSE, START_CONTAINER_REQUEST,
+    AUTH_CONFIG, CONTAINER_CONFIG, CONTAINER_METADATA, CONTAINER_STATUS, CONTAINER_STATUS_RESPONSE, CREATE_CONTAINER_REQUEST,
+    CREATE_CONTAINER_RESPONSE, IMAGE, IMAGE_SPEC, IMAGE_STATUS_RESPONSE, MOUNT, POD_SANDBOX_CONFIG, POD_SANDBOX_METADATA,
+    PULL_IMAGE_REQUEST, PULL_IMAGE_RESPONSE, RUN_POD_SANDBOX_REQUEST, RUN_POD_SANDBOX_RESPONSE, START_CONTAINER_REQUEST,
 };
 use super::status::{Code, Status};
 use super::wire::{Message, Schema, WireError};
@@ -276,6 +276,15 @@ pub fn pull_image_response(message: &[u8]) -> Result<String, WireError> {
 /// When it is no strict protobuf or the field is repeated.
 pub fn create_container_response(message: &[u8]) -> Result<String, WireError> {
     only_string(&CREATE_CONTAINER_RESPONSE, message)
+}
+
+/// Reads `ContainerStatusResponse.status.id`: the whole ID of the container.
+///
+/// # Errors
+/// When it is no strict protobuf, a singular field is repeated, or there is no status.
+pub fn container_status_response(message: &[u8]) -> Result<String, WireError> {
+    let response = Message::parse(&CONTAINER_STATUS_RESPONSE, message)?;
+    Ok(response.required(1, &CONTAINER_STATUS)?.string(1)?.to_owned())
 }
 
 /// Reads `RunPodSandboxResponse.pod_sandbox_id`.

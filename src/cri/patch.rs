@@ -1,10 +1,10 @@
-//! The one change to a caller's message: the image that a PullImage names.
+//! The changes to a caller's message: what it names, in the form that was checked.
 
 use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::schema::{IMAGE_SPEC, PULL_IMAGE_REQUEST};
+use super::schema::{IMAGE_SPEC, PULL_IMAGE_REQUEST, START_CONTAINER_REQUEST};
 use super::wire::{Message, Value, WireError};
 
 /// Replaces `PullImageRequest.image.image` by `name`. Every other byte stays as it was, but for the two lengths that
@@ -18,6 +18,16 @@ pub fn pull_image_name(message: &[u8], name: &str) -> Result<Bytes, WireError> {
     let (name_at, _) = content(&Message::parse(&IMAGE_SPEC, spec)?, 1, "image")?;
     let spec = replaced(spec, &name_at, name.as_bytes());
     Ok(replaced(message, &spec_at, &spec).into())
+}
+
+/// Replaces `StartContainerRequest.container_id` by `id`, as [`pull_image_name`] replaces a name.
+///
+/// # Errors
+/// When the message is refused on reading, or names no container.
+pub fn start_container_id(message: &[u8], id: &str) -> Result<Bytes, WireError> {
+    let request = Message::parse(&START_CONTAINER_REQUEST, message)?;
+    let (id_at, _) = content(&request, 1, "container_id")?;
+    Ok(replaced(message, &id_at, id.as_bytes()).into())
 }
 
 /// Where a field stands after its tag (its length and its content), and the content.
@@ -112,6 +122,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_containers_id_is_replaced_and_unknown_fields_stay() {
+        let start = |id: &str| {
+            let request = v1::StartContainerRequest { container_id: id.into() };
+            with_unknown_fields(request.encode_to_vec(), b"before", b"after")
+        };
+        assert_eq!(&start_container_id(&start("12ab"), "12abcd").unwrap()[..], &start("12abcd")[..]);
+        assert_eq!(&start_container_id(&start("12ab"), "12ab").unwrap()[..], &start("12ab")[..]);
+        let missing = WireError::Missing { message: "StartContainerRequest", field: "container_id" };
+        assert_eq!(start_container_id(&[], "12ab"), Err(missing));
     }
 
     #[test]

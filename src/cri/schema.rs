@@ -106,6 +106,9 @@ pub(super) const RUN_POD_SANDBOX_REQUEST: Schema =
 
 pub(super) const PULL_IMAGE_RESPONSE: Schema = Schema { name: "PullImageResponse", fields: &[one(1, "image_ref")] };
 pub(super) const CREATE_CONTAINER_RESPONSE: Schema = Schema { name: "CreateContainerResponse", fields: &[one(1, "container_id")] };
+pub(super) const CONTAINER_STATUS_RESPONSE: Schema =
+    Schema { name: "ContainerStatusResponse", fields: &[one(1, "status"), many(2, "info")] };
+pub(super) const CONTAINER_STATUS: Schema = Schema { name: "ContainerStatus", fields: &[one(1, "id")] };
 pub(super) const RUN_POD_SANDBOX_RESPONSE: Schema = Schema { name: "RunPodSandboxResponse", fields: &[one(1, "pod_sandbox_id")] };
 pub(super) const IMAGE_STATUS_RESPONSE: Schema = Schema { name: "ImageStatusResponse", fields: &[one(1, "image"), many(2, "info")] };
 pub(super) const IMAGE: Schema = Schema { name: "Image", fields: &[one(1, "id"), many(2, "repo_tags"), many(3, "repo_digests")] };

@@ -2,26 +2,46 @@
 
 use std::time::Instant;
 
-use super::checked::{Guard, log_admitted};
+use http::HeaderMap;
+
+use super::checked::{Guard, denial, log_admitted};
 use super::checks::CheckedCall;
-use super::messages::StartContainerRequest;
-use super::methods::{CheckedMethod, START_CONTAINER};
+use super::messages::{StartContainerRequest, container_status_request, container_status_response};
+use super::methods::{CONTAINER_STATUS, CheckedMethod, START_CONTAINER};
+use super::patch;
 use super::status::Status;
-use super::upstream::Reply;
+use super::upstream::{Reply, Upstream};
+use crate::admit::Refusal;
 use crate::crash::Step;
+
+/// Hexadecimal digits of the ID of every container that CRI makes.
+const ID_DIGITS: usize = 64;
 
 impl Guard {
     pub(super) async fn start(&self, call: CheckedCall) -> Result<Reply, Status> {
         let began = Instant::now();
         let request = StartContainerRequest::read(&call.message)?;
         Step::StartAsked.reached();
-        match self.admit.admit_start(&request.container_id).await {
+        let container_id = whole_id(&call.upstream, &request.container_id).await?;
+        match self.admit.admit_start(&container_id).await {
             Ok((admission, _)) => log_admitted(CheckedMethod::StartContainer, &admission, began),
-            Err(refusal) => return self.refused(&call, CheckedMethod::StartContainer, &request.container_id, refusal).await,
+            Err(refusal) => return self.refused(&call, CheckedMethod::StartContainer, &container_id, refusal).await,
         }
         Step::StartAdmitted.reached();
-        let reply = call.upstream.unary(START_CONTAINER, call.message.clone(), &call.metadata).await;
+        let message = patch::start_container_id(&call.message, &container_id)?;
+        let reply = call.upstream.unary(START_CONTAINER, message, &call.metadata).await;
         Step::StartStarted.reached();
         reply
     }
+}
+
+/// The whole ID of the container that CRI means. CRI takes any unambiguous prefix; what containerd's own API knows under
+/// that text could be another container, whose whole ID it is.
+async fn whole_id(upstream: &Upstream, given: &str) -> Result<String, Status> {
+    if given.len() == ID_DIGITS && given.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Ok(given.to_owned());
+    }
+    let reply = upstream.unary(CONTAINER_STATUS, container_status_request(given), &HeaderMap::new()).await?;
+    let malformed = |error| Refusal::Answer { what: format!("a malformed ContainerStatus: {error}") };
+    container_status_response(&reply.message).map_err(|error| denial(&malformed(error)))
 }
