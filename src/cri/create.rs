@@ -13,6 +13,7 @@ use super::messages::{
     remove_container_request,
 };
 use super::methods::{CREATE_CONTAINER, CheckedMethod, IMAGE_STATUS, REMOVE_CONTAINER};
+use super::patch;
 use super::status::Status;
 use super::upstream::{Reply, Upstream};
 use crate::admit::{Refusal, Subject};
@@ -43,7 +44,10 @@ impl Guard {
             Ok(verified) => verified,
             Err(refusal) => return refused(refusal).await,
         };
-        let reply = call.upstream.unary(CREATE_CONTAINER, call.message.clone(), &call.metadata).await?;
+        // By its ID, whatever the caller named it by: what a name means may have changed since, and the container would have
+        // the config of another image, which its root file system does not show.
+        let message = patch::create_container_image(&call.message, &image_id.to_string())?;
+        let reply = call.upstream.unary(CREATE_CONTAINER, message, &call.metadata).await?;
         Step::CreateCreated.reached();
         self.check_created(&reply, &verified, &call.upstream).await.map(|()| reply)
     }

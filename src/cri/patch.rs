@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::schema::{IMAGE_SPEC, PULL_IMAGE_REQUEST, START_CONTAINER_REQUEST};
+use super::schema::{CONTAINER_CONFIG, CREATE_CONTAINER_REQUEST, IMAGE_SPEC, PULL_IMAGE_REQUEST, START_CONTAINER_REQUEST};
 use super::wire::{Message, Value, WireError};
 
 /// Replaces `PullImageRequest.image.image` by `name`. Every other byte stays as it was, but for the two lengths that
@@ -18,6 +18,20 @@ pub fn pull_image_name(message: &[u8], name: &str) -> Result<Bytes, WireError> {
     let (name_at, _) = content(&Message::parse(&IMAGE_SPEC, spec)?, 1, "image")?;
     let spec = replaced(spec, &name_at, name.as_bytes());
     Ok(replaced(message, &spec_at, &spec).into())
+}
+
+/// Replaces `CreateContainerRequest.config.image.image` by `image`, as [`pull_image_name`] replaces a name.
+///
+/// # Errors
+/// When the message is refused on reading, or names no image.
+pub fn create_container_image(message: &[u8], image: &str) -> Result<Bytes, WireError> {
+    let request = Message::parse(&CREATE_CONTAINER_REQUEST, message)?;
+    let (config_at, config) = content(&request, 2, "config")?;
+    let (spec_at, spec) = content(&Message::parse(&CONTAINER_CONFIG, config)?, 2, "image")?;
+    let (image_at, _) = content(&Message::parse(&IMAGE_SPEC, spec)?, 1, "image")?;
+    let spec = replaced(spec, &image_at, image.as_bytes());
+    let config = replaced(config, &spec_at, &spec);
+    Ok(replaced(message, &config_at, &config).into())
 }
 
 /// Replaces `StartContainerRequest.container_id` by `id`, as [`pull_image_name`] replaces a name.
@@ -122,6 +136,29 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_image_of_a_container_is_replaced_and_unknown_fields_stay() {
+        let create = |image: &str| {
+            let spec = v1::ImageSpec { image: image.into(), user_specified_image: "as/in:pod".into(), ..v1::ImageSpec::default() };
+            let config = v1::ContainerConfig { log_path: "1.log".into(), ..v1::ContainerConfig::default() };
+            let spec = with_unknown_fields(spec.encode_to_vec(), b"in", b"spec");
+            let mut config = with_unknown_fields(config.encode_to_vec(), b"in", b"config");
+            config.extend([&[0x12, u8::try_from(spec.len()).unwrap()], &spec[..]].concat());
+            let mut request = v1::CreateContainerRequest { pod_sandbox_id: "pod".into(), ..Default::default() }.encode_to_vec();
+            request.push(0x12);
+            prost::encoding::encode_varint(config.len() as u64, &mut request);
+            with_unknown_fields([request, config].concat(), b"before", b"after")
+        };
+        let id = format!("sha256:{}", "ab".repeat(32));
+        let long = "a-name-that-is-longer-than-the-id/".repeat(3);
+        for name in ["reg/app:1", &long] {
+            assert_eq!(&create_container_image(&create(name), &id).unwrap()[..], &create(&id)[..]);
+        }
+        assert_eq!(&create_container_image(&create(&id), &id).unwrap()[..], &create(&id)[..]);
+        let missing = WireError::Missing { message: "CreateContainerRequest", field: "config" };
+        assert_eq!(create_container_image(&[], &id), Err(missing));
     }
 
     #[test]
