@@ -53,7 +53,7 @@ impl Guard {
     }
 
     async fn admit_create(&self, spec: &ImageSpec, image: &Image, image_id: ImageId, began: Instant) -> Result<VerifiedImage, Refusal> {
-        let (admission, verified) = self.admit.admit_container(&subject(spec)?, image_id, shown_name(spec)).await?;
+        let (admission, verified) = self.admit.admit_container(&subject(spec, image_id)?, image_id, shown_name(spec)).await?;
         Step::CreateAdmitted.reached();
         let names: Vec<String> = image.repo_tags.iter().chain(&image.repo_digests).chain([&image.id]).cloned().collect();
         self.admit.check_records(&names, image_id).await?;
@@ -100,11 +100,11 @@ fn parsed_id(image: &Image) -> Result<ImageId, Refusal> {
 }
 
 /// Under which name the image is judged: the one that the pod gave.
-fn subject(spec: &ImageSpec) -> Result<Subject, Refusal> {
+fn subject(spec: &ImageSpec, image_id: ImageId) -> Result<Subject, Refusal> {
     let name = shown_name(spec);
     // containerd reads a whole digest as an image ID before it tries names.
-    if name.parse::<ImageId>().is_ok() {
-        return Ok(Subject::Unnamed);
+    if let Ok(named) = name.parse::<ImageId>() {
+        return if named == image_id { Ok(Subject::Unnamed) } else { Err(Refusal::NotPresent { image: shown(name) }) };
     }
     let image: ImageReference = name.parse().map_err(|error| Refusal::Name { error })?;
     Ok(Subject::Named(image))
