@@ -7,7 +7,7 @@ use countersign_trust::name::{ImageId, ImageReference, ManifestDigest, shown};
 
 use super::refusal::Refusal;
 use super::{Admission, Admit};
-use crate::containerd::chain::{ImageContent, image_under};
+use crate::containerd::chain::{ImageContent, image_under, images_under};
 use crate::containerd::{ContainerRecord, Standing as ContentStanding, stands_on};
 use crate::ledger::VerifiedImage;
 
@@ -31,6 +31,11 @@ impl Admit {
             Err(error) if error.standing() == ContentStanding::Absent => Ok(None),
             found => found.map_err(|error| Refusal::Content { digest, error: Arc::new(error) }),
         }
+    }
+
+    /// Whether the content of `digest` is here and refused, whichever image is meant by it.
+    pub async fn is_refused_content(&self, digest: ManifestDigest) -> bool {
+        images_under(&self.containerd, digest).await.is_err_and(|error| error.standing() == ContentStanding::Bad)
     }
 
     /// Judges the image that a container would be made from: `image_id`, which containerd says `shown` means.

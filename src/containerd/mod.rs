@@ -24,7 +24,7 @@ use containerd_client::services::v1::images_client::ImagesClient;
 use containerd_client::services::v1::snapshots::StatSnapshotRequest;
 use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
 use containerd_client::services::v1::{
-    CreateImageRequest, GetContainerRequest, Image, ListImagesRequest, ReadContentRequest, UpdateImageRequest,
+    CreateImageRequest, DeleteImageRequest, GetContainerRequest, Image, ListImagesRequest, ReadContentRequest, UpdateImageRequest,
 };
 use containerd_client::types;
 use countersign_trust::name::{Sha256, shown};
@@ -157,6 +157,19 @@ impl Containerd {
             }
             answer => answer.map(drop),
         }
+    }
+
+    /// Removes those of the records of these names that mean `digest`.
+    ///
+    /// # Errors
+    /// As [`Containerd::records`].
+    pub async fn remove_records(&self, names: &[String], digest: &str) -> Result<(), ContainerdError> {
+        let mut client = ImagesClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT);
+        for record in self.records(names).await?.into_iter().filter(|record| record.target.digest == digest) {
+            let delete = DeleteImageRequest { name: record.name, ..DeleteImageRequest::default() };
+            found(self.within("Images.Delete", client.delete(request(delete))).await)?;
+        }
+        Ok(())
     }
 
     /// The content named `digest`, at most `limit` bytes of it, hashed while it is read; None if it is not there.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use countersign_trust::mode::Mode;
 use countersign_trust::name::{ImageId, ImageReference, Selector};
 use http::HeaderMap;
 
@@ -12,7 +13,7 @@ use super::methods::{CheckedMethod, IMAGE_STATUS, PULL_IMAGE};
 use super::patch;
 use super::status::Status;
 use super::upstream::{Reply, Upstream};
-use crate::admit::{Admission, Refusal};
+use crate::admit::{Admission, Refusal, chain};
 use crate::crash::Step;
 use crate::fetch::Credential;
 use crate::ledger::VerifiedImage;
@@ -36,7 +37,13 @@ impl Guard {
         let by_digest = ImageReference::by_digest(admission.image.repository().clone(), admission.approval.digest);
         let message = patch::pull_image_name(&call.message, &by_digest.to_string())?;
         // Pulled even when the digest is here already, so that the registry checks this caller's credential.
-        let reply = call.upstream.unary(PULL_IMAGE, message, &call.metadata).await?;
+        let reply = match call.upstream.unary(PULL_IMAGE, message, &call.metadata).await {
+            Ok(reply) => reply,
+            Err(status) => {
+                self.take_back(&admission, None).await;
+                return Err(status);
+            }
+        };
         Step::PullPulled.reached();
         let guard = self.clone();
         to_the_end(async move {
@@ -61,7 +68,13 @@ impl Guard {
         let answer = |what: String| Refusal::Answer { what };
         let image_ref = pull_image_response(&reply.message).map_err(|error| answer(format!("a pull with a malformed message: {error}")))?;
         let image_id: ImageId = image_ref.parse().map_err(|_| answer("a pull with no image ID".to_owned()))?;
-        let content = self.admit.content_of(digest, image_id).await?;
+        let content = match self.admit.content_of(digest, image_id).await {
+            Ok(content) => content,
+            Err(refusal) => {
+                self.take_back(admission, Some(image_id)).await;
+                return Err(refusal);
+            }
+        };
         let content = content.ok_or_else(|| answer(format!("a pull of {digest} with image {image_id}, which is not part of it")))?;
         Step::PullFollowed.reached();
         let repository = admission.image.repository().clone();
@@ -71,6 +84,22 @@ impl Guard {
             Selector::Tag(_) => self.name_image(admission, image_id, upstream).await,
             // The CRI wants no tag after a pull by digest.
             Selector::Digest(_) | Selector::TagAndDigest(..) => Ok(()),
+        }
+    }
+
+    /// Removes the records that containerd made for content that is refused; it makes one before it unpacks, so a failed pull
+    /// leaves one too. They stand at the image ID, and a record there that leads to refused content denies every other image
+    /// with the same config.
+    async fn take_back(&self, admission: &Admission, image_id: Option<ImageId>) {
+        let digest = admission.approval.digest;
+        if self.admit.mode() != Mode::Enforced || !self.admit.is_refused_content(digest).await {
+            return;
+        }
+        let _held = self.admit.image_locks.lock_all(image_id).await;
+        let by_digest = ImageReference::by_digest(admission.image.repository().clone(), digest).to_string();
+        let names: Vec<String> = image_id.map(|id| id.to_string()).into_iter().chain([by_digest]).collect();
+        if let Err(error) = self.admit.containerd().remove_records(&names, &digest.to_string()).await {
+            tracing::warn!(image = %admission.image, error = chain(&error), "the records of a refused image could not be removed");
         }
     }
 
