@@ -1,5 +1,6 @@
 //! Tests on the real servers. They need root and the packages that `integration/install-parts.sh` installs.
 
+mod attacks;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod credentials;

@@ -1,0 +1,139 @@
+//! Images that came past the gate under trusted names: imported, preloaded, tagged.
+
+use super::super::harness::cri::container;
+use super::super::harness::image::Recipe;
+use super::super::harness::world::World;
+use super::{REPOSITORY, Scene, assert_denied, binary};
+
+/// The evil image is created under each of the names in the given order; each creation is refused with its code.
+async fn import_and_create(scene: &Scene, record: &str, creates: &[(&str, &str, &str)]) {
+    let evil = Recipe::prints("evil").build();
+    scene.ctr().import(&evil, record).await;
+    let pod = scene.pod().await;
+    let before = scene.packets();
+    for (image, name, code) in creates {
+        let refused = scene.cri().create(&pod, container(image, name)).await.unwrap_err();
+        assert_denied(&refused, code);
+    }
+    assert_eq!(scene.packets(), before, "no packet was sent");
+    scene.runs_nothing().await;
+}
+
+#[tokio::test]
+async fn an_image_imported_under_a_signed_tag_is_refused() {
+    let scene = Scene::new("an_image_imported_under_a_signed_tag").await;
+    scene.pull().await;
+    let (evil, id) = (Recipe::prints("evil").build().id().to_string(), scene.image.id().to_string());
+    let (name, by_digest) = (scene.name.clone(), scene.by_digest());
+
+    let creates = [
+        (evil.as_str(), name.as_str(), "CS-OTHER-IMAGE"),
+        (&name, &name, "CS-OTHER-IMAGE"),
+        (&name, "", "CS-OTHER-IMAGE"),
+        (&evil, &by_digest, "CS-OTHER-IMAGE"),
+        (&evil, &id, "CS-NOT-PRESENT"),
+        (&evil, "", "CS-NOT-HELD"),
+    ];
+    import_and_create(&scene, &name, &creates).await;
+
+    // A pull makes it good again.
+    scene.runs_the_signed_image().await;
+}
+
+#[tokio::test]
+async fn an_image_imported_under_a_signed_digest_is_refused() {
+    let scene = Scene::new("an_image_imported_under_a_signed_digest").await;
+    scene.pull().await;
+    let evil = Recipe::prints("evil").build().id().to_string();
+    let (name, by_digest) = (scene.name.clone(), scene.by_digest());
+
+    let creates = [
+        (by_digest.as_str(), by_digest.as_str(), "CS-OTHER-IMAGE"),
+        (&by_digest, "", "CS-OTHER-IMAGE"),
+        (&evil, &by_digest, "CS-OTHER-IMAGE"),
+        (&evil, &name, "CS-OTHER-IMAGE"),
+        (&evil, "", "CS-NOT-HELD"),
+    ];
+    import_and_create(&scene, &by_digest, &creates).await;
+    let shown = scene.behind().image_status(&evil).await.unwrap().unwrap();
+    assert_eq!(shown.repo_digests, [by_digest], "CRI calls the evil image by the signed digest");
+
+    scene.runs_the_signed_image().await;
+}
+
+#[tokio::test]
+async fn an_image_imported_under_the_id_of_a_signed_one_is_refused() {
+    let scene = Scene::new("an_image_imported_under_the_id").await;
+    scene.pull().await;
+    let (evil, id) = (Recipe::prints("evil").build().id().to_string(), scene.image.id().to_string());
+    let (name, by_digest) = (scene.name.clone(), scene.by_digest());
+
+    let creates = [
+        (evil.as_str(), name.as_str(), "CS-OTHER-IMAGE"),
+        (&evil, &id, "CS-NOT-PRESENT"),
+        (&id, &name, "CS-OTHER-RECORD"),
+        (&id, &id, "CS-OTHER-RECORD"),
+        (&name, &by_digest, "CS-OTHER-RECORD"),
+    ];
+    import_and_create(&scene, &id, &creates).await;
+
+    scene.runs_the_signed_image().await;
+}
+
+#[tokio::test]
+async fn an_imported_image_is_refused_when_the_signed_one_was_never_pulled() {
+    let scene = Scene::new("an_imported_image_alone").await;
+    let evil = Recipe::prints("evil").build().id().to_string();
+    let name = scene.name.clone();
+    let creates = [(evil.as_str(), name.as_str(), "CS-NOT-HELD"), (&name, &name, "CS-NOT-HELD"), (&name, "", "CS-NOT-HELD")];
+    import_and_create(&scene, &name, &creates).await;
+    scene.runs_the_signed_image().await;
+}
+
+#[tokio::test]
+async fn a_preloaded_image_without_evidence_is_refused_and_no_packet_is_sent() {
+    let mut world = World::new("a_preloaded_image").await;
+    let image = Recipe::prints("signed").build();
+    let (name, root) = world.push_signed(&image, REPOSITORY, "1").await;
+    // On the node before the gate is: the right image, by containerd's own pull.
+    let id = world.cri().pull(&name).await.unwrap();
+    let configuration = world.gate_config().root_key(world.gun(REPOSITORY), root.canonical.clone());
+    world.start_gate(binary(), &configuration).await;
+    let scene = Scene { world, image, name, root };
+    let pod = scene.pod().await;
+    let before = scene.packets();
+
+    for (image, name) in [(&id, &scene.name), (&scene.name, &scene.name), (&id, &id), (&id, &String::new()), (&id, &scene.by_digest())] {
+        assert_denied(&scene.cri().create(&pod, container(image, name)).await.unwrap_err(), "CS-NOT-HELD");
+    }
+
+    assert_eq!(scene.packets(), before, "no packet was sent");
+    scene.runs_nothing().await;
+    scene.runs_the_signed_image().await;
+}
+
+#[tokio::test]
+async fn one_image_under_a_signed_and_an_unsigned_name_goes_on_under_the_signed_one() {
+    let scene = Scene::new("one_image_under_two_names").await;
+    let id = scene.pull().await;
+    let unsigned = scene.world.push(&scene.image, REPOSITORY, "2").await;
+    let foreign = scene.world.push(&scene.image, "other/app", "1").await;
+    assert_denied(&scene.cri().pull(&unsigned).await.unwrap_err(), "CS-TAG-NOT-SIGNED");
+    assert_denied(&scene.cri().pull(&foreign).await.unwrap_err(), "CS-NOT-PINNED");
+
+    // Another client brings the names, so that CRI knows all of them for the one image.
+    for name in [&unsigned, &foreign] {
+        assert_eq!(scene.behind().pull(name).await.unwrap(), id);
+    }
+    let pod = scene.pod().await;
+    for (name, code) in [(&unsigned, "CS-TAG-NOT-SIGNED"), (&foreign, "CS-NOT-PINNED")] {
+        for image in [&id, name] {
+            assert_denied(&scene.cri().create(&pod, container(image, name)).await.unwrap_err(), code);
+        }
+    }
+    scene.runs_nothing().await;
+
+    let ran = scene.cri().run_image(&pod, &id, &scene.name).await.unwrap();
+    assert_eq!(ran.output, "signed\n");
+    scene.runs_the_signed_image().await;
+}

@@ -1,0 +1,120 @@
+//! Races: a record is retargeted again and again while containers are created.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::super::harness::cri::container;
+use super::super::harness::ctr::Ctr;
+use super::super::harness::image::{Image, Recipe};
+use super::{Scene, code_of};
+
+const CREATES: usize = 200;
+/// Creates that are under way at the same time.
+const AT_ONCE: usize = 4;
+
+/// Points the record to one image and the other in turn until it is stopped; returns how often.
+async fn retarget_until(stop: Arc<AtomicBool>, ctr: Ctr, record: String, images: [Image; 2]) -> usize {
+    let mut count = 0;
+    while !stop.load(Ordering::Relaxed) {
+        // Right after a pull of containerd's the record may be missing; the next try finds it.
+        let _ = ctr.retarget(&record, images[count % 2].top()).await;
+        count += 1;
+    }
+    // The good one last, so that the test can end with a container that runs.
+    let _ = ctr.retarget(&record, images[1].top()).await;
+    count
+}
+
+/// Creates containers while all records of the image are retargeted in loops. Returns how the creates ended.
+async fn race(scene: &Scene, evil: &Image, records: &[String], image: &str, name: &str) -> BTreeMap<String, usize> {
+    let pod = scene.pod().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let images = || [evil.clone(), scene.image.clone()];
+    let movers: Vec<_> =
+        records.iter().map(|record| tokio::spawn(retarget_until(Arc::clone(&stop), scene.ctr(), record.clone(), images()))).collect();
+    let mut ends = BTreeMap::new();
+    for _ in 0..CREATES / AT_ONCE {
+        let creates: Vec<_> = (0..AT_ONCE)
+            .map(|_| {
+                let (cri, pod, container) = (scene.cri().clone(), pod.clone(), container(image, name));
+                tokio::spawn(async move { cri.create(&pod, container).await })
+            })
+            .collect();
+        for create in creates {
+            let end = match create.await.unwrap() {
+                Ok(_) => "created".to_owned(),
+                Err(status) if status.message().ends_with(')') => code_of(&status),
+                // The name is gone for a moment, or what it means is being read: containerd's own answer.
+                Err(status) => format!("containerd: {:?} {}", status.code(), status.message().get(..60).unwrap_or_default()),
+            };
+            *ends.entry(end).or_default() += 1;
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    for mover in movers {
+        assert!(mover.await.unwrap() > CREATES / 2, "the record was moved all the time");
+    }
+    ends
+}
+
+async fn evil_beside(test: &str) -> (Scene, Image) {
+    let scene = Scene::new(test).await;
+    scene.pull().await;
+    let evil = Recipe::prints("evil").build();
+    scene.ctr().import(&evil, "example.com/evil:1").await;
+    (scene, evil)
+}
+
+async fn only_verified_containers_remain(scene: &Scene, ends: &BTreeMap<String, usize>) {
+    eprintln!("{ends:?}");
+    let remain = scene.only_runs(&[scene.image.chain_id()]).await;
+    assert_eq!(Some(&remain), ends.get("created"), "a container for each answer, and none besides: {ends:?}");
+    assert!(ends.keys().any(|end| end.starts_with("CS-OTHER-")), "the race was not run: {ends:?}");
+    scene.runs_the_signed_image().await;
+}
+
+#[tokio::test]
+async fn no_create_by_id_wins_a_race_with_a_moving_tag() {
+    let (scene, evil) = evil_beside("race_by_id_tag").await;
+    let (id, name) = (scene.image.id().to_string(), scene.name.clone());
+    let ends = race(&scene, &evil, std::slice::from_ref(&name), &id, &name).await;
+    only_verified_containers_remain(&scene, &ends).await;
+}
+
+#[tokio::test]
+async fn no_create_by_name_wins_a_race_with_a_moving_tag() {
+    let (scene, evil) = evil_beside("race_by_name_tag").await;
+    let name = scene.name.clone();
+    let ends = race(&scene, &evil, std::slice::from_ref(&name), &name, &name).await;
+    only_verified_containers_remain(&scene, &ends).await;
+}
+
+#[tokio::test]
+async fn no_create_by_digest_wins_a_race_with_all_records() {
+    let (scene, evil) = evil_beside("race_by_digest_all").await;
+    let (name, by_digest) = (scene.name.clone(), scene.by_digest());
+    let ends = race(&scene, &evil, &[name.clone(), by_digest.clone()], &by_digest, &name).await;
+    only_verified_containers_remain(&scene, &ends).await;
+}
+
+/// The other image has the same files and another config: its environment, user and command would be the container's.
+#[tokio::test]
+async fn no_create_by_name_gets_the_config_of_another_image_with_the_same_files() {
+    let scene = Scene::new("race_for_the_config").await;
+    let id = scene.pull().await;
+    let other = Recipe::prints("signed").env("LD_PRELOAD", "/evil").build();
+    assert_eq!((other.chain_id(), other.id() == scene.image.id()), (scene.image.chain_id(), false));
+    scene.ctr().import(&other, "example.com/other:1").await;
+    let name = scene.name.clone();
+
+    let ends = race(&scene, &other, std::slice::from_ref(&name), &name, &name).await;
+
+    eprintln!("{ends:?}");
+    let made = scene.behind().list_containers().await.unwrap();
+    let configs: BTreeMap<&str, usize> = made.iter().fold(BTreeMap::new(), |mut configs, container| {
+        *configs.entry(container.image_ref.as_str()).or_default() += 1;
+        configs
+    });
+    assert_eq!(configs, BTreeMap::from([(id.as_str(), made.len())]), "each container has the config of the signed image");
+}

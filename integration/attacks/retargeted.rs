@@ -1,0 +1,188 @@
+//! Records that were pointed elsewhere behind the gate's back: CRI has followed them, or still holds its old view while
+//! containerd makes containers from what the record means now.
+
+use super::super::harness::cri::{Pod, container};
+use super::super::harness::image::{Image, Recipe};
+use super::{Scene, assert_denied, code_of};
+
+/// Which of the three records that a pull leaves.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Tag,
+    Digest,
+    Id,
+}
+
+/// The signed image was pulled; an evil one is on the node under a name of its own.
+struct Prepared {
+    scene: Scene,
+    evil: Image,
+    record: String,
+    pod: Pod,
+}
+
+async fn prepared(test: &str, kind: Kind) -> Prepared {
+    let scene = Scene::new(test).await;
+    scene.pull().await;
+    let evil = Recipe::prints("evil").build();
+    scene.ctr().import(&evil, "example.com/evil:1").await;
+    let record = match kind {
+        Kind::Tag => scene.name.clone(),
+        Kind::Digest => scene.by_digest(),
+        Kind::Id => scene.image.id().to_string(),
+    };
+    let pod = scene.pod().await;
+    Prepared { scene, evil, record, pod }
+}
+
+impl Prepared {
+    /// The first event leads to content that is absent, so that CRI fails on it and keeps its view; the record moves on.
+    async fn retarget_unseen(&self) {
+        self.scene.ctr().retarget(&self.record, Recipe::prints("absent").build().top()).await.unwrap();
+        self.scene.ctr().retarget(&self.record, self.evil.top()).await.unwrap();
+    }
+
+    async fn retarget_visibly(&self) {
+        self.scene.ctr().retarget(&self.record, self.evil.top()).await.unwrap();
+        self.scene.wait_until_shown("example.com/evil:1", &self.evil).await;
+    }
+
+    /// Creates by ID, tag and name@digest, for the names that a pod can give; each has one permitted outcome: its code, or
+    /// a container on the signed root file system.
+    async fn creates_end_as(&self, expected: &[(&str, &str, Option<&str>)]) {
+        for (image, name, code) in expected {
+            let created = self.scene.cri().create(&self.pod, container(image, name)).await;
+            match (created, code) {
+                (Ok(made), None) => assert_eq!(self.scene.root_of(&made).await, self.scene.image.chain_id().to_string()),
+                (Err(status), Some(code)) => assert_denied(&status, code),
+                (outcome, expected) => panic!("{image} for {name}: {outcome:?}, expected {expected:?}"),
+            }
+        }
+        self.scene.only_runs(&[self.scene.image.chain_id()]).await;
+        self.is_good_after_a_pull().await;
+    }
+
+    /// kubelet's next pull repairs what was retargeted.
+    async fn is_good_after_a_pull(&self) {
+        self.scene.runs_the_signed_image().await;
+        self.scene.only_runs(&[self.scene.image.chain_id()]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_tag_record_that_was_retargeted_never_runs_the_other_image() {
+    let prepared = prepared("a_tag_record_retargeted", Kind::Tag).await;
+    let scene = &prepared.scene;
+    let (id, name, by_digest) = (scene.image.id().to_string(), scene.name.clone(), scene.by_digest());
+    prepared.retarget_visibly().await;
+    scene.wait_until_shown(&name, &prepared.evil).await;
+    let expected = [
+        (id.as_str(), name.as_str(), None),
+        (&name, &name, Some("CS-OTHER-IMAGE")),
+        (&by_digest, &by_digest, None),
+        (&prepared.evil.id().to_string(), &name, Some("CS-OTHER-IMAGE")),
+    ];
+    prepared.creates_end_as(&expected).await;
+}
+
+#[tokio::test]
+async fn a_tag_record_that_was_retargeted_unseen_by_cri_is_refused() {
+    let prepared = prepared("a_tag_record_retargeted_unseen", Kind::Tag).await;
+    let scene = &prepared.scene;
+    let (id, name, by_digest) = (scene.image.id().to_string(), scene.name.clone(), scene.by_digest());
+    prepared.retarget_unseen().await;
+    let expected = [(id.as_str(), name.as_str()), (&name, &name), (&by_digest, &by_digest), (&id, &id), (&id, "")];
+    let expected = expected.map(|(image, name)| (image, name, Some("CS-OTHER-RECORD")));
+    prepared.creates_end_as(&expected).await;
+}
+
+#[tokio::test]
+async fn a_tag_record_that_leads_nowhere_is_refused() {
+    let prepared = prepared("a_tag_record_that_leads_nowhere", Kind::Tag).await;
+    let scene = &prepared.scene;
+    let (id, name) = (scene.image.id().to_string(), scene.name.clone());
+    scene.ctr().retarget(&name, Recipe::prints("absent").build().top()).await.unwrap();
+    prepared.creates_end_as(&[(id.as_str(), name.as_str(), Some("CS-OTHER-RECORD")), (&name, &name, Some("CS-OTHER-RECORD"))]).await;
+}
+
+#[tokio::test]
+async fn a_digest_record_that_was_retargeted_never_runs_the_other_image() {
+    let prepared = prepared("a_digest_record_retargeted", Kind::Digest).await;
+    let scene = &prepared.scene;
+    let (id, name, by_digest) = (scene.image.id().to_string(), scene.name.clone(), scene.by_digest());
+    prepared.retarget_visibly().await;
+    scene.wait_until_shown(&by_digest, &prepared.evil).await;
+    let expected = [
+        (id.as_str(), name.as_str(), None),
+        (&by_digest, &by_digest, Some("CS-OTHER-IMAGE")),
+        (&by_digest, &name, Some("CS-OTHER-IMAGE")),
+        (&name, &name, None),
+        (&id, &by_digest, None),
+    ];
+    prepared.creates_end_as(&expected).await;
+}
+
+#[tokio::test]
+async fn a_digest_record_that_was_retargeted_unseen_by_cri_is_refused() {
+    let prepared = prepared("a_digest_record_retargeted_unseen", Kind::Digest).await;
+    let scene = &prepared.scene;
+    let (id, name, by_digest) = (scene.image.id().to_string(), scene.name.clone(), scene.by_digest());
+    prepared.retarget_unseen().await;
+    let expected = [(id.as_str(), name.as_str()), (&name, &name), (&by_digest, &by_digest), (&id, &id)];
+    let expected = expected.map(|(image, name)| (image, name, Some("CS-OTHER-RECORD")));
+    prepared.creates_end_as(&expected).await;
+}
+
+#[tokio::test]
+async fn an_id_record_that_was_retargeted_is_refused() {
+    let prepared = prepared("an_id_record_retargeted", Kind::Id).await;
+    let scene = &prepared.scene;
+    let (id, name, by_digest) = (scene.image.id().to_string(), scene.name.clone(), scene.by_digest());
+    prepared.retarget_visibly().await;
+    let expected = [(id.as_str(), name.as_str()), (&name, &name), (&by_digest, &by_digest), (&id, &id)];
+    let expected = expected.map(|(image, name)| (image, name, Some("CS-OTHER-RECORD")));
+    prepared.creates_end_as(&expected).await;
+}
+
+#[tokio::test]
+async fn an_id_record_that_was_retargeted_unseen_by_cri_is_refused() {
+    let prepared = prepared("an_id_record_retargeted_unseen", Kind::Id).await;
+    let scene = &prepared.scene;
+    let (id, name, by_digest) = (scene.image.id().to_string(), scene.name.clone(), scene.by_digest());
+    prepared.retarget_unseen().await;
+    let expected = [(id.as_str(), name.as_str()), (&name, &name), (&by_digest, &by_digest), (&id, &id)];
+    let expected = expected.map(|(image, name)| (image, name, Some("CS-OTHER-RECORD")));
+    prepared.creates_end_as(&expected).await;
+}
+
+/// CRI lists no name that is none, but makes containers from its record when no better name is left.
+#[tokio::test]
+async fn a_container_made_from_a_record_that_cri_does_not_list_is_removed() {
+    let scene = Scene::new("a_record_that_cri_does_not_list").await;
+    let id = scene.pull().await;
+    let evil = Recipe::prints("evil").build();
+    scene.ctr().import(&evil, "example.com/evil:1").await;
+    let (ctr, hidden) = (scene.ctr(), "NO NAME at all");
+    ctr.create_record(hidden, scene.image.top()).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    for record in [scene.name.clone(), scene.by_digest(), id.clone()] {
+        ctr.delete_record(&record).await.unwrap();
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    let shown = scene.behind().image_status(&id).await.unwrap().expect("CRI still knows the image by the hidden record");
+    assert_eq!((shown.repo_tags.len(), shown.repo_digests.len()), (0, 0));
+    let pod = scene.pod().await;
+    let good = scene.cri().create(&pod, container(&id, &scene.name)).await.unwrap();
+    assert_eq!(scene.root_of(&good).await, scene.image.chain_id().to_string());
+
+    ctr.retarget(hidden, Recipe::prints("absent").build().top()).await.unwrap();
+    ctr.retarget(hidden, evil.top()).await.unwrap();
+    let refused = scene.cri().create(&pod, container(&id, &scene.name)).await.unwrap_err();
+
+    eprintln!("{}", code_of(&refused));
+    assert_denied(&refused, "CS-OTHER-ROOTFS");
+    assert!(refused.message().contains(&evil.chain_id().to_string()), "{}", refused.message());
+    assert_eq!(scene.only_runs(&[scene.image.chain_id()]).await, 1, "the evil container was removed");
+    scene.logged(&["denied; the container is removed", "CS-OTHER-ROOTFS"]).await;
+    scene.runs_the_signed_image().await;
+}
