@@ -10,5 +10,6 @@ mod harness;
 mod ledger;
 mod lifecycle;
 mod parts;
+mod refusals;
 mod teardown;
 mod verify;

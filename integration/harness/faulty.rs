@@ -267,8 +267,9 @@ async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'stat
         return;
     }
     let service = hyper::service::service_fn(move |request| answered(request, Arc::clone(&state)));
-    // An error is what the test asked for.
-    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    // Each answer ends its connection, so that no fault meets a connection from before it was asked for. An error is
+    // what the test asked for.
+    let _ = hyper::server::conn::http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service).await;
 }
 
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
