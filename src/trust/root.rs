@@ -67,9 +67,9 @@ impl RootChain {
     }
 }
 
-/// Accepts `body` as the next root of `chain`, or says why not. Expiry is no matter here: a root on the way may have
-/// run out.
-pub(crate) fn step(chain: RootChain, body: Body, envelope: Arc<Envelope>, gun: &Gun, facts: &mut Facts) -> Result<RootChain, Reason> {
+/// Accepts `body` as the next root of `chain`, or says why not and leaves it as it was. Expiry is no matter here: a root
+/// on the way may have run out.
+pub(crate) fn step(chain: &mut RootChain, body: Body, envelope: Arc<Envelope>, gun: &Gun, facts: &mut Facts) -> Result<(), Reason> {
     let fault = document_fault(&RoleName::Root);
     let (document, next) = envelope.root().map_err(&fault)?;
     let (_, current) = chain.newest.root().map_err(&fault)?;
@@ -85,11 +85,12 @@ pub(crate) fn step(chain: RootChain, body: Body, envelope: Arc<Envelope>, gun: &
     if valid < next.root.threshold {
         return Err(Reason::Threshold { role: RoleName::Root, valid, needed: next.root.threshold });
     }
-    let timestamp_changed = chain.timestamp_changed || next.timestamp != current.timestamp;
-    let snapshot_changed = chain.snapshot_changed || next.snapshot != current.snapshot;
-    let mut bodies = chain.bodies;
-    bodies.push(body);
-    Ok(RootChain { bodies, version: expected, timestamp_changed, snapshot_changed, newest: envelope })
+    chain.timestamp_changed |= next.timestamp != current.timestamp;
+    chain.snapshot_changed |= next.snapshot != current.snapshot;
+    chain.bodies.push(body);
+    chain.version = expected;
+    chain.newest = envelope;
+    Ok(())
 }
 
 /// What the newest root must satisfy on every decision: its threshold of distinct, pinned keys whose certificates are

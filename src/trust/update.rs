@@ -32,7 +32,7 @@ pub(crate) const MAX_TIMESTAMP_BYTES: u64 = 1 << 20;
 pub(crate) const MAX_SNAPSHOT_BYTES: u64 = 16 << 20;
 /// The reference's tests need 6.5 MB.
 pub(crate) const MAX_TARGETS_BYTES: u64 = 16 << 20;
-/// Everything that one update may read by hash.
+/// Every root on the way and every file by hash of one update together.
 pub(crate) const MAX_UPDATE_BYTES: u64 = 64 << 20;
 /// Nobody rotates a root so often; a signed version 1,000,000 makes the reference loop.
 pub(crate) const MAX_ROOT_STEPS: u64 = 1024;
@@ -105,7 +105,10 @@ pub fn evaluate(evidence: &Evidence, known: &Known, terms: Terms<'_>, facts: &mu
 pub fn proven_root_steps(evidence: &Evidence, known: &Known, terms: Terms<'_>, facts: &mut Facts) -> u64 {
     let terms = Terms { freshness: Freshness::Held { allow_expired: true }, ..terms };
     let mut evaluation = Evaluation::new(evidence, known, terms, facts);
-    evaluation.root_chain().map_or(0, |chain| chain.steps())
+    let Ok(mut chain) = evaluation.first_root() else { return 0 };
+    // The walk ends where it fails, and what was proven before that stays proven.
+    drop(evaluation.walk(&mut chain));
+    chain.steps()
 }
 
 pub(crate) struct Evaluation<'a> {
@@ -141,7 +144,8 @@ impl<'a> Evaluation<'a> {
     }
 
     fn run(&mut self) -> Result<TrustedRepository, Halt> {
-        let mut chain = self.root_chain()?;
+        let mut chain = self.first_root()?;
+        self.walk(&mut chain)?;
         self.final_root_checks(&chain)?;
         let (timestamp, snapshot) = self.timestamp_and_snapshot(&chain)?;
         let (timestamp, snapshot) = match self.newer_root_by_hash(&chain, &snapshot)? {
@@ -164,8 +168,8 @@ impl<'a> Evaluation<'a> {
 
     // === roots ===
 
-    /// The chain from the known root, or the server's newest one, to the newest that is proven.
-    fn root_chain(&mut self) -> Result<RootChain, Halt> {
+    /// Where the chain of roots begins: at the known root, or else at the server's newest.
+    fn first_root(&mut self) -> Result<RootChain, Halt> {
         let Some(known) = &self.known.root else {
             let body = self.found(&FileName::NewestRoot, MAX_ROOT_BYTES)?.ok_or(Reason::NoTrustData)?;
             let envelope = self.read(Kind::Root, &RoleName::Root, &body)?;
@@ -173,20 +177,28 @@ impl<'a> Evaluation<'a> {
         };
         let unreadable = |error| Halt::Refused(Reason::KnownUnreadable(error));
         let envelope = self.read_document(Kind::Root, known).map_err(unreadable)?;
-        let mut chain = RootChain::begin(known.clone(), envelope).map_err(unreadable)?;
-        for _ in 0..MAX_ROOT_STEPS {
-            let next = FileName::Root(chain.version().saturating_add(1));
-            let answer = match (self.evidence.answer(&next), self.terms.freshness) {
-                (None, Freshness::Fetching) => return Err(self.wanting(next, MAX_ROOT_BYTES)),
-                (None, Freshness::Held { .. }) | (Some(Answer::NotFound), _) => return Ok(chain),
-                (Some(Answer::Found(body)), _) => body.clone(),
-            };
-            chain = self.step(chain, answer)?;
-        }
-        Err(Reason::TooManyRoots { limit: MAX_ROOT_STEPS }.into())
+        RootChain::begin(known.clone(), envelope).map_err(unreadable)
     }
 
-    fn step(&mut self, chain: RootChain, body: Body) -> Result<RootChain, Halt> {
+    /// Walks from a known root to the newest that is proven. The server's newest root is where a walk ends.
+    fn walk(&mut self, chain: &mut RootChain) -> Result<(), Halt> {
+        while self.known.root.is_some() {
+            let next = FileName::Root(chain.version().saturating_add(1));
+            let body = match (self.evidence.answer(&next), self.terms.freshness) {
+                (None, Freshness::Fetching) => return Err(self.wanting(next, MAX_ROOT_BYTES)),
+                (None, Freshness::Held { .. }) | (Some(Answer::NotFound), _) => return Ok(()),
+                (Some(Answer::Found(body)), _) => body.clone(),
+            };
+            if chain.steps() >= MAX_ROOT_STEPS {
+                return Err(Reason::TooManyRoots { limit: MAX_ROOT_STEPS }.into());
+            }
+            self.spend(body.bytes().len() as u64)?;
+            self.step(chain, body)?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, chain: &mut RootChain, body: Body) -> Result<(), Halt> {
         let envelope = self.read(Kind::Root, &RoleName::Root, &body)?;
         Ok(step(chain, body, envelope, self.evidence.gun(), self.facts)?)
     }
@@ -225,7 +237,9 @@ impl<'a> Evaluation<'a> {
         if offered != chain.version().saturating_add(1) {
             return Err(Reason::RootReplaced { trusted: chain.version(), offered }.into());
         }
-        self.step(chain.clone(), body).map(Some)
+        let mut newer = chain.clone();
+        self.step(&mut newer, body)?;
+        Ok(Some(newer))
     }
 
     fn refuse_other_root(&mut self, chain: &RootChain, snapshot: &Verified) -> Result<(), Halt> {
@@ -275,10 +289,15 @@ impl<'a> Evaluation<'a> {
         if entry.length > cap {
             return Err(Reason::TooLong { file, limit: cap }.into());
         }
-        self.bytes_left = self.bytes_left.checked_sub(entry.length).ok_or(Reason::TooMuchData { limit: MAX_UPDATE_BYTES })?;
+        self.spend(entry.length)?;
         let body = self.found(&file, entry.length)?.ok_or(Reason::FileMissing(file))?;
         self.refuse_other_content(role, entry, &body)?;
         Ok(body)
+    }
+
+    fn spend(&mut self, bytes: u64) -> Result<(), Reason> {
+        self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or(Reason::TooMuchData { limit: MAX_UPDATE_BYTES })?;
+        Ok(())
     }
 
     fn refuse_other_content(&mut self, role: &RoleName, entry: &FileEntry, body: &Body) -> Result<(), Reason> {

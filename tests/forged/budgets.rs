@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use countersign_trust::evidence::{Answer, Evidence, FileName};
+use countersign_trust::{Facts, Freshness, Progress, Terms, evaluate};
 use serde_json::{Value, json};
 
 use crate::forge::{Forge, Key, alice, bob, hex, root_key, sha256};
-use crate::{Client, code, fresh, pins, visible};
+use crate::{Client, code, fresh, gun, now, pins, visible};
 
 /// Far more than any case here needs, far less than one without a bound takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -85,6 +87,50 @@ fn sixteen_levels_are_loaded_and_no_more() {
     assert_eq!(fresh(&mut nested(17)), "CS-TOO-MANY-ROLES");
     let text = crate::judgement::refusal(&nested(17).seal(), &pins(&[&root_key()]), crate::forge::NOW).to_string();
     assert!(text.contains("16 levels"), "{text}");
+}
+
+/// Version 1 to `count`, each signed by the one key, as evidence for a node that knows version 1.
+fn walk(count: u64) -> String {
+    let mut forge = Forge::bare();
+    let pins = pins(&[&root_key()]);
+    let mut client = Client::after(&forge.seal());
+    for _ in 1..count {
+        forge.rotate(&[&root_key()]);
+    }
+    forge.bump();
+    let sealed = forge.seal();
+    let mut evidence = Evidence::new(gun(), String::new());
+    for version in 2..=count {
+        let body = sealed.files[&format!("repo/{version}.root.json")].clone();
+        evidence.add(FileName::Root(version), Answer::Found(body.into()));
+    }
+    evidence.add(FileName::Root(count + 1), Answer::NotFound);
+    let terms = Terms { anchor: pins.anchor_for(&gun()).unwrap(), now: now(), freshness: Freshness::Fetching };
+    let known = std::mem::take(&mut client.node.known);
+    match evaluate(&evidence, &known, terms, &mut Facts::default()) {
+        Err(refusal) => refusal.code().into(),
+        Ok(Progress::Wanting(wants)) => wants[0].file.to_string(),
+        Ok(Progress::Trusted(_)) => panic!("there is no timestamp"),
+    }
+}
+
+#[test]
+fn a_thousand_and_twenty_four_root_steps_are_walked_and_no_more() {
+    within_patience("root steps", || {
+        assert_eq!(walk(1 + 1024), "timestamp.json");
+        assert_eq!(walk(1 + 1025), "CS-TOO-MANY-ROOTS");
+    });
+}
+
+#[test]
+fn roots_count_toward_what_an_update_may_read() {
+    let mut forge = Forge::bare();
+    let mut client = Client::after(&forge.seal());
+    for _ in 0..17 {
+        forge.rotate(&[&root_key()]).wire(|text| [text.into_bytes(), vec![b' '; 4_000_000]].concat());
+    }
+    forge.bump();
+    assert_eq!(client.code(&forge.seal()), "CS-TOO-MUCH-DATA");
 }
 
 #[test]

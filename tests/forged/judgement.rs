@@ -1,16 +1,16 @@
 //! Which image is meant, who signed it, and what is said when none is.
 
-use countersign_trust::evidence::Evidence;
+use countersign_trust::evidence::{Answer, Evidence, FileName};
 use countersign_trust::known::Known;
 use countersign_trust::name::ImageReference;
 use countersign_trust::pin::Pins;
 use countersign_trust::time::UnixTime;
-use countersign_trust::{Facts, Freshness, Progress, Refusal, Terms, TrustedRepository, evaluate};
+use countersign_trust::{Facts, Freshness, Progress, Refusal, Terms, TrustedRepository, evaluate, proven_root_steps};
 use serde_json::json;
 
-use crate::forge::{Forge, GUN, Sealed, alice, bob, sha256};
+use crate::forge::{Forge, GUN, NOW, Sealed, alice, bob, root_key, sha256, timestamp_key};
 use crate::server::{Reply, Tree};
-use crate::{Client, gun};
+use crate::{Client, gun, now, pins};
 
 /// The refusal itself, with its text.
 pub(crate) fn refusal(sealed: &Sealed, pins: &Pins, at: &str) -> Refusal {
@@ -130,4 +130,22 @@ fn signers_are_those_whose_lists_agree_on_tag_and_digest() {
     let signers: Vec<(String, String)> =
         approval.signed_by.iter().map(|signed| (signed.role.to_string(), signed.key.to_string())).collect();
     assert_eq!(signers, [("targets/releases".into(), alice().canonical_id()), ("targets/a".into(), alice().canonical_id())]);
+}
+
+#[test]
+fn a_root_that_proves_itself_counts_even_if_the_next_does_not() {
+    let mut forge = Forge::new();
+    let known = evaluated(&forge.seal(), &Known::default(), &pins(&[&root_key()]), NOW).unwrap().known().clone();
+    forge.rotate(&[&root_key()]);
+    forge.rotate(&[&root_key()]);
+    forge.rotate(&[&timestamp_key()]);
+    let files = forge.seal().files;
+    let mut evidence = Evidence::new(gun(), String::new());
+    for version in 2..=4 {
+        let body = files[&format!("repo/{version}.root.json")].clone();
+        evidence.add(FileName::Root(version), Answer::Found(body.into()));
+    }
+    let pins = pins(&[&root_key()]);
+    let terms = Terms { anchor: pins.anchor_for(&gun()).unwrap(), now: now(), freshness: Freshness::Fetching };
+    assert_eq!(proven_root_steps(&evidence, &known, terms, &mut Facts::default()), 2);
 }
