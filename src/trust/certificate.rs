@@ -120,6 +120,11 @@ impl Bundle {
         if common_name_covers(name, gun) { Ok(()) } else { Err(CertificateError::CommonName { found: crate::name::shown(name) }) }
     }
 
+    /// When the first certificate of the bundle ends.
+    pub(crate) fn ends(&self) -> UnixTime {
+        self.others.iter().fold(self.leaf.not_after, |end, other| end.min(other.not_after))
+    }
+
     /// Whether every certificate of the bundle is valid at `now` (`notary-v1.md`, 7.1, points 4 and 7).
     pub(crate) fn is_valid_at(&self, now: UnixTime) -> Result<(), CertificateError> {
         core::iter::once(&self.leaf).chain(&self.others).try_for_each(|certificate| certificate.is_valid_at(now))

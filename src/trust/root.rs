@@ -94,14 +94,14 @@ pub(crate) fn step(chain: &mut RootChain, body: Body, envelope: Arc<Envelope>, g
 }
 
 /// What the newest root must satisfy on every decision: its threshold of distinct, pinned keys whose certificates are
-/// valid for this repository at `moment` (`None`: at any time).
+/// valid for this repository at `moment` (`None`: at any time). Tells when too few of their certificates will be left.
 pub(crate) fn final_checks(
     envelope: &Envelope,
     gun: &Gun,
     anchor: &Anchor,
     moment: Option<UnixTime>,
     facts: &mut Facts,
-) -> Result<(), Reason> {
+) -> Result<UnixTime, Reason> {
     let (_, root) = envelope.root().map_err(document_fault(&RoleName::Root))?;
     let mut eligible = Vec::new();
     let mut rejected = Vec::new();
@@ -119,16 +119,20 @@ pub(crate) fn final_checks(
         let found = eligible.iter().filter_map(|key| Some((key.id, canonical_id(key)?))).collect();
         return Err(Reason::RootNotPinned { found });
     }
-    let valid = signers(envelope, pinned.into_iter(), facts).len() as u64;
-    let needed = root.root.threshold;
-    if valid < needed { Err(Reason::Threshold { role: RoleName::Root, valid, needed }) } else { Ok(()) }
+    let signers = signers(envelope, pinned.into_iter(), facts);
+    let (valid, needed) = (signers.len() as u64, root.root.threshold);
+    if valid < needed {
+        return Err(Reason::Threshold { role: RoleName::Root, valid, needed });
+    }
+    Ok(end_of_threshold(signers.values().filter_map(|signer| signer.bundle_ends), valid - needed))
 }
 
-/// The earliest end of a certificate of the root's keys.
-pub(crate) fn certificates_end(envelope: &Envelope) -> UnixTime {
-    let keys = envelope.root().map(|(_, root)| root_keys(root).collect::<Vec<_>>()).unwrap_or_default();
-    let ends = keys.into_iter().filter_map(|key| key.usable.as_ref().ok()?.bundle.as_ref().map(|bundle| bundle.leaf().not_after));
-    ends.min().unwrap_or(UnixTime::from_seconds(i64::MAX))
+/// When certificates with these ends become one too few, if `spare` of them may go.
+fn end_of_threshold(ends: impl Iterator<Item = UnixTime>, spare: u64) -> UnixTime {
+    let mut ends: Vec<UnixTime> = ends.collect();
+    ends.sort_unstable();
+    let last = usize::try_from(spare).ok().and_then(|spare| ends.get(spare));
+    last.copied().unwrap_or(UnixTime::from_seconds(i64::MAX))
 }
 
 fn root_keys(root: &Root) -> impl Iterator<Item = &Key> {

@@ -2,16 +2,34 @@
 
 use alloc::collections::BTreeMap;
 
+use crate::certificate::Bundle;
 use crate::document::Envelope;
 use crate::facts::Facts;
-use crate::key::{CanonicalKeyId, Key};
+use crate::key::{CanonicalKeyId, Key, UsableKey};
 use crate::time::UnixTime;
 
-/// A key that has signed.
+/// A key that has signed. One that signed under several certificates is good until the last of them ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Signer {
-    /// When the certificate that the key was listed with ends, if it has one.
+    /// When the certificate that the key was listed with ends; none: it was listed without one.
     pub(crate) certificate_ends: Option<UnixTime>,
+    /// When the first of that certificate and of those that came with it ends.
+    pub(crate) bundle_ends: Option<UnixTime>,
+}
+
+impl Signer {
+    fn of(key: &UsableKey) -> Self {
+        let bundle = key.bundle.as_ref();
+        Self { certificate_ends: bundle.map(|bundle| bundle.leaf().not_after), bundle_ends: bundle.map(Bundle::ends) }
+    }
+
+    fn or(self, other: Self) -> Self {
+        let later = |a: Option<UnixTime>, b: Option<UnixTime>| a.zip(b).map(|(a, b)| a.max(b));
+        Self {
+            certificate_ends: later(self.certificate_ends, other.certificate_ends),
+            bundle_ends: later(self.bundle_ends, other.bundle_ends),
+        }
+    }
 }
 
 /// Who has signed a document, each once.
@@ -31,8 +49,8 @@ pub(crate) fn signers<'k>(envelope: &Envelope, keys: impl Iterator<Item = &'k Ke
             .filter(|signature| signature.key_id == Some(key.id))
             .any(|signature| facts.verifies(usable, &signature.method, &envelope.payload, &envelope.payload_hash, &signature.value));
         if has_signed {
-            let certificate_ends = usable.bundle.as_ref().map(|bundle| bundle.leaf().not_after);
-            signers.insert(usable.canonical_id, Signer { certificate_ends });
+            let signer = Signer::of(usable);
+            signers.entry(usable.canonical_id).and_modify(|other| *other = other.or(signer)).or_insert(signer);
         }
     }
     signers

@@ -146,12 +146,12 @@ impl<'a> Evaluation<'a> {
     fn run(&mut self) -> Result<TrustedRepository, Halt> {
         let mut chain = self.first_root()?;
         self.walk(&mut chain)?;
-        self.final_root_checks(&chain)?;
+        let mut valid_until = self.final_root_checks(&chain)?;
         let (timestamp, snapshot) = self.timestamp_and_snapshot(&chain)?;
         let (timestamp, snapshot) = match self.newer_root_by_hash(&chain, &snapshot)? {
             None => (timestamp, snapshot),
             Some(newer) => {
-                self.final_root_checks(&newer)?;
+                valid_until = self.final_root_checks(&newer)?;
                 chain = newer;
                 let again = self.timestamp_and_snapshot(&chain)?;
                 self.refuse_other_root(&chain, &again.1)?;
@@ -162,6 +162,7 @@ impl<'a> Evaluation<'a> {
         let entry = content(&snapshot, Envelope::snapshot, &RoleName::Snapshot)?.1.targets.clone();
         let targets = self.role_file(&RoleName::Targets, &entry, MAX_TARGETS_BYTES, (&root.keys, &root.targets), FloorRule::Full)?;
         let mut repository = self.begin_result(&chain, &timestamp, &snapshot, targets)?;
+        repository.trust_until(valid_until);
         self.load_delegations(&mut repository, &snapshot)?;
         Ok(repository)
     }
@@ -203,10 +204,13 @@ impl<'a> Evaluation<'a> {
         Ok(step(chain, body, envelope, self.evidence.gun(), self.facts)?)
     }
 
-    fn final_root_checks(&mut self, chain: &RootChain) -> Result<(), Halt> {
-        crate::root::final_checks(chain.newest(), self.evidence.gun(), self.terms.anchor, self.moment(), self.facts)?;
+    /// Tells when the root's certificates end.
+    fn final_root_checks(&mut self, chain: &RootChain) -> Result<UnixTime, Halt> {
+        let certificates_end =
+            crate::root::final_checks(chain.newest(), self.evidence.gun(), self.terms.anchor, self.moment(), self.facts)?;
         let (body, _) = chain.newest().root().map_err(document_fault(&RoleName::Root))?;
-        self.refuse_expired(&RoleName::Root, body)
+        self.refuse_expired(&RoleName::Root, body)?;
+        Ok(certificates_end)
     }
 
     /// The moment at which certificates must be valid; none when expiry is ignored.
@@ -393,7 +397,7 @@ impl<'a> Evaluation<'a> {
         let mut known = self.known.clone();
         known.root = chain.bodies().last().cloned();
         let mut evidence = Evidence::new(self.evidence.gun().clone(), self.evidence.server().into());
-        let mut valid_until = crate::root::certificates_end(chain.newest());
+        let mut valid_until = UnixTime::from_seconds(i64::MAX);
         for (role, envelope) in [
             (RoleName::Root, chain.newest()),
             (RoleName::Timestamp, &*timestamp.envelope),

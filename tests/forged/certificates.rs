@@ -1,8 +1,9 @@
 //! Group E: the certificate of a root key.
 
+use serde_json::json;
 
 use crate::forge::{Forge, GUN, Key, authority, certificate, certificate_der, leaf, pem, said_to_be_signed_with_sha1, set_role};
-use crate::Client;
+use crate::{Client, code};
 use countersign_trust::time::UnixTime;
 
 fn forge_with(root: &Key) -> Forge {
@@ -143,4 +144,50 @@ fn the_signers_that_exist_to_be_refused_are_refused() {
         let key = Key::new("root").listed_as(key_type, &signers[&format!("signers/{signer}/cert.pem")]);
         assert_eq!(with_root_key(&key), "CS-ROOT-CERTIFICATE", "{signer}");
     }
+}
+
+#[test]
+fn a_pinned_root_with_one_good_certificate_is_good_whatever_stands_beside_it() {
+    let mut ended = leaf(GUN);
+    ended.not_after = rcgen::date_time_ymd(2029, 2, 1);
+    let (good, bad) = (Key::certified("root", GUN), Key::in_certificate("old", &certificate("old", &ended)));
+    let mut forge = forge_with(&good);
+    set_role(&mut forge.root().signed, "root", &[&good, &bad], 1);
+    let mut client = Client::pinning(&[&good, &bad]);
+    let outcome = client.look(&forge.seal());
+    assert_eq!(code(&outcome), "accept");
+    let until = outcome.unwrap().valid_until();
+    assert!(until > client.now, "what is trusted now is not out of date since {until}");
+}
+
+#[test]
+fn trust_ends_when_too_few_root_certificates_are_left() {
+    let certified = |name: &str, year| {
+        let mut params = leaf(GUN);
+        params.not_after = rcgen::date_time_ymd(year, 6, 1);
+        Key::in_certificate(name, &certificate(name, &params))
+    };
+    let keys = [certified("one", 2030), certified("two", 2031), certified("three", 2032)];
+    let all: Vec<&Key> = keys.iter().collect();
+    for (threshold, end) in [(1, "2032-06-01"), (2, "2031-06-01"), (3, "2030-06-01")] {
+        let mut forge = Forge::new();
+        for document in [&mut forge.snapshot, &mut forge.timestamp].into_iter().chain(forge.lists.values_mut()) {
+            document.set("expires", json!("2040-01-01T00:00:00Z"));
+        }
+        forge.root().set("expires", json!("2040-01-01T00:00:00Z"));
+        set_role(&mut forge.root().signed, "root", &all, threshold);
+        forge.root().signed_by(&all);
+        let until = Client::pinning(&all).look(&forge.seal()).unwrap().valid_until();
+        assert!(until.to_string().starts_with(end), "threshold {threshold}: {until}");
+    }
+}
+
+#[test]
+fn trust_ends_with_an_issuer_that_ends_first() {
+    let mut issuer = authority("issuer");
+    issuer.not_after = rcgen::date_time_ymd(2030, 6, 1);
+    let bundle = format!("{}{}", certificate("root", &leaf(GUN)), certificate("issuer", &issuer));
+    let key = Key::in_certificate("root", &bundle);
+    let until = Client::pinning(&[&key]).look(&forge_with(&key).seal()).unwrap().valid_until();
+    assert_eq!(until.to_string(), "2030-06-01T00:00:00Z");
 }

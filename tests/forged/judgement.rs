@@ -8,7 +8,7 @@ use countersign_trust::time::UnixTime;
 use countersign_trust::{Facts, Freshness, Progress, Refusal, Terms, TrustedRepository, evaluate, proven_root_steps};
 use serde_json::json;
 
-use crate::forge::{Forge, GUN, NOW, Sealed, alice, bob, root_key, sha256, timestamp_key};
+use crate::forge::{Forge, GUN, Key, NOW, Sealed, alice, bob, certificate, leaf, root_key, sha256, timestamp_key};
 use crate::server::{Reply, Tree};
 use crate::{Client, gun, now, pins};
 
@@ -130,6 +130,26 @@ fn signers_are_those_whose_lists_agree_on_tag_and_digest() {
     let signers: Vec<(String, String)> =
         approval.signed_by.iter().map(|signed| (signed.role.to_string(), signed.key.to_string())).collect();
     assert_eq!(signers, [("targets/releases".into(), alice().canonical_id()), ("targets/a".into(), alice().canonical_id())]);
+}
+
+#[test]
+fn a_signer_with_two_certificates_signs_until_the_later_one_ends() {
+    let mut orders = std::collections::BTreeSet::new();
+    for place in 0..8 {
+        let mut ended = leaf(&format!("carol {place}"));
+        ended.not_after = rcgen::date_time_ymd(2029, 6, 1);
+        let old = Key::in_certificate("carol", &certificate("carol", &ended));
+        let new = Key::certified("carol", "carol");
+        orders.insert(old.id() < new.id());
+        let mut forge = Forge::new();
+        forge.delegate("targets", "targets/b", &[&old, &new], 1);
+        forge.list("targets/b").signed_by(&[&old, &new]);
+        forge.tag("targets/releases", "tb", b"tb");
+        let approval = trusted(&mut forge).judge(&image(":tb")).unwrap();
+        let ends = approval.signed_by.iter().find(|signed| signed.role.as_str() == "targets/b").unwrap().certificate_ends;
+        assert_eq!(ends.unwrap().to_string(), "2040-01-01T00:00:00Z");
+    }
+    assert_eq!(orders.len(), 2, "key IDs stand in either order");
 }
 
 #[test]
