@@ -48,7 +48,17 @@ pub(super) fn run(image: &str, path: &Path, output: Output) -> Exit {
         Ok(response) => report(response, output),
         Err(error) => {
             complain(&format_args!("countersign: {}", chain(&error)));
-            Exit::Denied
+            error.exit()
+        }
+    }
+}
+
+impl VerifyError {
+    /// No verdict was reached, so none is told: the daemon may answer the next time, the rest is for the operator to mend.
+    const fn exit(&self) -> Exit {
+        match self {
+            Self::Daemon { .. } | Self::NoAnswer { .. } => Exit::CannotTellNow,
+            Self::Start(_) | Self::Socket { .. } => Exit::Usage,
         }
     }
 }
