@@ -1,4 +1,5 @@
 //! Tests on the real servers. They need root and the packages that `integration/install-parts.sh` installs.
+#![allow(clippy::disallowed_methods, reason = "the bans are for the daemon; these tests play servers of their own")]
 
 mod attacks;
 #[cfg(feature = "crash-points")]
