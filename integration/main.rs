@@ -13,4 +13,6 @@ mod lifecycle;
 mod parts;
 mod refusals;
 mod teardown;
+mod tour;
+mod tour_tests;
 mod verify;
