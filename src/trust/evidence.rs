@@ -35,6 +35,12 @@ impl Gun {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Only a canonical repository name is one: it becomes part of URLs.
+    fn read(text: String) -> Result<Self, CodecError> {
+        let repository: crate::name::Repository = text.parse().map_err(|_| CodecError::Malformed)?;
+        if repository.to_string() == text { Ok(Self(text)) } else { Err(CodecError::Malformed) }
+    }
 }
 
 impl fmt::Display for Gun {
@@ -199,7 +205,7 @@ impl Evidence {
     /// [`CodecError`] for anything that `encode` would not have written.
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         let mut input = Reader::new(bytes, MAGIC)?;
-        let gun = Gun(input.text()?);
+        let gun = Gun::read(input.text()?)?;
         let mut evidence = Self::new(gun, input.text()?);
         for _ in 0..input.count(MAX_FILES)? {
             let file = read_file_name(&mut input)?;

@@ -24,6 +24,8 @@ const P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
 const UNCOMPRESSED: u8 = 0x04;
 /// Shorter keys never verify (notary `tuf/utils/x509.go`).
 const MIN_RSA_BITS: u32 = 2048;
+/// More keys than anybody reads of in a message.
+const MOST_LISTED: usize = 5;
 /// Longer keys only cost time; the reference has no bound.
 const MAX_RSA_BITS: u32 = 8192;
 
@@ -238,14 +240,12 @@ pub(crate) fn read_id(text: &str) -> Option<KeyId> {
     Sha256::from_hex(text).ok().map(KeyId)
 }
 
-/// Names of keys, for messages.
-pub(crate) fn listed<T: fmt::Display>(ids: impl Iterator<Item = T>) -> String {
-    let mut out = String::new();
-    for (place, id) in ids.enumerate() {
-        if place > 0 {
-            out.push_str(", ");
-        }
-        out.push_str(&alloc::format!("{id}"));
+/// Names of keys, for messages: the first few. Messages travel in headers, and a root can list thousands.
+pub(crate) fn listed<T: fmt::Display>(ids: impl ExactSizeIterator<Item = T>) -> String {
+    let more = ids.len().saturating_sub(MOST_LISTED);
+    let mut names: Vec<String> = ids.take(MOST_LISTED).map(|id| alloc::format!("{id}")).collect();
+    if more > 0 {
+        names.push(alloc::format!("and {more} more"));
     }
-    out
+    names.join(", ")
 }

@@ -299,6 +299,9 @@ impl Reason {
             Self::Threshold { role, valid, needed } => format!(
                 "potential malicious behavior - trust data has insufficient signatures for remote repository {gun}: valid signatures did not meet threshold for {role}: {valid} of {needed}"
             ),
+            Self::RootCertificates(keys) if keys.is_empty() => {
+                format!("could not validate the path to a trusted root: the root of {gun} names no root key")
+            }
             Self::RootCertificates(keys) => {
                 format!(
                     "could not validate the path to a trusted root: no certificate of the root of {gun} is valid for it: {}",

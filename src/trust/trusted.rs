@@ -180,6 +180,9 @@ impl TrustedRepository {
     /// # Errors
     /// A [`Refusal`] of the image.
     pub fn judge(&self, image: &ImageReference) -> Result<Approval, Refusal> {
+        if Gun::for_repository(image.repository()) != *self.gun() {
+            return Err(Refusal::of_image(image, Reason::OtherRepository(self.gun().clone())));
+        }
         let approved = match image.selector() {
             Selector::Tag(tag) => self.released(tag),
             Selector::TagAndDigest(tag, digest) => self.released_as(tag, *digest),

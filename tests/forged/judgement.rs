@@ -120,6 +120,15 @@ fn a_name_that_is_no_tag_releases_nothing() {
 }
 
 #[test]
+fn trust_in_one_repository_is_none_in_another() {
+    let trusted = trusted(&mut Forge::new());
+    for other in ["r.test/team/other:t0", "r.test/team/other@sha256:", "docker.io/team/app:t0"] {
+        let other = if other.ends_with(':') { format!("{}{}", other.trim_end_matches("@sha256:"), digest("t0")) } else { other.to_owned() };
+        assert_eq!(trusted.judge(&other.parse().unwrap()).map(|_| ()).unwrap_err().code(), "CS-OTHER-REPOSITORY", "{other}");
+    }
+}
+
+#[test]
 fn signers_are_those_whose_lists_agree_on_tag_and_digest() {
     let mut forge = Forge::new();
     forge.tag("targets/releases", "1", b"new");
@@ -168,4 +177,44 @@ fn a_root_that_proves_itself_counts_even_if_the_next_does_not() {
     let pins = pins(&[&root_key()]);
     let terms = Terms { anchor: pins.anchor_for(&gun()).unwrap(), now: now(), freshness: Freshness::Fetching };
     assert_eq!(proven_root_steps(&evidence, &known, terms, &mut Facts::default()), 2);
+}
+
+#[test]
+fn refusals_say_what_their_readers_know() {
+    let repository = trusted(&mut Forge::new());
+    let said = |selector: &str| repository.judge(&image(selector)).unwrap_err().to_string();
+    assert!(said(":absent").starts_with("image or trust data does not exist for r.test/team/app:absent: "));
+    assert!(said(&digest("x")).starts_with("no trust signature found for r.test/team/app@sha256:"));
+    assert!(said(&format!(":t0{}", digest("x"))).starts_with("signed image for r.test/team/app:t0@sha256:"));
+    let nothing = Sealed { files: std::collections::BTreeMap::new() };
+    let pins = pins(&[&root_key()]);
+    assert!(refusal(&nothing, &pins, NOW).to_string().starts_with("image or trust data does not exist for r.test/team/app"));
+    let late = refusal(&Forge::new().seal(), &pins, "2032-01-01T00:00:00Z").to_string();
+    assert!(late.starts_with("remote repository r.test/team/app out-of-date: root expired at 2031-01-01T00:00:00Z"), "{late}");
+    let mut keyless = Forge::new();
+    crate::forge::set_role(&mut keyless.root().signed, "root", &[], 1);
+    let text = refusal(&keyless.seal(), &pins, NOW).to_string();
+    assert!(!text.trim_end().ends_with(':'), "a list of nothing says nothing: {text}");
+}
+
+#[test]
+fn evidence_about_what_is_no_repository_is_not_read() {
+    let evidence = Evidence::new(gun(), "https://r.test".into());
+    let bytes = evidence.encode();
+    assert_eq!(Evidence::decode(&bytes), Ok(evidence));
+    let at = bytes.windows(GUN.len()).position(|window| window == GUN.as_bytes()).unwrap();
+    for other in ["r.test/../../", "r.test//tea/app", "/.test/team/app", "r.test/Team/app", "alpine/team/app", "r.test/team/ap\n"] {
+        let mut changed = bytes.clone();
+        changed[at..at + GUN.len()].copy_from_slice(
+            &other.as_bytes()[..GUN.len().min(other.len())]
+                .iter()
+                .copied()
+                .chain(std::iter::repeat(b'x'))
+                .take(GUN.len())
+                .collect::<Vec<_>>(),
+        );
+        let is_name = std::str::from_utf8(&changed[at..at + GUN.len()]).unwrap();
+        let is_canonical = is_name.parse::<countersign_trust::name::Repository>().is_ok_and(|repository| repository.to_string() == is_name);
+        assert_eq!(Evidence::decode(&changed).is_ok(), is_canonical, "{is_name}");
+    }
 }
