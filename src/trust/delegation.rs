@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use crate::document::{Authority, Delegation, Envelope, FileEntry, Kind, Targets};
 use crate::evidence::{Answer, FileName, Want};
 use crate::fields::DocumentError;
-use crate::known::Floor;
+use crate::known::{Floor, MAX_FLOORS};
 use crate::name::Sha256;
 use crate::paths::Paths;
 use crate::refusal::{Reason, RoleFault};
@@ -96,6 +96,10 @@ impl Evaluation<'_> {
             return Ok(Loaded::NoData);
         }
         self.take_role(parent)?;
+        let name = RoleName::Delegation(delegation.role.clone());
+        if !repository.known_mut().has_room_for(&name) {
+            return Err(Reason::TooManyFloors { limit: MAX_FLOORS }.into());
+        }
         repository.known_mut().published.insert(delegation.role.to_string(), authority_hash(&delegation.authority));
         if entry.sha256.is_none() {
             return Ok(Loaded::Unusable(RoleFault::NoSha256));

@@ -11,7 +11,7 @@ use crate::name::Sha256;
 /// First bytes of encoded known state; the digit is the version of the encoding.
 const MAGIC: &[u8] = b"countersign-known-1\n";
 /// More floors than roles that one repository can ever have shown this node.
-const MAX_FLOORS: usize = 16_384;
+pub(crate) const MAX_FLOORS: usize = 16_384;
 
 /// The newest version of a role that was ever trusted here, and what it said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +85,13 @@ impl Known {
     #[must_use]
     pub fn floor(&self, role: &crate::role::RoleName) -> Option<&Floor> {
         self.floors.get(role.as_str())
+    }
+
+    /// Whether another role than those that are known can be remembered: what is written must be readable again.
+    pub(crate) fn has_room_for(&self, role: &crate::role::RoleName) -> bool {
+        let fits = |known: bool, count: usize| known || count < MAX_FLOORS;
+        fits(self.floors.contains_key(role.as_str()), self.floors.len())
+            && fits(self.published.contains_key(role.as_str()), self.published.len())
     }
 
     /// Remembers that `role` was trusted at `floor`.

@@ -190,6 +190,11 @@ pub enum Reason {
         /// The limit.
         limit: usize,
     },
+    /// More delegations came and went than are remembered.
+    TooManyFloors {
+        /// The limit.
+        limit: usize,
+    },
     /// All files together are larger than any repository's.
     TooMuchData {
         /// The limit in bytes.
@@ -253,6 +258,7 @@ impl Reason {
             Self::RoleDisappeared(_) => "CS-ROLE-DISAPPEARED",
             Self::ReleasesUnusable { .. } => "CS-RELEASES-UNUSABLE",
             Self::TooManyRoles { .. } => "CS-TOO-MANY-ROLES",
+            Self::TooManyFloors { .. } => "CS-TOO-MANY-FLOORS",
             Self::TooMuchData { .. } => "CS-TOO-MUCH-DATA",
             Self::KnownUnreadable(_) => "CS-KNOWN-UNREADABLE",
             Self::Incomplete(_) => "CS-EVIDENCE-INCOMPLETE",
@@ -339,6 +345,9 @@ impl Reason {
             Self::ReleasesUnusable { fault, was_usable } => releases_unusable(gun, &subject, fault, *was_usable),
             Self::TooManyRoles { limit } => {
                 mismatch(format!("more than {limit} delegations, or delegations deeper than {MAX_DEPTH} levels"))
+            }
+            Self::TooManyFloors { limit } => {
+                mismatch(format!("more than {limit} delegations came and went; an operator must reset the trust state of {gun}"))
             }
             Self::TooMuchData { limit } => mismatch(format!("more than {limit} bytes of trust data")),
             Self::KnownUnreadable(error) => format!("what this node had proven of {gun} cannot be read: {}", described(error)),

@@ -204,3 +204,23 @@ fn a_digest_is_looked_up_in_a_large_list_at_once() {
         assert_eq!(trusted.judge(&image).unwrap_err().code(), "CS-DIGEST-NOT-SIGNED");
     });
 }
+
+#[test]
+fn floors_are_never_more_than_can_be_read_again() {
+    let mut forge = Forge::bare();
+    let key = Key::ed25519("all");
+    let mut client = Client::new();
+    let hash = countersign_trust::name::Sha256::of(b"");
+    assert_eq!(client.code(&forge.seal()), "accept");
+    for place in client.node.known.floors.len()..16_383 {
+        client.node.known.floors.insert(format!("targets/old{place}"), countersign_trust::known::Floor { version: 1, signed: hash });
+    }
+    for (place, expected) in [(0, "accept"), (1, "CS-TOO-MANY-FLOORS")] {
+        let role = format!("targets/new{place}");
+        forge.delegate("targets", &role, &[&key], 1);
+        forge.publish(&role, &[&key]);
+        forge.bump_list("targets");
+        assert_eq!(client.code(&forge.seal()), expected);
+        assert_eq!(Known::decode(&client.node.known.encode()).as_ref(), Ok(&client.node.known));
+    }
+}
