@@ -377,9 +377,9 @@ fn a_node_that_follows_a_repository_accepts_each_step_and_refuses_each_step_back
     }
 }
 
-/// Old data is lower in version, or no longer signed by the keys of the root that is known.
+/// Old data is lower in version, or signed by keys of an older root.
 fn is_refused_as_old(code: Option<&str>) -> bool {
-    matches!(code, Some("CS-ROLLBACK" | "CS-THRESHOLD"))
+    matches!(code, Some("CS-ROLLBACK" | "CS-ROOT-REPLACED"))
 }
 
 #[test]
@@ -401,6 +401,17 @@ fn the_newest_root_must_be_pinned_whatever_pin_the_node_began_with() {
     first.refresh(&mut node, &first.key_pins()).unwrap();
     assert_eq!(last.refresh(&mut node, &first.key_pins()).err().as_deref(), Some("CS-ROOT-NOT-PINNED"));
     assert_eq!(last.refresh(&mut Node::default(), &first.key_pins()).err().as_deref(), Some("CS-ROOT-NOT-PINNED"));
+}
+
+#[test]
+fn a_repository_that_was_created_anew_is_refused_by_whoever_knew_the_old_one() {
+    let (before, after) = (Live::named("recreated-before"), Live::named("recreated-after"));
+    let mut pins = Pins::default();
+    pins.add_root_keys(before.gun, [before.root_key, after.root_key]).unwrap();
+    let mut node = Node::default();
+    before.refresh(&mut node, &pins).unwrap();
+    assert_eq!(after.refresh(&mut node, &pins).err().as_deref(), Some("CS-ROOT-REPLACED"));
+    assert!(after.refresh(&mut Node::default(), &pins).is_ok(), "a fresh node cannot know");
 }
 
 #[test]

@@ -147,7 +147,10 @@ impl<'a> Evaluation<'a> {
         let mut chain = self.first_root()?;
         self.walk(&mut chain)?;
         let mut valid_until = self.final_root_checks(&chain)?;
-        let (timestamp, snapshot) = self.timestamp_and_snapshot(&chain)?;
+        let (timestamp, snapshot) = match self.timestamp_and_snapshot(&chain) {
+            Err(Halt::Refused(reason @ Reason::Threshold { .. })) => return Err(self.told_from_another_root(&chain, reason)),
+            other => other?,
+        };
         let (timestamp, snapshot) = match self.newer_root_by_hash(&chain, &snapshot)? {
             None => (timestamp, snapshot),
             Some(newer) => {
@@ -244,6 +247,26 @@ impl<'a> Evaluation<'a> {
         let mut newer = chain.clone();
         self.step(&mut newer, body)?;
         Ok(Some(newer))
+    }
+
+    /// A foreign signature on the files of a repository that is known here is an attack, or the repository was created
+    /// anew and all its keys with it. The server's newest root tells: an operator can do something about the second
+    /// (`notary-v1.md`, 8.2, last paragraph).
+    fn told_from_another_root(&mut self, chain: &RootChain, reason: Reason) -> Halt {
+        if self.known.root.is_none() || self.terms.freshness != Freshness::Fetching {
+            return reason.into();
+        }
+        let body = match self.found(&FileName::NewestRoot, MAX_ROOT_BYTES) {
+            Ok(Some(body)) => body,
+            Ok(None) => return reason.into(),
+            Err(halt) => return halt,
+        };
+        let Ok(envelope) = self.read_document(Kind::Root, &body) else { return reason.into() };
+        let Ok((document, _)) = envelope.root() else { return reason.into() };
+        let (trusted, offered) = (chain.version(), document.version);
+        let follows = offered == trusted.saturating_add(1);
+        let is_trusted = offered == trusted && envelope.payload_hash == chain.newest().payload_hash;
+        if is_trusted || follows { reason.into() } else { Reason::RootReplaced { trusted, offered }.into() }
     }
 
     fn refuse_other_root(&mut self, chain: &RootChain, snapshot: &Verified) -> Result<(), Halt> {

@@ -147,6 +147,21 @@ fn a_root_of_the_same_version_says_the_same() {
 }
 
 #[test]
+fn a_repository_that_is_created_anew_is_told_from_a_bad_signature() {
+    let mut client = Client::after(&Forge::new().seal());
+    let mut anew = Forge::new();
+    let key = Key::ed25519("another timestamp");
+    set_role(&mut anew.root().signed, "timestamp", &[&key], 1);
+    anew.timestamp.signed_by(&[&key]);
+    anew.bump();
+    assert_eq!(client.code(&anew.seal()), "CS-ROOT-REPLACED");
+    let mut forged = Forge::new();
+    forged.bump();
+    forged.timestamp.signed_by(&[&key]);
+    assert_eq!(client.code(&forged.seal()), "CS-THRESHOLD", "the same root, and a foreign signature");
+}
+
+#[test]
 fn a_root_far_ahead_is_not_walked_to() {
     let mut forge = Forge::new();
     let mut client = Client::after(&forge.seal());
