@@ -33,6 +33,7 @@ pub mod time;
 mod trusted;
 mod update;
 mod verdict;
+mod walk;
 
 #[cfg(test)]
 mod vectors_tests;

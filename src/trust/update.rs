@@ -19,13 +19,11 @@ use crate::paths::Paths;
 use crate::pin::Anchor;
 use crate::refusal::{Reason, Refusal};
 use crate::role::RoleName;
-use crate::root::{RootChain, step};
+use crate::root::RootChain;
 use crate::signers::signers;
 use crate::time::UnixTime;
 use crate::trusted::{TrustedRepository, TrustedRole};
 
-/// A root holds a handful of keys; real ones have 3 to 10 KiB (`notary-v1.md`, "Sizes").
-pub(crate) const MAX_ROOT_BYTES: u64 = 4 << 20;
 /// The reference's own limit; real ones have 500 bytes.
 pub(crate) const MAX_TIMESTAMP_BYTES: u64 = 1 << 20;
 /// The reference's tests need 7.3 MB.
@@ -34,8 +32,6 @@ pub(crate) const MAX_SNAPSHOT_BYTES: u64 = 16 << 20;
 pub(crate) const MAX_TARGETS_BYTES: u64 = 16 << 20;
 /// Every root on the way and every file by hash of one update together.
 pub(crate) const MAX_UPDATE_BYTES: u64 = 64 << 20;
-/// Nobody rotates a root so often; a signed version 1,000,000 makes the reference loop.
-pub(crate) const MAX_ROOT_STEPS: u64 = 1024;
 /// A version this much higher than the last seen would only lock the role for ever.
 pub(crate) const MAX_VERSION_JUMP: u64 = 1_000_000;
 
@@ -170,120 +166,6 @@ impl<'a> Evaluation<'a> {
         Ok(repository)
     }
 
-    // === roots ===
-
-    /// Where the chain of roots begins: at the known root, or else at the server's newest.
-    fn first_root(&mut self) -> Result<RootChain, Halt> {
-        let Some(known) = &self.known.root else {
-            let body = self.found(&FileName::NewestRoot, MAX_ROOT_BYTES)?.ok_or(Reason::NoTrustData)?;
-            let envelope = self.read(Kind::Root, &RoleName::Root, &body)?;
-            return RootChain::begin(body, envelope).map_err(|error| document_fault(&RoleName::Root)(error).into());
-        };
-        let unreadable = |error| Halt::Refused(Reason::KnownUnreadable(error));
-        let envelope = self.read_document(Kind::Root, known).map_err(unreadable)?;
-        RootChain::begin(known.clone(), envelope).map_err(unreadable)
-    }
-
-    /// Walks from a known root to the newest that is proven. The server's newest root is where a walk ends.
-    fn walk(&mut self, chain: &mut RootChain) -> Result<(), Halt> {
-        while self.known.root.is_some() {
-            let next = FileName::Root(chain.version().saturating_add(1));
-            let body = match (self.evidence.answer(&next), self.terms.freshness) {
-                (None, Freshness::Fetching) => return Err(self.wanting(next, MAX_ROOT_BYTES)),
-                (None, Freshness::Held { .. }) | (Some(Answer::NotFound), _) => return Ok(()),
-                (Some(Answer::Found(body)), _) => body.clone(),
-            };
-            if chain.steps() >= MAX_ROOT_STEPS {
-                return Err(Reason::TooManyRoots { limit: MAX_ROOT_STEPS }.into());
-            }
-            self.spend(body.bytes().len() as u64)?;
-            self.step(chain, body)?;
-        }
-        Ok(())
-    }
-
-    fn step(&mut self, chain: &mut RootChain, body: Body) -> Result<(), Halt> {
-        let envelope = self.read(Kind::Root, &RoleName::Root, &body)?;
-        Ok(step(chain, body, envelope, self.evidence.gun(), self.facts)?)
-    }
-
-    /// Tells when the root's certificates end.
-    fn final_root_checks(&mut self, chain: &RootChain) -> Result<UnixTime, Halt> {
-        let certificates_end =
-            crate::root::final_checks(chain.newest(), self.evidence.gun(), self.terms.anchor, self.moment(), self.facts)?;
-        let (body, _) = chain.newest().root().map_err(document_fault(&RoleName::Root))?;
-        self.refuse_expired(&RoleName::Root, body)?;
-        Ok(certificates_end)
-    }
-
-    /// The moment at which certificates must be valid; none when expiry is ignored.
-    fn moment(&self) -> Option<UnixTime> {
-        match self.terms.freshness {
-            Freshness::Held { allow_expired: true } => None,
-            Freshness::Held { allow_expired: false } | Freshness::Fetching => Some(self.terms.now),
-        }
-    }
-
-    /// Closes the circle from snapshot to root, and serves old servers without versioned roots: there the snapshot
-    /// names the next root (`notary-v1.md`, 8.2 and 9.2 step 4).
-    fn newer_root_by_hash(&mut self, chain: &RootChain, snapshot: &Verified) -> Result<Option<RootChain>, Halt> {
-        let entry = content(snapshot, Envelope::snapshot, &RoleName::Snapshot)?.1.root.clone();
-        if self.is_listed_root(chain, &entry) {
-            return Ok(None);
-        }
-        let is_first_contact = self.known.root.is_none();
-        if is_first_contact || self.terms.freshness != Freshness::Fetching {
-            return Err(Reason::RootMismatch.into());
-        }
-        let Some(hash) = entry.sha256 else { return Err(Reason::RootMismatch.into()) };
-        let file = FileName::ByHash(RoleName::Root, hash);
-        let body = self.found(&file, MAX_ROOT_BYTES)?.ok_or(Reason::RootMismatch)?;
-        self.refuse_other_content(&RoleName::Root, &entry, &body)?;
-        let envelope = self.read(Kind::Root, &RoleName::Root, &body)?;
-        let offered = envelope.root().map_err(document_fault(&RoleName::Root))?.0.version;
-        if offered != chain.version().saturating_add(1) {
-            return Err(Reason::RootReplaced { trusted: chain.version(), offered }.into());
-        }
-        let mut newer = chain.clone();
-        self.step(&mut newer, body)?;
-        Ok(Some(newer))
-    }
-
-    /// A foreign signature on the files of a repository that is known here is an attack, or the repository was created
-    /// anew and all its keys with it. The server's newest root tells: an operator can do something about the second
-    /// (`notary-v1.md`, 8.2, last paragraph).
-    fn told_from_another_root(&mut self, chain: &RootChain, reason: Reason) -> Halt {
-        if self.known.root.is_none() || self.terms.freshness != Freshness::Fetching {
-            return reason.into();
-        }
-        let body = match self.found(&FileName::NewestRoot, MAX_ROOT_BYTES) {
-            Ok(Some(body)) => body,
-            Ok(None) => return reason.into(),
-            Err(halt) => return halt,
-        };
-        let Ok(envelope) = self.read_document(Kind::Root, &body) else { return reason.into() };
-        let Ok((document, _)) = envelope.root() else { return reason.into() };
-        let (trusted, offered) = (chain.version(), document.version);
-        let follows = offered == trusted.saturating_add(1);
-        let is_trusted = offered == trusted && envelope.payload_hash == chain.newest().payload_hash;
-        if is_trusted || follows { reason.into() } else { Reason::RootReplaced { trusted, offered }.into() }
-    }
-
-    fn refuse_other_root(&mut self, chain: &RootChain, snapshot: &Verified) -> Result<(), Halt> {
-        let entry = &content(snapshot, Envelope::snapshot, &RoleName::Snapshot)?.1.root;
-        if self.is_listed_root(chain, entry) { Ok(()) } else { Err(Reason::RootMismatch.into()) }
-    }
-
-    /// While fetching, the snapshot must name the newest root. Held snapshots may name an earlier root of the same
-    /// proven chain, so that an outage right after a root rotation locks nobody out (`notary-v1.md`, 10.3).
-    fn is_listed_root(&mut self, chain: &RootChain, entry: &FileEntry) -> bool {
-        let candidates = match self.terms.freshness {
-            Freshness::Fetching => chain.bodies().last().into_iter().collect::<Vec<_>>(),
-            Freshness::Held { .. } => chain.bodies().iter().collect(),
-        };
-        candidates.into_iter().any(|body| self.refuse_other_content(&RoleName::Root, entry, body).is_ok())
-    }
-
     // === timestamp, snapshot, targets ===
 
     fn timestamp_and_snapshot(&mut self, chain: &RootChain) -> Result<(Verified, Verified), Halt> {
@@ -322,12 +204,12 @@ impl<'a> Evaluation<'a> {
         Ok(body)
     }
 
-    fn spend(&mut self, bytes: u64) -> Result<(), Reason> {
+    pub(crate) fn spend(&mut self, bytes: u64) -> Result<(), Reason> {
         self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or(Reason::TooMuchData { limit: MAX_UPDATE_BYTES })?;
         Ok(())
     }
 
-    fn refuse_other_content(&mut self, role: &RoleName, entry: &FileEntry, body: &Body) -> Result<(), Reason> {
+    pub(crate) fn refuse_other_content(&mut self, role: &RoleName, entry: &FileEntry, body: &Body) -> Result<(), Reason> {
         let found = body.bytes().len() as u64;
         if found != entry.length {
             return Err(Reason::Length { role: role.clone(), promised: entry.length, found });
@@ -366,8 +248,16 @@ impl<'a> Evaluation<'a> {
         if offered - seen > MAX_VERSION_JUMP { Err(Reason::VersionJump { role, seen, offered }) } else { Ok(()) }
     }
 
-    fn refuse_expired(&self, role: &RoleName, document: &DocumentBody) -> Result<(), Halt> {
+    pub(crate) fn refuse_expired(&self, role: &RoleName, document: &DocumentBody) -> Result<(), Halt> {
         if self.has_expired(document) { Err(Reason::Expired { role: role.clone(), at: document.expires }.into()) } else { Ok(()) }
+    }
+
+    /// The moment at which certificates must be valid; none when expiry is ignored.
+    pub(crate) fn moment(&self) -> Option<UnixTime> {
+        match self.terms.freshness {
+            Freshness::Held { allow_expired: true } => None,
+            Freshness::Held { allow_expired: false } | Freshness::Fetching => Some(self.terms.now),
+        }
     }
 
     pub(crate) fn has_expired(&self, document: &DocumentBody) -> bool {
@@ -390,7 +280,7 @@ impl<'a> Evaluation<'a> {
     }
 
     /// The timestamp depends on nothing, so it is asked for together with whatever is wanted first.
-    fn wanting(&self, file: FileName, limit: u64) -> Halt {
+    pub(crate) fn wanting(&self, file: FileName, limit: u64) -> Halt {
         let mut wants = vec![Want { file, limit }];
         let has_timestamp =
             self.evidence.answer(&FileName::Timestamp).is_some() || wants.iter().any(|want| want.file == FileName::Timestamp);
@@ -404,7 +294,7 @@ impl<'a> Evaluation<'a> {
         self.read_document(kind, body).map_err(|error| document_fault(role)(error).into())
     }
 
-    fn read_document(&mut self, kind: Kind, body: &Body) -> Result<Arc<Envelope>, DocumentError> {
+    pub(crate) fn read_document(&mut self, kind: Kind, body: &Body) -> Result<Arc<Envelope>, DocumentError> {
         self.facts.reading(kind, *body.hash(), || document::read(kind, body.bytes()))
     }
 

@@ -93,11 +93,9 @@ fn the_message_names_the_ids_to_pin_and_stays_short() {
     let keys: Vec<Key> = (0..200).map(|place| Key::certified(&format!("root {place}"), GUN)).collect();
     let mut forge = Forge::new();
     set_role(&mut forge.root().signed, "root", &keys.iter().collect::<Vec<_>>(), 1);
-    for (signed, pins) in [(&keys[0], certificate_pins(&["0".repeat(64).as_str()]))] {
-        forge.root().signed_by(&[signed]);
-        let text = crate::judgement::refusal(&forge.seal(), &pins, NOW).to_string();
-        assert!(text.contains("if the root was changed on purpose, pin one of these"), "{text}");
-        assert!(text.contains("and 195 more"), "{text}");
-        assert!(text.len() < 2000, "{} bytes", text.len());
-    }
+    forge.root().signed_by(&[&keys[0]]);
+    let text = crate::judgement::refusal(&forge.seal(), &certificate_pins(&["0".repeat(64).as_str()]), NOW).to_string();
+    assert!(text.contains("if the root was changed on purpose, pin one of these"), "{text}");
+    assert!(text.contains("and 195 more"), "{text}");
+    assert!(text.len() < 2000, "{} bytes", text.len());
 }
