@@ -113,9 +113,8 @@ fn each_kind_has_its_own_first_word_and_each_row_says_what_to_do() {
 #[test]
 fn only_outages_and_a_tag_that_is_not_shown_cannot_be_told_now() {
     let rows = rows_in(&page());
-    let of_kind = |begin: &str| -> Vec<&str> {
-        rows.iter().filter(|(_, row)| row.kind.starts_with(begin)).map(|(code, _)| code.as_str()).collect()
-    };
+    let of_kind =
+        |begin: &str| -> Vec<&str> { rows.iter().filter(|(_, row)| row.kind.starts_with(begin)).map(|(code, _)| code.as_str()).collect() };
     let outages = ["CS-SERVER-BUSY", "CS-SERVER-INTERRUPTED", "CS-SERVER-TIMEOUT", "CS-SERVER-UNREACHABLE"];
     assert_eq!(of_kind("cannot tell now"), [&outages[..], &["CS-TAG-NOT-SHOWN"]].concat());
     assert_eq!(of_kind("containerd away"), ["CS-CONTAINERD", "CS-CONTENT-UNREACHABLE"]);
