@@ -8,6 +8,7 @@ mod content;
 mod creates;
 mod doors;
 mod imported;
+mod lying_registry;
 mod malformed;
 mod modes;
 mod past_the_gate;

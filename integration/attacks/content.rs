@@ -104,8 +104,12 @@ async fn refused_images_with_the_config_of_another_lock_nobody_out() {
     admin.sign(&scene.world.gun("team/their"), "3", &fewer_layers).await;
     let configuration = scene.configuration().root_key(scene.world.gun("team/their"), root.canonical);
     scene.world.start_gate(super::binary(), &configuration).await;
+    // Before the other's image is on the node containerd fails to unpack the artifact, and leaves its record.
+    let failed = scene.cri().pull(&second).await.unwrap_err();
+    assert!(failed.message().contains("failed to unpack image"), "{failed:?}");
     let id = scene.pull().await;
     let pod = scene.pod().await;
+    assert_eq!(scene.cri().run_image(&pod, &id, &scene.name).await.unwrap().output, "signed\n");
 
     for (theirs, image, says) in [
         (&first, &checkpoint, "(CS-CONTENT-CHECKPOINT)"),

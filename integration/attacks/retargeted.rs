@@ -3,7 +3,7 @@
 
 use super::super::harness::cri::{Pod, container};
 use super::super::harness::image::{Image, Recipe};
-use super::{Scene, assert_denied, code_of};
+use super::{Scene, assert_denied};
 
 /// Which of the three records that a pull leaves.
 #[derive(Debug, Clone, Copy)]
@@ -179,7 +179,6 @@ async fn a_container_made_from_a_record_that_cri_does_not_list_is_removed() {
     ctr.retarget(hidden, evil.top()).await.unwrap();
     let refused = scene.cri().create(&pod, container(&id, &scene.name)).await.unwrap_err();
 
-    eprintln!("{}", code_of(&refused));
     assert_denied(&refused, "CS-OTHER-ROOTFS");
     assert!(refused.message().contains(&evil.chain_id().to_string()), "{}", refused.message());
     assert_eq!(scene.only_runs(&[scene.image.chain_id()]).await, 1, "the evil container was removed");
