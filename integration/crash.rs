@@ -42,12 +42,14 @@ enum Journey {
     ByDigest,
     /// It pulls a tag whose record leads to an unsigned image, which somebody put there.
     TakenTag,
+    /// It pulls a signed image that it has to refuse for its content, and that has the config of a good one that is here.
+    RefusedTwin,
     /// It creates a container, and somebody switches the image's record to an unsigned image between the look at the
     /// record and the create, while CRI does not see it.
     Switched,
 }
 
-use Journey::{ByDigest, ByTag, FirstStart, Switched, TakenTag};
+use Journey::{ByDigest, ByTag, FirstStart, RefusedTwin, Switched, TakenTag};
 
 const WALK: &[(Step, Journey)] = &[
     (Step::LedgerBegun, FirstStart),
@@ -60,6 +62,9 @@ const WALK: &[(Step, Journey)] = &[
     (Step::PullVerified, ByDigest),
     (Step::PullPulled, ByTag),
     (Step::PullPulled, ByDigest),
+    (Step::PullPulled, RefusedTwin),
+    (Step::PullContentRefused, RefusedTwin),
+    (Step::PullTakenBack, RefusedTwin),
     (Step::PullFollowed, ByTag),
     (Step::PullFollowed, ByDigest),
     (Step::PullImageCommitted, ByTag),
@@ -82,6 +87,7 @@ const WALK: &[(Step, Journey)] = &[
     (Step::CreateRootFsRefused, Switched),
     (Step::CreateRemoved, Switched),
     (Step::StartAsked, ByTag),
+    (Step::StartResolved, ByTag),
     (Step::StartAdmitted, ByTag),
     (Step::StartStarted, ByTag),
 ];
@@ -151,6 +157,20 @@ impl Node {
         format!("{}:{number}", self.world.gun(REPOSITORY))
     }
 
+    /// The name of an image with the same config, that is signed, and refused for an annotation that makes containerd restore
+    /// a checkpoint.
+    fn twin(&self, number: usize) -> String {
+        self.tag(number) + "-refused"
+    }
+
+    async fn sign_twin(&self, number: usize) {
+        let (gun, tag) = (self.world.gun(REPOSITORY), format!("{number}-refused"));
+        let image = Recipe::prints(&line(number)).annotation("org.criu.checkpoint.container.name", "evil").build();
+        assert_eq!(image.id(), self.images[number].id());
+        self.world.push(&image, REPOSITORY, &tag).await;
+        self.world.notary.signer("admin").sign(&gun, &tag, &image).await;
+    }
+
     fn name(&self, number: usize, journey: Journey) -> String {
         if journey == ByDigest { format!("{}@{}", self.world.gun(REPOSITORY), self.images[number].digest()) } else { self.tag(number) }
     }
@@ -159,7 +179,8 @@ impl Node {
     async fn crash_at(&mut self, step: Step, journey: Journey, number: usize) {
         self.gate().kill();
         fs::remove_dir_all(self.gate().state()).unwrap();
-        if journey == Switched {
+        if matches!(journey, Switched | RefusedTwin) {
+            self.sign_twin(number).await;
             self.gate().start_again().await;
             self.cri().pull(&self.tag(number)).await.unwrap();
             self.gate().kill();
@@ -190,6 +211,7 @@ impl Node {
                 let id = self.cri().pull(&name).await?;
                 self.cri().run_image(&self.pod, &id, &name).await.map(drop)
             }
+            RefusedTwin => self.cri().pull(&self.twin(number)).await.map(drop),
             Switched => {
                 self.blind_cri(&name, image).await;
                 let container = container(&image.id().to_string(), &name);
@@ -227,7 +249,7 @@ impl Node {
     async fn check_leftovers(&self, step: Step, journey: Journey) {
         let containers = self.world.cri().list_containers().await.unwrap();
         let expected = match journey {
-            FirstStart | ByDigest | TakenTag => 0,
+            FirstStart | ByDigest | TakenTag | RefusedTwin => 0,
             ByTag => usize::from(step >= Step::CreateCreated),
             Switched => usize::from(step < Step::CreateRemoved),
         };
@@ -260,6 +282,7 @@ impl Node {
             FirstStart => assert!(!present),
             ByTag => assert_eq!(present, step >= Step::PullTagWritten, "{step:?}: without the tag kubelet pulls again"),
             ByDigest => assert_eq!(present, step >= Step::PullPulled, "{step:?}: containerd's own record of the digest"),
+            RefusedTwin => assert!(present),
             TakenTag | Switched => {
                 assert!(present);
                 let still_evil = self.target_of(&name).await == self.evil.digest().to_string();

@@ -44,6 +44,10 @@ steps! {
     PullVerified = "pull.verified",
     /// containerd has pulled the digest.
     PullPulled = "pull.pulled",
+    /// What was pulled is refused for its content; the records that containerd made for it are still there.
+    PullContentRefused = "pull.content-refused",
+    /// The records of refused content are removed.
+    PullTakenBack = "pull.taken-back",
     /// What was pulled is followed down to its root file system; the ledger does not have it.
     PullFollowed = "pull.followed",
     /// The ledger has the image committed once.
@@ -76,6 +80,8 @@ steps! {
     CreateRemoved = "create.removed",
     /// The start of a container is asked for; containerd was asked nothing.
     StartAsked = "start.asked",
+    /// containerd's CRI has said which container is meant.
+    StartResolved = "start.resolved",
     /// The container may be started.
     StartAdmitted = "start.admitted",
     /// containerd has started it.

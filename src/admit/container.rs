@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use countersign_trust::mode::Mode;
 use countersign_trust::name::{ImageId, ImageReference, ManifestDigest, shown};
 
 use super::refusal::Refusal;
@@ -77,14 +78,24 @@ impl Admit {
     /// Every record that could be taken for `image_id` leads, by hashed content, to it. containerd takes the first *name*
     /// of the image and whatever that name's record targets at that moment.
     ///
+    /// A record that leads to content which can never be used is removed in enforced mode: a pull that was refused leaves one
+    /// when a crash, or its caller's going away, comes before it is taken back, and it would deny another image that has the
+    /// same config.
+    ///
     /// # Errors
-    /// [`Refusal::OtherRecord`], naming the record.
+    /// [`Refusal::OtherRecord`], naming the record; [`Refusal::Content`].
     pub async fn check_records(&self, names: &[String], image_id: ImageId) -> Result<(), Refusal> {
         for record in self.containerd.records(names).await? {
             let other = || Refusal::OtherRecord { record: shown(&record.name), expected: image_id };
             let target: ManifestDigest = record.target.digest.parse().map_err(|_| other())?;
-            if self.content_of(target, image_id).await?.is_none() {
-                return Err(other());
+            match self.content_of(target, image_id).await {
+                Ok(Some(_)) => {}
+                Ok(None) => return Err(other()),
+                Err(_) if self.mode() == Mode::Enforced && self.is_refused_content(target).await => {
+                    tracing::warn!(record = shown(&record.name), %target, "removed a record of refused content");
+                    self.containerd.remove_records(&[record.name], &record.target.digest).await?;
+                }
+                Err(refusal) => return Err(refusal),
             }
         }
         Ok(())

@@ -98,9 +98,11 @@ impl Guard {
         let _held = self.admit.image_locks.lock_all(image_id).await;
         let by_digest = ImageReference::by_digest(admission.image.repository().clone(), digest).to_string();
         let names: Vec<String> = image_id.map(|id| id.to_string()).into_iter().chain([by_digest]).collect();
+        Step::PullContentRefused.reached();
         if let Err(error) = self.admit.containerd().remove_records(&names, &digest.to_string()).await {
             tracing::warn!(image = %admission.image, error = chain(&error), "the records of a refused image could not be removed");
         }
+        Step::PullTakenBack.reached();
     }
 
     /// Writes the tag record and waits until containerd's CRI shows it: without it kubelet pulls again each time and runs

@@ -23,6 +23,7 @@ impl Guard {
         let request = StartContainerRequest::read(&call.message)?;
         Step::StartAsked.reached();
         let container_id = whole_id(&call.upstream, &request.container_id).await?;
+        Step::StartResolved.reached();
         match self.admit.admit_start(&container_id).await {
             Ok((admission, _)) => log_admitted(CheckedMethod::StartContainer, &admission, began),
             Err(refusal) => return self.refused(&call, CheckedMethod::StartContainer, &container_id, refusal).await,
