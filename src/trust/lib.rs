@@ -36,6 +36,8 @@ mod verdict;
 mod walk;
 
 #[cfg(test)]
+mod properties_tests;
+#[cfg(test)]
 mod vectors_tests;
 
 pub use certificate::CertificateError;
