@@ -1,7 +1,7 @@
 //! Asking a Notary server for the files of one repository.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use countersign_trust::evidence::{Answer, FileName, Gun, Want};
 use countersign_trust::name::{Sha256, shown};
@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use http::HeaderValue;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
@@ -19,7 +19,7 @@ use super::error::FetchError;
 use super::limits::{CLIENTS, Limits};
 use super::server::TrustServer;
 use super::token::Applicant;
-use super::transport::{Body, client_for, failure, foreign_encoding, read_body, read_excerpt, refusal};
+use super::transport::{Body, HttpClient, foreign_encoding, read_body, read_excerpt, refusal};
 
 /// The process's client of Notary servers. It keeps connections open for the next conversation.
 ///
@@ -27,7 +27,7 @@ use super::transport::{Body, client_for, failure, foreign_encoding, read_body, r
 #[derive(Debug, Default)]
 pub struct NotaryClient {
     limits: Limits,
-    clients: Mutex<HashMap<Option<Sha256>, Client>>,
+    clients: Mutex<HashMap<Option<Sha256>, Arc<HttpClient>>>,
 }
 
 impl NotaryClient {
@@ -45,7 +45,7 @@ impl NotaryClient {
 
     /// Begins to ask `server` for files of `gun`, for one caller with one credential. Sends nothing yet.
     ///
-    /// The first conversation under a CA bundle reads the system's roots from disk.
+    /// The first conversation without a CA bundle reads the system's roots from disk.
     ///
     /// # Errors
     /// [`FetchError::NoRoots`] if there is nothing to verify the server with, and
@@ -61,13 +61,13 @@ impl NotaryClient {
         })
     }
 
-    fn client(&self, server: &TrustServer) -> Result<Client, FetchError> {
+    fn client(&self, server: &TrustServer) -> Result<Arc<HttpClient>, FetchError> {
         let key = server.ca_bundle().map(|bundle| *bundle.digest());
         let kept = self.clients.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         if let Some(client) = kept {
             return Ok(client);
         }
-        let client = client_for(server, &self.limits)?;
+        let client = Arc::new(HttpClient::new(server, self.limits)?);
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if clients.len() >= CLIENTS {
             clients.clear();
@@ -89,7 +89,7 @@ fn ready_access(server: &TrustServer, credential: Option<&Credential>) -> Result
 /// One caller's questions about one repository. What lets it in is kept here, and nowhere else.
 #[derive(Debug)]
 pub struct Conversation {
-    client: Client,
+    client: Arc<HttpClient>,
     parallel: usize,
     server: TrustServer,
     gun: Gun,
@@ -132,12 +132,12 @@ impl Conversation {
     }
 
     async fn send(&self, want: &Want, access: Option<&HeaderValue>) -> Result<Response, FetchError> {
-        let url = self.server.file_url(&self.gun, &want.file);
-        let mut request = self.client.get(url).header(ACCEPT_ENCODING, "identity");
+        let mut request = Request::new(Method::GET, self.server.file_url(&self.gun, &want.file));
+        request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(access) = access {
-            request = request.header(AUTHORIZATION, access);
+            request.headers_mut().insert(AUTHORIZATION, access.clone());
         }
-        request.send().await.map_err(|error| failure(&self.server.origin(), error))
+        self.client.send(&self.server.origin(), request).await
     }
 
     async fn read(&self, want: &Want, response: Response) -> Result<Answer, FetchError> {

@@ -4,7 +4,7 @@ use countersign_trust::evidence::Gun;
 use countersign_trust::name::shown;
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use reqwest::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
 use url::form_urlencoded;
 
@@ -13,14 +13,14 @@ use super::credential::{Credential, Secret, basic_header, bearer_header};
 use super::error::FetchError;
 use super::limits::TOKEN_ANSWER_BYTES;
 use super::server::{Realm, TrustServer};
-use super::transport::{Body, failure, read_body, refusal};
+use super::transport::{Body, HttpClient, read_body, refusal};
 
 /// How docker's own clients name themselves to a token server.
 const CLIENT_ID: &str = "docker";
 
 /// What a token is asked with.
 pub(super) struct Applicant<'a> {
-    pub(super) client: &'a Client,
+    pub(super) client: &'a HttpClient,
     pub(super) server: &'a TrustServer,
     pub(super) gun: &'a Gun,
     pub(super) credential: Option<&'a Credential>,
@@ -61,7 +61,7 @@ impl Applicant<'_> {
     async fn token(&self, realm: &Realm, service: Option<&str>) -> Result<HeaderValue, FetchError> {
         let origin = realm.origin();
         let request = self.token_request(realm, service)?;
-        let response = request.send().await.map_err(|error| failure(&origin, error))?;
+        let response = self.client.send(&origin, request).await?;
         // Said of the trust server, as when a token turns out to be worth nothing: to the caller both are one cause.
         if response.status() == StatusCode::UNAUTHORIZED {
             return Err(self.unauthorized());
@@ -73,7 +73,7 @@ impl Applicant<'_> {
         read_token(&origin, response).await
     }
 
-    fn token_request(&self, realm: &Realm, service: Option<&str>) -> Result<RequestBuilder, FetchError> {
+    fn token_request(&self, realm: &Realm, service: Option<&str>) -> Result<Request, FetchError> {
         // The GUN has the registry's host in it, although scopes of registries have not: a token for the one is none for the other.
         let scope = format!("repository:{}:pull", self.gun);
         let mut fields = vec![("scope", scope.as_str())];
@@ -82,27 +82,32 @@ impl Applicant<'_> {
             Some(Secret::Password { username, password }) => {
                 fields.insert(0, ("account", username));
                 let header = basic_header(username, password).ok_or_else(|| self.unusable())?;
-                Ok(self.get(realm, &fields).header(AUTHORIZATION, header))
+                let mut request = get(realm, &fields);
+                request.headers_mut().insert(AUTHORIZATION, header);
+                Ok(request)
             }
             Some(Secret::IdentityToken(token)) => {
                 fields.extend([("grant_type", "refresh_token"), ("client_id", CLIENT_ID), ("refresh_token", token)]);
-                Ok(self.post(realm, &fields))
+                Ok(post(realm, &fields))
             }
             Some(Secret::RegistryToken(_)) => Err(self.unauthorized()),
-            None => Ok(self.get(realm, &fields)),
+            None => Ok(get(realm, &fields)),
         }
     }
+}
 
-    fn get(&self, realm: &Realm, fields: &[(&str, &str)]) -> RequestBuilder {
-        let mut url = realm.url().clone();
-        url.query_pairs_mut().extend_pairs(fields);
-        self.client.get(url)
-    }
+fn get(realm: &Realm, fields: &[(&str, &str)]) -> Request {
+    let mut url = realm.url().clone();
+    url.query_pairs_mut().extend_pairs(fields);
+    Request::new(Method::GET, url)
+}
 
-    fn post(&self, realm: &Realm, fields: &[(&str, &str)]) -> RequestBuilder {
-        let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-        self.client.post(realm.url().clone()).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form)
-    }
+fn post(realm: &Realm, fields: &[(&str, &str)]) -> Request {
+    let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+    let mut request = Request::new(Method::POST, realm.url().clone());
+    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+    *request.body_mut() = Some(form.into());
+    request
 }
 
 /// A token server's answer (distribution, "Token Authentication Specification"). What else it says is not needed: a

@@ -2,11 +2,12 @@
 
 use std::error::Error;
 use std::io;
+use std::sync::OnceLock;
 
 use countersign_trust::name::shown;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, LOCATION, TRANSFER_ENCODING};
-use reqwest::{Certificate, Client, Response, StatusCode, redirect, tls};
+use reqwest::{Certificate, Client, Request, Response, StatusCode, redirect, tls};
 use rustls::CertificateError;
 use url::Url;
 
@@ -14,16 +15,71 @@ use super::error::{FetchError, TlsFault, Unreached};
 use super::limits::{BODY_RESERVE_BYTES, ERROR_BODY_BYTES, Limits};
 use super::server::TrustServer;
 
-/// A client that verifies with the system's roots and `server`'s CA bundle.
+/// The HTTP client of one registration: it verifies servers with the registered CA bundle and with the system's roots.
 ///
-/// The system's roots are read from disk here, once: a client that lives on does not see them change.
-pub(super) fn client_for(server: &TrustServer, limits: &Limits) -> Result<Client, FetchError> {
+/// The system's roots are read from disk when the bundle alone has not verified a server, since that takes longer
+/// than a whole update of a repository; and once: a client that lives on does not see them change.
+#[derive(Debug)]
+pub(super) struct HttpClient {
+    server: TrustServer,
+    limits: Limits,
+    /// None without a bundle.
+    with_bundle: Option<Client>,
+    with_all_roots: OnceLock<Client>,
+}
+
+/// What a client verifies servers with.
+#[derive(Clone, Copy)]
+enum Roots {
+    Bundle,
+    BundleAndSystem,
+}
+
+impl HttpClient {
+    /// A client for `server`, under its CA bundle if it has one.
+    pub(super) fn new(server: &TrustServer, limits: Limits) -> Result<Self, FetchError> {
+        let with_bundle = server.ca_bundle().map(|_| built(server, &limits, Roots::Bundle)).transpose()?;
+        let client = Self { server: server.clone(), limits, with_bundle, with_all_roots: OnceLock::new() };
+        if client.with_bundle.is_none() {
+            client.with_all_roots()?;
+        }
+        Ok(client)
+    }
+
+    /// Sends a request to `origin`. The body must not be a stream.
+    pub(super) async fn send(&self, origin: &str, request: Request) -> Result<Response, FetchError> {
+        let failed = |error| failure(origin, error);
+        let (Some(with_bundle), None) = (&self.with_bundle, self.with_all_roots.get()) else {
+            return self.with_all_roots()?.execute(request).await.map_err(failed);
+        };
+        // Nothing of a request leaves before its server is verified, so that this one can be sent anew.
+        let again = request.try_clone();
+        match (with_bundle.execute(request).await, again) {
+            (Err(error), Some(again)) if tls_error(&error).is_some() => self.with_all_roots()?.execute(again).await.map_err(failed),
+            (answer, _) => answer.map_err(failed),
+        }
+    }
+
+    fn with_all_roots(&self) -> Result<&Client, FetchError> {
+        if let Some(client) = self.with_all_roots.get() {
+            return Ok(client);
+        }
+        let client = built(&self.server, &self.limits, Roots::BundleAndSystem)?;
+        Ok(self.with_all_roots.get_or_init(|| client))
+    }
+}
+
+fn built(server: &TrustServer, limits: &Limits, roots: Roots) -> Result<Client, FetchError> {
     let bundle = server.ca_bundle().into_iter().flat_map(|bundle| bundle.certificates());
     let certificates: Result<Vec<_>, _> = bundle.map(Certificate::from_der).collect();
     let built = certificates.and_then(|certificates| {
         #[allow(clippy::disallowed_methods, reason = "this is where clients are made")]
-        Client::builder()
-            .tls_certs_merge(certificates)
+        let builder = Client::builder();
+        let builder = match roots {
+            Roots::Bundle => builder.tls_certs_only(certificates),
+            Roots::BundleAndSystem => builder.tls_certs_merge(certificates),
+        };
+        builder
             .tls_version_min(tls::Version::TLS_1_2)
             .https_only(true)
             .http1_only()
@@ -48,7 +104,7 @@ pub(super) fn failure(server: &str, error: reqwest::Error) -> FetchError {
     let error = error.without_url();
     tracing::debug!(server, ?error, "no answer");
     let server = server.to_owned();
-    if let Some(fault) = causes(&error).find_map(<dyn Error>::downcast_ref).map(tls_fault) {
+    if let Some(fault) = tls_error(&error).map(tls_fault) {
         return FetchError::Tls { server, fault };
     }
     if error.is_timeout() || has_io_error(&error, |kind| kind == io::ErrorKind::TimedOut) {
@@ -61,6 +117,10 @@ pub(super) fn failure(server: &str, error: reqwest::Error) -> FetchError {
         return FetchError::Unreachable { server, why: Unreached::Connect };
     }
     if is_network(&error) { FetchError::Interrupted { server } } else { FetchError::Protocol { server } }
+}
+
+fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
+    causes(error).find_map(<dyn Error>::downcast_ref)
 }
 
 /// Whether the network ended the exchange. hyper reports what is not HTTP, bad chunks too, as a parse error or as data that is invalid.

@@ -132,6 +132,18 @@ async fn a_ca_bundle_serves_the_registration_that_brought_it_and_no_other() {
 }
 
 #[tokio::test]
+async fn the_systems_roots_are_tried_only_when_the_ca_bundle_does_not_verify_the_server() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    for (bundle, connections) in [(&ours, 1), (&theirs, 2)] {
+        let server = TestServer::start(&ours, |_| Reply::sized(200, "{}")).await;
+        let named = trust_server(bundle, &server.url("localhost"));
+        let conversation = NotaryClient::with_limits(PATIENT).conversation(&named, &gun(), None).unwrap();
+        let answer = ask_one(&conversation).await;
+        assert_eq!((answer.is_ok(), server.connections()), (connections == 1, connections), "{answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_certificate_for_another_host_or_another_time_is_refused() {
     let authority = Authority::new();
     let mut cases = Vec::new();
