@@ -5,7 +5,8 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use redb::{Builder, Database, DatabaseError, StorageError};
+use redb::backends::FileBackend;
+use redb::{Builder, Database, DatabaseError, StorageBackend, StorageError};
 use rustix::fs::OFlags;
 
 use super::LedgerError;
@@ -78,7 +79,8 @@ impl Files {
         let failed_io = |source: io::Error| failed(redb::Error::from(StorageError::Io(source)));
         let file = own_file().create_new(true).open(&self.unfinished).map_err(failed_io)?;
         Step::LedgerBegun.reached();
-        let database = builder().create(&self.unfinished).map_err(|error| failed(error.into()))?;
+        let backend = file.try_clone().map_err(failed_io).and_then(|file| FileBackend::new(file).map_err(|error| failed(error.into())))?;
+        let database = builder().create_with_backend(Unfinished(backend)).map_err(|error| failed(error.into()))?;
         initialise(&database).map_err(failed)?;
         database.close().map_err(|error| failed(error.into()))?;
         file.sync_all().map_err(failed_io)?;
@@ -125,6 +127,37 @@ impl Files {
 
     fn unreadable(&self, what: &str) -> LedgerError {
         LedgerError::Unreadable { path: self.path(), what: what.to_owned(), source: None }
+    }
+}
+
+/// A database that is being created. redb waits for the disk at every step; here it is waited for once, when all is
+/// written, since nobody reads the file before it has its own name.
+#[derive(Debug)]
+struct Unfinished(FileBackend);
+
+impl StorageBackend for Unfinished {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.0.close()
     }
 }
 
