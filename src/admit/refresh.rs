@@ -47,7 +47,7 @@ impl Refresh<'_> {
         let mut facts = Facts::default();
         let work = self.fetch(&conversation, held.as_deref(), &known, &mut evidence, &mut facts);
         let failure = match tokio::time::timeout(UPDATE_DEADLINE, work).await {
-            Ok(Ok(trusted)) => return self.accept(&trusted, held.as_deref(), facts).await,
+            Ok(Ok(trusted)) => return self.accept(&trusted, held, facts).await,
             Ok(Err(failure)) => failure,
             Err(_) => Failure::TimedOut,
         };
@@ -76,12 +76,15 @@ impl Refresh<'_> {
     }
 
     /// Records accepted data, on disk first. Data that is held already costs no write.
-    async fn accept(&self, trusted: &TrustedRepository, held: Option<&Held>, facts: Facts) -> Result<Origin, Refusal> {
-        let is_new = held.is_none_or(|held| held.known != *trusted.known() || held.evidence != *trusted.evidence());
-        if is_new {
-            let checked_at = u64::try_from(self.now.seconds()).unwrap_or_default();
-            let next = Held { known: trusted.known().clone(), evidence: trusted.evidence().clone(), checked_at };
-            self.admit.hold(next, facts).await?;
+    async fn accept(&self, trusted: &TrustedRepository, held: Option<Arc<Held>>, facts: Facts) -> Result<Origin, Refusal> {
+        match held.filter(|held| held.known == *trusted.known() && held.evidence == *trusted.evidence()) {
+            // What was just found out about its bytes need not be found out again to judge the image.
+            Some(held) => self.admit.memory()?.hold(held, facts),
+            None => {
+                let checked_at = u64::try_from(self.now.seconds()).unwrap_or_default();
+                let next = Held { known: trusted.known().clone(), evidence: trusted.evidence().clone(), checked_at };
+                self.admit.hold(next, facts).await?;
+            }
         }
         Ok(Origin::Server)
     }
