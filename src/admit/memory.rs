@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use countersign_trust::evidence::{Answer, Evidence, FileName, Gun};
-use countersign_trust::name::{ChainId, ImageId, ImageReference};
+use countersign_trust::name::{ChainId, EvidenceDigest, ImageId, ImageReference};
 use countersign_trust::pin::Pins;
 use countersign_trust::time::UnixTime;
 use countersign_trust::{Approval, Facts, Freshness, Policy, Terms, Verdict, evaluate, verify};
@@ -17,6 +17,14 @@ use crate::ledger::{Held, VerifiedImage};
 struct Repository {
     held: Arc<Held>,
     facts: Facts,
+    /// The evidence's name, once it was asked for: it costs more than judging an image again.
+    name: Option<EvidenceDigest>,
+}
+
+impl Repository {
+    const fn new(held: Arc<Held>, facts: Facts) -> Self {
+        Self { held, facts, name: None }
+    }
 }
 
 /// Everything that is held. Judging takes a lock for microseconds and never waits for a network.
@@ -29,7 +37,7 @@ pub(super) struct Memory {
 impl Memory {
     pub(super) fn new(repositories: impl IntoIterator<Item = Held>, images: impl IntoIterator<Item = VerifiedImage>) -> Self {
         let repositories = repositories.into_iter().map(|held| {
-            let repository = Repository { held: Arc::new(held), facts: Facts::default() };
+            let repository = Repository::new(Arc::new(held), Facts::default());
             (repository.held.evidence.gun().clone(), Arc::new(Mutex::new(repository)))
         });
         Self { repositories: RwLock::new(repositories.collect()), images: RwLock::new(images.into_iter().collect()) }
@@ -47,19 +55,19 @@ impl Memory {
 
     pub(super) fn hold(&self, held: Arc<Held>, facts: Facts) {
         let gun = held.evidence.gun().clone();
-        let repository = Arc::new(Mutex::new(Repository { held, facts }));
+        let repository = Arc::new(Mutex::new(Repository::new(held, facts)));
         self.repositories.write().unwrap_or_else(PoisonError::into_inner).insert(gun, repository);
     }
 
-    /// Judges the held evidence of the image's repository again, at `now`.
-    pub(super) fn judge(&self, image: &ImageReference, pins: &Pins, now: UnixTime) -> Result<(Approval, Arc<Held>), Refusal> {
+    /// Judges the held evidence of the image's repository again, at `now`, and names it.
+    pub(super) fn judge(&self, image: &ImageReference, pins: &Pins, now: UnixTime) -> Result<(Approval, EvidenceDigest), Refusal> {
         let gun = Gun::for_repository(image.repository());
         let repository = self.repository(&gun).ok_or_else(|| Refusal::NotHeld { image: image.to_string() })?;
         let mut repository = repository.lock().unwrap_or_else(PoisonError::into_inner);
         let held = Arc::clone(&repository.held);
         let policy = Policy { pins, allow_expired: false };
         match verify(image, &held.evidence, &held.known, policy, now, &mut repository.facts) {
-            (Verdict::Allow(approval), _) => Ok((approval, held)),
+            (Verdict::Allow(approval), _) => Ok((approval, *repository.name.get_or_insert_with(|| held.evidence.digest()))),
             (Verdict::Deny(refusal), _) => Err(Refusal::Trust(refusal)),
         }
     }

@@ -214,8 +214,8 @@ impl Admit {
     /// A [`Refusal`]; [`Refusal::NotHeld`] if the image's repository was never accepted here.
     pub fn judge(&self, image: &ImageReference) -> Result<Admission, Refusal> {
         self.policy.source_of(image)?;
-        let (approval, held) = self.memory()?.judge(image, &self.policy.pins, self.clock.now()?)?;
-        Ok(Admission { image: image.clone(), approval, origin: Origin::Held, evidence: held.evidence.digest() })
+        let (approval, evidence) = self.memory()?.judge(image, &self.policy.pins, self.clock.now()?)?;
+        Ok(Admission { image: image.clone(), approval, origin: Origin::Held, evidence })
     }
 
     /// Records, on disk first, that an image was verified and what it is on this node. An image that is on record costs
