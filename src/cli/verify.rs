@@ -64,7 +64,7 @@ impl VerifyError {
 }
 
 fn verdict(image: &str, config: &Config) -> Result<v1::VerifyResponse, VerifyError> {
-    let work = app::work_runtime()?;
+    let work = app::command_runtime()?;
     let asked = work.block_on(async {
         let answer = answer(image, config, work.handle());
         tokio::pin!(answer);
