@@ -18,7 +18,7 @@ demo: parts
 	cargo run --locked --release --example demo -- $(TARGET)/release/countersign
 
 bench: parts
-	cargo bench --locked
+	cargo bench --locked --bench gate
 
 # Format, lint, documentation, dependencies: everything that needs no server.
 check: cargo-deny
