@@ -13,10 +13,15 @@ use crate::evidence::Body;
 use crate::key::{Material, UsableKey};
 use crate::name::Sha256;
 
+/// Signatures that one evaluation verifies, remembered or not: four for each of the 1,024 roles that it may load. A
+/// server may put 256 bad ones into each file, and each costs a millisecond or more.
+pub(crate) const MAX_SIGNATURE_CHECKS: u32 = 4096;
+
 /// What was found out about bytes in earlier evaluations.
 #[derive(Debug, Default)]
 pub struct Facts {
     round: u64,
+    signature_checks: u32,
     signatures: BTreeMap<Sha256, Remembered<bool>>,
     readings: BTreeMap<(Kind, Sha256), Remembered<Reading>>,
     sha512: BTreeMap<Sha256, Remembered<Vec<u8>>>,
@@ -32,6 +37,12 @@ impl Facts {
     /// Begins an evaluation.
     pub(crate) fn begin(&mut self) {
         self.round = self.round.wrapping_add(1);
+        self.signature_checks = 0;
+    }
+
+    /// Whether this evaluation has met more signatures than it may verify; the others counted as bad.
+    pub(crate) const fn is_exhausted(&self) -> bool {
+        self.signature_checks > MAX_SIGNATURE_CHECKS
     }
 
     /// Ends an evaluation: what it did not use is forgotten, so that the memory is that of one repository's state.
@@ -60,8 +71,13 @@ impl Facts {
         remembered.fact.clone()
     }
 
-    /// Whether `signature` by `method` is `key`'s over `payload`, whose hash is `payload_hash`.
+    /// Whether `signature` by `method` is `key`'s over `payload`, whose hash is `payload_hash`. Counted even when it is
+    /// remembered, so that a verdict does not depend on what is.
     pub(crate) fn verifies(&mut self, key: &UsableKey, method: &str, payload: &[u8], payload_hash: &Sha256, signature: &[u8]) -> bool {
+        self.signature_checks = self.signature_checks.saturating_add(1);
+        if self.is_exhausted() {
+            return false;
+        }
         let name = fact_name(key, method, payload_hash, signature);
         let round = self.round;
         let verify = || Remembered { fact: verifies(&key.material, method, payload, payload_hash, signature), last_used: round };

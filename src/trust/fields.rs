@@ -3,7 +3,7 @@
 //! The reference matches member names without case and lets the last one win, so one text can say two things. Here a
 //! member that is a known one but for its case is refused; unknown members are ignored and `null` is absence.
 
-use alloc::string::{String, ToString as _};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::base64;
@@ -198,17 +198,15 @@ pub(crate) fn as_base64(text: &str, member: &'static str) -> Result<Vec<u8>, Doc
     base64::decode(text).ok_or(DocumentError::Base64 { member })
 }
 
-/// Equality as Go's decoder folds names: ASCII case, and the two letters outside ASCII that fold into it.
+/// Equality as Go's decoder folds names: ASCII case, and the two letters outside ASCII that fold into it. Known names
+/// are in lower case.
 fn is_same_but_for_case(known: &str, member: &str) -> bool {
-    let folded: String = member
-        .chars()
-        .map(|character| match character {
-            '\u{17f}' => 's',
-            '\u{212a}' => 'k',
-            other => other.to_ascii_lowercase(),
-        })
-        .collect();
-    known.to_string().to_ascii_lowercase() == folded
+    let folded = member.chars().map(|character| match character {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        other => other.to_ascii_lowercase(),
+    });
+    folded.eq(known.chars())
 }
 
 #[cfg(test)]

@@ -10,6 +10,9 @@ use core::ops::Range;
 
 /// Deepest nesting that is read; real documents have 7.
 const MAX_DEPTH: u32 = 32;
+/// More values than any document: the reference's largest tests, 75,000 targets, have 400,000. Sixteen megabytes of `0,`
+/// would take half a gigabyte of memory before a signature is looked at.
+const MAX_VALUES: usize = 1 << 20;
 /// Beyond this an IEEE double, which the reference decodes numbers to, cannot tell neighbours apart.
 const MAX_INTEGER: u64 = (1 << 53) - 1;
 
@@ -44,6 +47,9 @@ pub enum JsonError {
         /// Offset of the byte.
         at: usize,
     },
+    /// More values than any trust data.
+    #[error("more than {MAX_VALUES} values")]
+    TooMany,
     /// Nested deeper than any trust data.
     #[error("nested deeper than {MAX_DEPTH} levels")]
     Depth,
@@ -86,7 +92,7 @@ pub(crate) struct Document<'a> {
 impl<'a> Document<'a> {
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, JsonError> {
         let text = core::str::from_utf8(bytes).map_err(|_| JsonError::Utf8)?;
-        let mut parser = Parser { bytes, at: 0 };
+        let mut parser = Parser { bytes, at: 0, values: 0 };
         parser.skip_space();
         let mut places = Vec::new();
         let object = parser.object(1, Some(&mut places))?;
@@ -111,6 +117,7 @@ impl<'a> Document<'a> {
 struct Parser<'a> {
     bytes: &'a [u8],
     at: usize,
+    values: usize,
 }
 
 impl Parser<'_> {
@@ -146,6 +153,10 @@ impl Parser<'_> {
     }
 
     fn value(&mut self, depth: u32) -> Result<Value, JsonError> {
+        self.values += 1;
+        if self.values > MAX_VALUES {
+            return Err(JsonError::TooMany);
+        }
         match self.peek() {
             Some(b'{') => self.object(depth + 1, None).map(Value::Object),
             Some(b'[') => self.array(depth + 1).map(Value::Array),
@@ -486,6 +497,13 @@ mod tests {
         assert!(read(&deep(31)).is_ok());
         assert_eq!(read(&deep(32)), Err(JsonError::Depth));
         assert_eq!(read(&"[".repeat(100_000)), Err(JsonError::Depth));
+    }
+
+    #[test]
+    fn values_are_counted() {
+        let list = |count: usize| format!("[{}0]", "0,".repeat(count - 1));
+        assert!(read(&list(MAX_VALUES - 1)).is_ok());
+        assert_eq!(read(&list(MAX_VALUES)), Err(JsonError::TooMany));
     }
 
     #[test]

@@ -190,6 +190,11 @@ pub enum Reason {
         /// The limit.
         limit: usize,
     },
+    /// More signatures than any repository has: each costs time to verify.
+    TooManySignatures {
+        /// The limit.
+        limit: u32,
+    },
     /// More delegations came and went than are remembered.
     TooManyFloors {
         /// The limit.
@@ -258,6 +263,7 @@ impl Reason {
             Self::RoleDisappeared(_) => "CS-ROLE-DISAPPEARED",
             Self::ReleasesUnusable { .. } => "CS-RELEASES-UNUSABLE",
             Self::TooManyRoles { .. } => "CS-TOO-MANY-ROLES",
+            Self::TooManySignatures { .. } => "CS-TOO-MANY-SIGNATURES",
             Self::TooManyFloors { .. } => "CS-TOO-MANY-FLOORS",
             Self::TooMuchData { .. } => "CS-TOO-MUCH-DATA",
             Self::KnownUnreadable(_) => "CS-KNOWN-UNREADABLE",
@@ -346,6 +352,7 @@ impl Reason {
             Self::TooManyRoles { limit } => {
                 mismatch(format!("more than {limit} delegations, or delegations deeper than {MAX_DEPTH} levels"))
             }
+            Self::TooManySignatures { limit } => mismatch(format!("more than {limit} signatures to verify")),
             Self::TooManyFloors { limit } => {
                 mismatch(format!("more than {limit} delegations came and went; an operator must reset the trust state of {gun}"))
             }
@@ -385,7 +392,9 @@ const fn document_code(error: &DocumentError) -> &'static str {
     match error {
         DocumentError::Json(JsonError::Duplicate { .. }) => "CS-JSON-DUPLICATE",
         DocumentError::Json(JsonError::Number { .. }) => "CS-JSON-NUMBER",
-        DocumentError::Json(JsonError::Syntax { .. } | JsonError::Utf8 | JsonError::LoneSurrogate { .. } | JsonError::Depth) => "CS-JSON",
+        DocumentError::Json(
+            JsonError::Syntax { .. } | JsonError::Utf8 | JsonError::LoneSurrogate { .. } | JsonError::Depth | JsonError::TooMany,
+        ) => "CS-JSON",
         DocumentError::NotCanonical => "CS-JSON-NOT-CANONICAL",
         DocumentError::CaseVariant { .. } => "CS-JSON-CASE",
         DocumentError::Base64 { .. } => "CS-BASE64",

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use crate::delegation::MAX_ROLES;
 use crate::document::{self, Authority, Body as DocumentBody, Envelope, FileEntry, Keys, Kind, Snapshot};
 use crate::evidence::{Answer, Body, Evidence, FileName, Want};
-use crate::facts::Facts;
+use crate::facts::{Facts, MAX_SIGNATURE_CHECKS};
 use crate::fields::DocumentError;
 use crate::known::{Floor, Known};
 use crate::name::Sha256;
@@ -87,6 +87,10 @@ pub fn evaluate(evidence: &Evidence, known: &Known, terms: Terms<'_>, facts: &mu
     facts.begin();
     let outcome = Evaluation::new(evidence, known, terms, facts).run();
     facts.end();
+    if facts.is_exhausted() {
+        let reason = Reason::TooManySignatures { limit: MAX_SIGNATURE_CHECKS };
+        return Err(Refusal::of_repository(evidence.gun().clone(), reason));
+    }
     match outcome {
         Ok(trusted) => Ok(Progress::Trusted(Box::new(trusted))),
         Err(Halt::Wanting(wants)) => Ok(Progress::Wanting(wants)),
@@ -100,6 +104,7 @@ pub fn evaluate(evidence: &Evidence, known: &Known, terms: Terms<'_>, facts: &mu
 #[must_use]
 pub fn proven_root_steps(evidence: &Evidence, known: &Known, terms: Terms<'_>, facts: &mut Facts) -> u64 {
     let terms = Terms { freshness: Freshness::Held { allow_expired: true }, ..terms };
+    facts.begin();
     let mut evaluation = Evaluation::new(evidence, known, terms, facts);
     let Ok(mut chain) = evaluation.first_root() else { return 0 };
     // The walk ends where it fails, and what was proven before that stays proven.

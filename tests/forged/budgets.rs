@@ -160,6 +160,28 @@ fn endless_signatures_are_not_verified() {
 }
 
 #[test]
+fn signatures_of_all_files_together_have_a_limit() {
+    let padded = |count: usize| {
+        let mut forge = Forge::bare();
+        let key = Key::ed25519("all");
+        let lists = (0..20).map(|place| format!("targets/r{place}")).chain(["targets/releases".to_owned()]);
+        for role in lists {
+            forge.delegate("targets", &role, &[&key], 1);
+            forge.publish(&role, &[&key]);
+            let id = key.id();
+            forge.list(&role).envelope(move |envelope| {
+                let one = json!({"keyid": id, "method": "none", "sig": ""});
+                let signatures = envelope["signatures"].as_array_mut().unwrap();
+                signatures.splice(0..0, std::iter::repeat_n(one, count - 1));
+            });
+        }
+        fresh(&mut forge)
+    };
+    assert_eq!(padded(190), "accept");
+    assert_eq!(padded(200), "CS-TOO-MANY-SIGNATURES", "and not that a role cannot be used");
+}
+
+#[test]
 fn endless_keys_are_refused() {
     let mut forge = Forge::new();
     let keys: serde_json::Map<String, Value> = (0..4097_u32)
