@@ -145,7 +145,9 @@ mod tests {
             let config = v1::ContainerConfig { log_path: "1.log".into(), ..v1::ContainerConfig::default() };
             let spec = with_unknown_fields(spec.encode_to_vec(), b"in", b"spec");
             let mut config = with_unknown_fields(config.encode_to_vec(), b"in", b"config");
-            config.extend([&[0x12, u8::try_from(spec.len()).unwrap()], &spec[..]].concat());
+            config.push(0x12);
+            prost::encoding::encode_varint(spec.len() as u64, &mut config);
+            config.extend(&spec);
             let mut request = v1::CreateContainerRequest { pod_sandbox_id: "pod".into(), ..Default::default() }.encode_to_vec();
             request.push(0x12);
             prost::encoding::encode_varint(config.len() as u64, &mut request);
