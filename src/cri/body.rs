@@ -1,11 +1,14 @@
-//! Bodies as they pass: an enum, so that no frame is boxed and no byte is copied.
+//! Bodies as they pass: enums, so that no frame is boxed and no byte is copied.
 
+use std::future::poll_fn;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
+use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -19,33 +22,113 @@ pub(super) enum RequestBody {
     /// The caller's body, as it arrives.
     Downstream(Incoming),
     /// One framed message of a checked call.
-    Framed(Option<Bytes>),
+    Framed(Bytes),
 }
 
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.get_mut() {
-            Self::Downstream(body) => Pin::new(body).poll_frame(cx),
-            Self::Framed(frame) => Poll::Ready(frame.take().map(|frame| Ok(Frame::data(frame)))),
+impl RequestBody {
+    /// Whether the headers are all there is.
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::Downstream(body) => body.is_end_stream(),
+            Self::Framed(frame) => frame.is_empty(),
         }
+    }
+
+    /// Sends what is here already together with the headers, in one write; what has yet to come follows in a task.
+    pub(super) fn send(self, mut stream: SendStream<Bytes>) {
+        let mut forwarding = match self {
+            // Fails only when the stream has ended, which its answer tells.
+            Self::Framed(frame) => return drop(stream.send_data(frame, true)),
+            Self::Downstream(body) => Box::pin(forward(body, stream)),
+        };
+        if forwarding.as_mut().now_or_never().is_none() {
+            tokio::spawn(forwarding);
+        }
+    }
+}
+
+/// Forwards a caller's body until it ends, the caller resets its stream, or containerd wants no more of it.
+async fn forward(mut body: Incoming, mut stream: SendStream<Bytes>) {
+    let mut is_first = true;
+    loop {
+        let frame = match next_frame(&mut body, &mut stream).await {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => return stream.send_reset(reset_reason(&error).unwrap_or(Reason::CANCEL)),
+            None => return,
+        };
+        let sent = match frame.map(Frame::into_data) {
+            Some(Ok(data)) => {
+                // A stream that is not open yet has no capacity; its first frame waits in h2 beside the headers.
+                if !is_first && !has_room(&mut stream).await {
+                    return;
+                }
+                is_first = false;
+                stream.send_data(data, body.is_end_stream())
+            }
+            Some(Err(other)) => stream.send_trailers(other.into_trailers().unwrap_or_default()),
+            None => stream.send_data(Bytes::new(), true),
+        };
+        // An error is told by the answer; after the last frame there is nothing more to wait for.
+        if sent.is_err() || body.is_end_stream() {
+            return;
+        }
+    }
+}
+
+/// The next frame of a body, `Some(Ok(None))` at its end; None when containerd has ended the stream.
+async fn next_frame(body: &mut Incoming, stream: &mut SendStream<Bytes>) -> Option<Result<Option<Frame<Bytes>>, hyper::Error>> {
+    poll_fn(|cx| {
+        if stream.poll_reset(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        Pin::new(&mut *body).poll_frame(cx).map(|frame| Some(frame.transpose()))
+    })
+    .await
+}
+
+/// Waits until containerd takes more; false when it never will.
+async fn has_room(stream: &mut SendStream<Bytes>) -> bool {
+    stream.reserve_capacity(1);
+    while stream.capacity() == 0 {
+        if !matches!(poll_fn(|cx| stream.poll_capacity(cx)).await, Some(Ok(_))) {
+            return false;
+        }
+    }
+    true
+}
+
+/// The reason with which the peer reset a stream of ours, if that is the error.
+fn reset_reason(error: &(dyn std::error::Error + 'static)) -> Option<Reason> {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.find_map(|cause| cause.downcast_ref::<h2::Error>()?.reason())
+}
+
+/// containerd's answer, as it arrives.
+#[derive(Debug)]
+pub(super) struct UpstreamBody(RecvStream);
+
+impl UpstreamBody {
+    pub(super) const fn new(stream: RecvStream) -> Self {
+        Self(stream)
+    }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = h2::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        let stream = &mut self.get_mut().0;
+        let data = match ready!(stream.poll_data(cx)) {
+            Some(data) => data,
+            None => return stream.poll_trailers(cx).map(|trailers| trailers.transpose().map(|trailers| trailers.map(Frame::trailers))),
+        };
+        let data = data.and_then(|data| stream.flow_control().release_capacity(data.len()).map(|()| data));
+        Poll::Ready(Some(data.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Downstream(body) => body.is_end_stream(),
-            Self::Framed(frame) => frame.is_none(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Downstream(body) => body.size_hint(),
-            // An exact size would make hyper add a content-length, which no gRPC client sends.
-            Self::Framed(_) => SizeHint::default(),
-        }
+        self.0.is_end_stream()
     }
 }
 
@@ -53,7 +136,7 @@ impl Body for RequestBody {
 #[derive(Debug)]
 pub(super) enum ResponseBody {
     /// containerd's body, as it arrives. The path names containerd's socket if it goes away in the middle.
-    Upstream(Incoming, Arc<Path>),
+    Upstream(UpstreamBody, Arc<Path>),
     /// One framed message, then trailers.
     Framed(Option<Bytes>, Option<HeaderMap>),
     /// Nothing: the headers said it all ("Trailers-Only"), or the trailers did.
@@ -62,9 +145,9 @@ pub(super) enum ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = h2::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         let this = self.get_mut();
         match this {
             Self::Upstream(body, socket) => {
@@ -147,9 +230,9 @@ pub(super) struct Counted {
 
 impl Body for Counted {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = h2::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         Pin::new(&mut self.get_mut().body).poll_frame(cx)
     }
 

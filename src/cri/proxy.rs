@@ -130,7 +130,7 @@ impl Gate {
         }
     }
 
-    async fn answer(self, request: Request<Incoming>, upstream: Upstream) -> Result<Response<ResponseBody>, hyper::Error> {
+    async fn answer(self, request: Request<Incoming>, upstream: Upstream) -> Result<Response<ResponseBody>, h2::Error> {
         let method = match admitted(&request) {
             Ok(method) => method,
             Err(status) => return Ok(refusal(status)),
@@ -190,7 +190,7 @@ async fn transparent(
     method: &'static Method,
     request: Request<Incoming>,
     upstream: &Upstream,
-) -> Result<Response<ResponseBody>, hyper::Error> {
+) -> Result<Response<ResponseBody>, h2::Error> {
     let (mut parts, body) = request.into_parts();
     parts.uri = method.uri.clone();
     // Extensions are this connection's own (hyper's upgrade handles, a `:protocol`).

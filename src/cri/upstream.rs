@@ -1,21 +1,22 @@
 //! The way to containerd: one HTTP/2 connection for each connection of a caller, opened when it is first needed.
+//!
+//! It is h2's own client: hyper's writes the headers of a request, and only then asks for its body, so that each call
+//! would cost a second write and wake containerd twice.
 
-use std::error::Error as _;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::client::SendRequest;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, Version};
-use hyper::body::Incoming;
-use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::BufReader;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
-use super::body::RequestBody;
+use super::body::{RequestBody, UpstreamBody};
 use super::frame::{self, GRPC_ENCODING};
 use super::methods;
 use super::status::{Code, Status};
@@ -28,6 +29,11 @@ const CONNECT: Duration = Duration::from_secs(2);
 pub(super) const STREAM_WINDOW: u32 = 1024 * 1024;
 /// Bytes of all answers of a connection together: eight stalled answers before the ninth must wait.
 pub(super) const CONNECTION_WINDOW: u32 = 8 * STREAM_WINDOW;
+/// Bytes that one read takes: containerd writes at most 32 KiB at once, and the list of a hundred containers is two
+/// such writes, which are then two reads instead of a dozen.
+const READ_AT_ONCE: usize = 64 * 1024;
+/// Calls that may be made before containerd has said how many it takes; it takes any number.
+const STREAMS_BEFORE_SETTINGS: usize = 256;
 /// Bytes of headers that containerd may send: an error of runc with a hook's output stands in one header.
 const HEADER_LIST: u32 = 1024 * 1024;
 
@@ -99,13 +105,9 @@ impl Loss {
 }
 
 /// Tells a reset stream from a lost connection.
-pub(super) fn loss_of(error: &hyper::Error, socket: &Path) -> Loss {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = error.source();
-    while let Some(inner) = cause {
-        if let Some(reset) = inner.downcast_ref::<h2::Error>().filter(|inner| inner.is_reset()) {
-            return Loss::Reset(reset.reason().unwrap_or(h2::Reason::INTERNAL_ERROR));
-        }
-        cause = inner.source();
+pub(super) fn loss_of(error: &h2::Error, socket: &Path) -> Loss {
+    if error.is_reset() {
+        return Loss::Reset(error.reason().unwrap_or(h2::Reason::INTERNAL_ERROR));
     }
     let text = format!("containerd at {} went away during the call; see `systemctl status containerd`", socket.display());
     Loss::Connection(Status::new(Code::Unavailable, text))
@@ -115,7 +117,7 @@ pub(super) fn loss_of(error: &hyper::Error, socket: &Path) -> Loss {
 #[derive(Debug)]
 pub(super) enum SendError {
     /// containerd reset the stream.
-    Reset(hyper::Error, h2::Reason),
+    Reset(h2::Error, h2::Reason),
     /// containerd cannot be reached, or went away.
     Unavailable(Status),
 }
@@ -127,7 +129,7 @@ pub(super) enum SendError {
 #[derive(Clone)]
 pub struct Upstream {
     socket: Arc<Path>,
-    connection: Arc<Mutex<Option<SendRequest<RequestBody>>>>,
+    connection: Arc<Mutex<Option<SendRequest<Bytes>>>>,
 }
 
 impl fmt::Debug for Upstream {
@@ -161,7 +163,7 @@ impl Upstream {
         let Some(known) = methods::known(method) else {
             return Err(Status::new(Code::Internal, format!("countersign called {method}, which it does not know")));
         };
-        let mut request = Request::new(RequestBody::Framed(Some(frame::framed(&message)?)));
+        let mut request = Request::new(RequestBody::Framed(frame::framed(&message)?));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = known.uri.clone();
         *request.version_mut() = Version::HTTP_2;
@@ -173,7 +175,7 @@ impl Upstream {
         self.unary_reply(response).await
     }
 
-    async fn unary_reply(&self, response: Response<Incoming>) -> Result<Reply, Status> {
+    async fn unary_reply(&self, response: Response<UpstreamBody>) -> Result<Reply, Status> {
         let (parts, body) = response.into_parts();
         if let Some(Err(status)) = Status::from_trailers(&parts.headers) {
             return Err(status);
@@ -198,35 +200,35 @@ impl Upstream {
         }
     }
 
-    /// Sends a request, opening the connection when there is none, and once more when the connection turns out to be
-    /// closed before the request was on it.
-    pub(super) async fn send(&self, request: Request<RequestBody>) -> Result<Response<Incoming>, SendError> {
+    /// Sends a request, opening the connection when there is none or when it was closed.
+    pub(super) async fn send(&self, request: Request<RequestBody>) -> Result<Response<UpstreamBody>, SendError> {
         let mut sender = self.sender().await?;
-        let error = match sender.try_send_request(request).await {
-            Ok(response) => return Ok(response),
-            Err(mut lost) => match lost.take_message() {
-                Some(request) => {
-                    let mut sender = self.sender().await?;
-                    match sender.send_request(request).await {
-                        Ok(response) => return Ok(response),
-                        Err(error) => error,
-                    }
-                }
-                None => lost.into_error(),
-            },
-        };
-        Err(match loss_of(&error, &self.socket) {
+        let (head, body) = request.into_parts();
+        let sent = sender.send_request(Request::from_parts(head, ()), body.is_empty());
+        let (response, stream) = sent.map_err(|error| self.send_error(error))?;
+        if !body.is_empty() {
+            body.send(stream);
+        }
+        let response = response.await.map_err(|error| self.send_error(error))?;
+        Ok(response.map(UpstreamBody::new))
+    }
+
+    fn send_error(&self, error: h2::Error) -> SendError {
+        match loss_of(&error, &self.socket) {
             Loss::Reset(reason) => SendError::Reset(error, reason),
             Loss::Connection(status) => SendError::Unavailable(status),
-        })
+        }
     }
 
     /// The connection, opened anew when it is closed. Callers that come meanwhile wait for it; a caller that goes
     /// away while it is being opened leaves nothing half done.
-    async fn sender(&self) -> Result<SendRequest<RequestBody>, SendError> {
+    async fn sender(&self) -> Result<SendRequest<Bytes>, SendError> {
         let mut connection = self.connection.lock().await;
-        if let Some(sender) = connection.as_ref().filter(|sender| !sender.is_closed()) {
-            return Ok(sender.clone());
+        if let Some(sender) = connection.clone()
+            // A clone waits for no stream of its own, so that this is an answer and never a wait.
+            && let Ok(sender) = sender.ready().await
+        {
+            return Ok(sender);
         }
         let sender = self.open().await.map_err(|reason| {
             let text = format!("containerd does not answer at {}: {reason}; see `systemctl status containerd`", self.socket.display());
@@ -235,16 +237,19 @@ impl Upstream {
         Ok(connection.insert(sender).clone())
     }
 
-    async fn open(&self) -> Result<SendRequest<RequestBody>, String> {
+    async fn open(&self) -> Result<SendRequest<Bytes>, String> {
         let stream = match tokio::time::timeout(CONNECT, UnixStream::connect(&self.socket)).await {
             Ok(connected) => connected.map_err(|error| error.to_string())?,
             Err(_elapsed) => return Err(format!("no connection within {} s", CONNECT.as_secs())),
         };
-        let handshake = http2::Builder::new(TokioExecutor::new())
-            .initial_stream_window_size(STREAM_WINDOW)
+        let mut builder = h2::client::Builder::new();
+        builder
+            .enable_push(false)
+            .initial_max_send_streams(STREAMS_BEFORE_SETTINGS)
+            .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(HEADER_LIST)
-            .handshake(TokioIo::new(stream));
+            .max_header_list_size(HEADER_LIST);
+        let handshake = builder.handshake(BufReader::with_capacity(READ_AT_ONCE, stream));
         let (sender, connection) = handshake.await.map_err(|error| error.to_string())?;
         // Ends by itself when every sender is dropped and no stream is open.
         tokio::spawn(async move {
