@@ -69,25 +69,6 @@ fn main() {
     {
         return pass_through::serve(Path::new(listen), Path::new(containerd));
     }
-    if let Ok(load) = std::env::var("BENCH_LOAD") {
-        let parts: Vec<String> = load.split(' ').map(str::to_owned).collect();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().must("starting a runtime");
-        runtime.block_on(async {
-            let call = match parts[1].as_str() {
-                "v" => transparent::version(),
-                "l" => transparent::list_containers(),
-                name => transparent::image_status(name),
-            };
-            let mut client = client::Client::connect(Path::new(&parts[0])).await;
-            let mut samples = Vec::new();
-            for _ in 0..parts[2].parse().unwrap() {
-                samples.push(client.timed(&call).await);
-            }
-            samples.sort();
-            eprintln!("p50 {:?} p99 {:?}", samples[samples.len() / 2], samples[samples.len() * 99 / 100]);
-        });
-        return;
-    }
     let scale = if words.iter().any(|word| word == "--quick") { QUICK } else { WHOLE };
     // cargo gives `--bench` to every bench.
     let groups: Vec<&str> = words.iter().map(String::as_str).filter(|word| !word.starts_with("--")).collect();
@@ -98,18 +79,9 @@ fn main() {
 
 async fn measure(scale: &Scale, groups: &[&str]) -> Report {
     let is_wanted = |group| groups.is_empty() || groups.contains(&group);
-    let binary = std::env::var("BENCH_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_countersign").to_owned());
-    let binary = Path::new(&binary);
+    let binary = Path::new(env!("CARGO_BIN_EXE_countersign"));
     say(&format!("measuring {} (load {})", binary.display(), load()));
     let (mut world, image) = world(binary).await;
-    if std::env::var_os("BENCH_HOLD").is_some() {
-        std::fs::write("/tmp/bench-hold", format!("{} {} {}", world.folder.path().display(), image.name, image.id)).unwrap();
-        tokio::time::sleep(std::time::Duration::from_secs(std::env::var("BENCH_HOLD").unwrap().parse().unwrap())).await;
-    }
-    if std::env::var_os("BENCH_PID").is_some() {
-        std::fs::write("/tmp/bench-pid", world.gate.as_ref().unwrap().server.pid().unwrap().to_string()).unwrap();
-        std::fs::write("/tmp/bench-cpid", world.containerd.server.pid().unwrap().to_string()).unwrap();
-    }
     let mut report = Report::default();
     if is_wanted("memory") {
         memory::measure(&mut report, &mut world, &image.name).await;
