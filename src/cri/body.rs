@@ -119,9 +119,8 @@ impl Body for UpstreamBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         let stream = &mut self.get_mut().0;
-        let data = match ready!(stream.poll_data(cx)) {
-            Some(data) => data,
-            None => return stream.poll_trailers(cx).map(|trailers| trailers.transpose().map(|trailers| trailers.map(Frame::trailers))),
+        let Some(data) = ready!(stream.poll_data(cx)) else {
+            return stream.poll_trailers(cx).map(|trailers| trailers.transpose().map(|trailers| trailers.map(Frame::trailers)));
         };
         let data = data.and_then(|data| stream.flow_control().release_capacity(data.len()).map(|()| data));
         Poll::Ready(Some(data.map(Frame::data)))
