@@ -9,8 +9,14 @@ use countersign_trust::name::{ImageId, ImageReference, ManifestDigest, shown};
 use super::refusal::Refusal;
 use super::{Admission, Admit};
 use crate::containerd::chain::{ImageContent, image_under, images_under};
-use crate::containerd::{ContainerRecord, Standing as ContentStanding, stands_on};
+use crate::containerd::{ContainerRecord, Record, Standing as ContentStanding, stands_on};
 use crate::ledger::VerifiedImage;
+
+/// containerd's own choice of a snapshotter (its `defaults.DefaultSnapshotter` on Linux). CRI names a container's
+/// snapshot after the container.
+const USUAL_SNAPSHOTTER: &str = "overlayfs";
+/// Digests of one image that are asked about before it is known which of them have a record: mostly there is one.
+const MOST_LIKELY_RECORDS: usize = 8;
 
 /// Which image a container is judged as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +25,13 @@ pub enum Subject {
     Named(ImageReference),
     /// No name, only an image ID: it may be any image that was verified here and has this ID.
     Unnamed,
+}
+
+/// Records that were read before it was known which names they were needed of.
+#[derive(Debug)]
+pub struct RecordsRead {
+    names: Vec<String>,
+    records: Vec<Record>,
 }
 
 impl Admit {
@@ -84,8 +97,12 @@ impl Admit {
     ///
     /// # Errors
     /// [`Refusal::OtherRecord`], naming the record; [`Refusal::Content`].
-    pub async fn check_records(&self, names: &[String], image_id: ImageId) -> Result<(), Refusal> {
-        for record in self.containerd.records(names).await? {
+    pub async fn check_records(&self, names: &[String], read: Option<RecordsRead>, image_id: ImageId) -> Result<(), Refusal> {
+        let records = match read.filter(|read| names.iter().all(|name| read.names.contains(name))) {
+            Some(read) => read.records.into_iter().filter(|record| names.contains(&record.name)).collect(),
+            None => self.containerd.records(names).await?,
+        };
+        for record in records {
             let other = || Refusal::OtherRecord { record: shown(&record.name), expected: image_id };
             let target: ManifestDigest = record.target.digest.parse().map_err(|_| other())?;
             match self.content_of(target, image_id).await {
@@ -99,6 +116,16 @@ impl Admit {
             }
         }
         Ok(())
+    }
+
+    /// Reads the records that a pull of `named` leaves for the image, while containerd's CRI is asked which there are. None
+    /// when they could not be read.
+    pub async fn read_likely_records(&self, named: &ImageReference, image_id: ImageId) -> Option<RecordsRead> {
+        let on_record = self.memory().ok()?.images_with(&image_id).into_iter().take(MOST_LIKELY_RECORDS);
+        let by_digest = on_record.map(|image| ImageReference::by_digest(image.repository, image.digest).to_string());
+        let names: Vec<String> = by_digest.chain([named.to_string(), image_id.to_string()]).collect();
+        let records = self.containerd.records(&names).await.ok()?;
+        Some(RecordsRead { names, records })
     }
 
     /// The container that was really made stands on the root file system of the verified image.
@@ -134,8 +161,15 @@ impl Admit {
 
     async fn root_fs_of(&self, container_id: &str) -> Result<(ContainerRecord, String), Refusal> {
         let missing = |what: &str| Refusal::Answer { what: format!("that container {} has no {what}", shown(container_id)) };
-        let container = self.containerd.container(container_id).await?.ok_or_else(|| missing("record"))?;
-        let parent = self.containerd.snapshot_parent(&container.snapshotter, &container.snapshot_key).await?;
+        // Where CRI puts the snapshot is no secret, but only the record is believed: the guess saves a question, no more.
+        let guessed = self.containerd.snapshot_parent(USUAL_SNAPSHOTTER, container_id);
+        let (container, guessed) = tokio::join!(self.containerd.container(container_id), guessed);
+        let container = container?.ok_or_else(|| missing("record"))?;
+        let parent = if container.snapshotter == USUAL_SNAPSHOTTER && container.snapshot_key == container_id {
+            guessed?
+        } else {
+            self.containerd.snapshot_parent(&container.snapshotter, &container.snapshot_key).await?
+        };
         Ok((container, parent.ok_or_else(|| missing("snapshot with a parent"))?))
     }
 }

@@ -21,7 +21,7 @@ use countersign_trust::{Facts, SignedBy};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 
-pub use container::Subject;
+pub use container::{RecordsRead, Subject};
 pub use keyed::{KeyGuard, KeyedLocks};
 use memory::Memory;
 pub use policy::Policy;

@@ -16,9 +16,20 @@ use super::methods::{CREATE_CONTAINER, CheckedMethod, IMAGE_STATUS, REMOVE_CONTA
 use super::patch;
 use super::status::Status;
 use super::upstream::{Reply, Upstream};
-use crate::admit::{Refusal, Subject};
+use crate::admit::{KeyGuard, RecordsRead, Refusal, Subject};
 use crate::crash::Step;
 use crate::ledger::VerifiedImage;
+
+/// The image that is meant.
+struct Resolved {
+    /// What containerd's CRI says of it.
+    image: Image,
+    id: ImageId,
+    /// Held until the container is there.
+    held: KeyGuard<ImageId>,
+    /// Those that were read meanwhile, under the lock.
+    records: Option<RecordsRead>,
+}
 
 impl Guard {
     pub(super) async fn create(&self, call: CheckedCall) -> Result<Reply, Status> {
@@ -30,17 +41,14 @@ impl Guard {
             return refused(Refusal::ImageVolume).await;
         }
         Step::CreateAsked.reached();
-        let image = match canonical(&call.upstream, &request.image.image).await {
-            Ok(image) => image,
+        let resolved = match self.resolve(&call.upstream, &request.image).await {
+            Ok(resolved) => resolved,
             Err(refusal) => return refused(refusal).await,
         };
         Step::CreateResolved.reached();
-        let image_id = match parsed_id(&image) {
-            Ok(image_id) => image_id,
-            Err(refusal) => return refused(refusal).await,
-        };
-        let _held = self.admit.image_locks.lock(image_id).await;
-        let verified = match self.admit_create(&request.image, &image, image_id, began).await {
+        let (image_id, _held) = (resolved.id, resolved.held);
+        let admitted = self.admit_create(&request.image, &resolved.image, image_id, resolved.records, began).await;
+        let verified = match admitted {
             Ok(verified) => verified,
             Err(refusal) => return refused(refusal).await,
         };
@@ -52,11 +60,38 @@ impl Guard {
         self.check_created(&reply, &verified, &call.upstream).await.map(|()| reply)
     }
 
-    async fn admit_create(&self, spec: &ImageSpec, image: &Image, image_id: ImageId, began: Instant) -> Result<VerifiedImage, Refusal> {
+    /// Finds out what image is meant, and takes its lock. kubelet gives an ID, so that the records of the image can be read
+    /// while containerd's CRI is asked which of them it goes by.
+    async fn resolve(&self, upstream: &Upstream, spec: &ImageSpec) -> Result<Resolved, Refusal> {
+        let Some((likely_id, named)) = likely(spec) else {
+            let image = canonical(upstream, &spec.image).await?;
+            let id = parsed_id(&image)?;
+            return Ok(Resolved { held: self.admit.image_locks.lock(id).await, id, image, records: None });
+        };
+        let held = self.admit.image_locks.lock(likely_id).await;
+        let (image, records) = tokio::join!(canonical(upstream, &spec.image), self.admit.read_likely_records(&named, likely_id));
+        let image = image?;
+        let id = parsed_id(&image)?;
+        if id == likely_id {
+            return Ok(Resolved { held, id, image, records });
+        }
+        // Never two at once: only `lock_all` takes them in an order.
+        drop(held);
+        Ok(Resolved { held: self.admit.image_locks.lock(id).await, id, image, records: None })
+    }
+
+    async fn admit_create(
+        &self,
+        spec: &ImageSpec,
+        image: &Image,
+        image_id: ImageId,
+        records: Option<RecordsRead>,
+        began: Instant,
+    ) -> Result<VerifiedImage, Refusal> {
         let (admission, verified) = self.admit.admit_container(&subject(spec, image_id)?, image_id, shown_name(spec)).await?;
         Step::CreateAdmitted.reached();
         let names: Vec<String> = image.repo_tags.iter().chain(&image.repo_digests).chain([&image.id]).cloned().collect();
-        self.admit.check_records(&names, image_id).await?;
+        self.admit.check_records(&names, records, image_id).await?;
         Step::CreateRecordsChecked.reached();
         log_admitted(CheckedMethod::CreateContainer, &admission, began);
         Ok(verified)
@@ -97,6 +132,11 @@ async fn canonical(upstream: &Upstream, given: &str) -> Result<Image, Refusal> {
 
 fn parsed_id(image: &Image) -> Result<ImageId, Refusal> {
     image.id.parse().map_err(|_| Refusal::Answer { what: format!("an image ID that is none: `{}`", shown(&image.id)) })
+}
+
+/// kubelet's way to name an image: by its ID, with the name that the pod gave.
+fn likely(spec: &ImageSpec) -> Option<(ImageId, ImageReference)> {
+    Some((spec.image.parse().ok()?, spec.user_specified_image.parse().ok()?))
 }
 
 /// Under which name the image is judged: the one that the pod gave.
