@@ -20,6 +20,7 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod connection;
 pub mod containerd;
 pub mod crash;
 pub mod cri;

@@ -9,17 +9,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Each room with the rooms that it may know, lowest first: an arrow never points up. `countersign_trust` is below all.
-const ROOMS: [(&str, &[&str]); 13] = [
+const ROOMS: [(&str, &[&str]); 14] = [
     ("clock", &[]),
     ("crash", &[]),
     ("telemetry", &[]),
     ("listen", &[]),
+    ("connection", &[]),
     ("config", &[]),
     ("fetch", &[]),
     ("ledger", &["crash"]),
-    ("containerd", &["crash"]),
+    ("containerd", &["crash", "connection"]),
     ("admit", &["clock", "crash", "fetch", "ledger", "containerd"]),
-    ("cri", &["crash", "listen", "fetch", "ledger", "admit"]),
+    ("cri", &["crash", "listen", "connection", "fetch", "ledger", "admit"]),
     ("admin", &["listen", "admit"]),
     ("app", &["clock", "config", "listen", "fetch", "ledger", "containerd", "admit", "cri", "admin"]),
     ("cli", &["telemetry", "config", "listen", "ledger", "admit", "admin", "app"]),

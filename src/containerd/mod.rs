@@ -14,7 +14,7 @@ mod socket;
 mod tests;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,18 +28,22 @@ use containerd_client::services::v1::{
 };
 use containerd_client::types;
 use countersign_trust::name::{Sha256, shown};
+use http::Uri;
 use sha2::Digest as _;
 use tonic::metadata::MetadataValue;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
+use crate::connection::Connection;
 use crate::crash::Step;
 use chain::Remembered;
 pub use error::{ContainerdError, ContentError, Standing};
 pub use remap::{IdMapping, is_remap_of, stands_on};
+use socket::Caller;
 
 /// Where CRI keeps everything of Kubernetes (containerd, `constants.K8sContainerdNamespace`).
 pub const NAMESPACE: &str = "k8s.io";
+/// The origin of every call: one whose authority Go's and Rust's servers accept, and that kubelet sends.
+const ORIGIN: &str = "http://localhost";
 /// For each call, connecting and the whole answer included. containerd answers in milliseconds; kubelet waits 120 s
 /// for a whole CreateContainer.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(10);
@@ -55,8 +59,7 @@ const FIRST_CAPACITY: u64 = 64 * 1024;
 /// A connection to containerd. Clones share it; it connects when it is first used, and again after it broke.
 #[derive(Debug, Clone)]
 pub struct Containerd {
-    socket: Arc<PathBuf>,
-    channel: Channel,
+    caller: Caller,
     remembered: Arc<Remembered>,
 }
 
@@ -94,13 +97,11 @@ pub struct ContainerRecord {
 }
 
 impl Containerd {
-    /// Prepares a connection to `socket`. Call it within a Tokio runtime, to which the connection belongs.
+    /// Prepares a connection to `socket`. It is opened by the first call, and belongs to that call's runtime.
     #[must_use]
     pub fn new(socket: &Path) -> Self {
-        // The authority is one that Go's and Rust's servers accept; the connector ignores it.
-        let endpoint = Endpoint::from_static("http://localhost");
-        let channel = endpoint.connect_with_connector_lazy(socket::Connector::new(socket));
-        Self { socket: Arc::new(socket.to_owned()), channel, remembered: Arc::default() }
+        let caller = Caller(Connection::new(socket.into()));
+        Self { caller, remembered: Arc::default() }
     }
 
     /// The records of exactly these names, in one call. Names that have none are left out.
@@ -118,7 +119,7 @@ impl Containerd {
             return Ok(Vec::new());
         }
         let filters = names.iter().map(|name| filter::equals("name", name)).collect();
-        let mut client = ImagesClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT);
+        let mut client = ImagesClient::with_origin(self.caller.clone(), Uri::from_static(ORIGIN)).max_decoding_message_size(MESSAGE_LIMIT);
         let answer = self.within(CALL, client.list(request(ListImagesRequest { filters }))).await?;
         let images = answer.into_inner().images.into_iter().filter(|image| names.contains(&image.name));
         images.map(|image| record(CALL, image)).collect()
@@ -130,7 +131,7 @@ impl Containerd {
     /// # Errors
     /// [`ContainerdError`].
     pub async fn put_tag_record(&self, name: &str, target: &Descriptor) -> Result<(), ContainerdError> {
-        let mut client = ImagesClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT);
+        let mut client = ImagesClient::with_origin(self.caller.clone(), Uri::from_static(ORIGIN)).max_decoding_message_size(MESSAGE_LIMIT);
         let image = Image {
             name: name.to_owned(),
             labels: HashMap::from([(MANAGED.0.to_owned(), MANAGED.1.to_owned())]),
@@ -164,7 +165,7 @@ impl Containerd {
     /// # Errors
     /// As [`Containerd::records`].
     pub async fn remove_records(&self, names: &[String], digest: &str) -> Result<(), ContainerdError> {
-        let mut client = ImagesClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT);
+        let mut client = ImagesClient::with_origin(self.caller.clone(), Uri::from_static(ORIGIN)).max_decoding_message_size(MESSAGE_LIMIT);
         for record in self.records(names).await?.into_iter().filter(|record| record.target.digest == digest) {
             let delete = DeleteImageRequest { name: record.name, ..DeleteImageRequest::default() };
             found(self.within("Images.Delete", client.delete(request(delete))).await)?;
@@ -188,7 +189,7 @@ impl Containerd {
     }
 
     async fn read_content(&self, digest: &Sha256, limit: u64) -> Result<Vec<u8>, Unread> {
-        let mut client = ContentClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT);
+        let mut client = ContentClient::with_origin(self.caller.clone(), Uri::from_static(ORIGIN)).max_decoding_message_size(MESSAGE_LIMIT);
         let asked = ReadContentRequest { digest: format!("sha256:{digest}"), offset: 0, size: 0 };
         let mut parts = client.read(request(asked)).await?.into_inner();
         let mut bytes = Vec::with_capacity(usize::try_from(limit.min(FIRST_CAPACITY)).unwrap_or_default());
@@ -210,7 +211,8 @@ impl Containerd {
     /// [`ContainerdError`].
     pub async fn container(&self, id: &str) -> Result<Option<ContainerRecord>, ContainerdError> {
         const CALL: &str = "Containers.Get";
-        let mut client = ContainersClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT);
+        let mut client =
+            ContainersClient::with_origin(self.caller.clone(), Uri::from_static(ORIGIN)).max_decoding_message_size(MESSAGE_LIMIT);
         let answer = self.within(CALL, client.get(request(GetContainerRequest { id: id.to_owned() }))).await;
         let Some(answer) = found(answer)? else { return Ok(None) };
         let malformed = |what| ContainerdError::Malformed { call: CALL, what };
@@ -230,7 +232,8 @@ impl Containerd {
     /// [`ContainerdError`].
     pub async fn snapshot_parent(&self, snapshotter: &str, key: &str) -> Result<Option<String>, ContainerdError> {
         const CALL: &str = "Snapshots.Stat";
-        let mut client = SnapshotsClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT);
+        let mut client =
+            SnapshotsClient::with_origin(self.caller.clone(), Uri::from_static(ORIGIN)).max_decoding_message_size(MESSAGE_LIMIT);
         let asked = StatSnapshotRequest { snapshotter: snapshotter.to_owned(), key: key.to_owned() };
         let answer = self.within(CALL, client.stat(request(asked))).await;
         let Some(answer) = found(answer)? else { return Ok(None) };
@@ -246,7 +249,7 @@ impl Containerd {
         match tokio::time::timeout(CALL_DEADLINE, answer).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(status)) => Err(self.failed(call, status)),
-            Err(_) => Err(ContainerdError::Deadline { socket: self.socket.to_path_buf(), call, limit: CALL_DEADLINE }),
+            Err(_) => Err(ContainerdError::Deadline { socket: self.caller.0.socket().to_path_buf(), call, limit: CALL_DEADLINE }),
         }
     }
 
@@ -254,7 +257,7 @@ impl Containerd {
     fn failed(&self, call: &'static str, status: Status) -> ContainerdError {
         let is_ours = std::error::Error::source(&status).is_some();
         if is_ours || matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded) {
-            return ContainerdError::Unreachable { socket: self.socket.to_path_buf(), call, status: Box::new(status) };
+            return ContainerdError::Unreachable { socket: self.caller.0.socket().to_path_buf(), call, status: Box::new(status) };
         }
         ContainerdError::Refused { call, code: status.code(), message: shown(status.message()) }
     }

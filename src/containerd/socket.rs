@@ -1,37 +1,48 @@
-//! Connects tonic to a Unix socket by its path, which need not be UTF-8.
+//! Lets tonic's clients speak over [`Connection`]: each call is one write, and no task or queue stands between.
 
-use std::future::Future;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::Uri;
-use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use tonic::Status;
+use tonic::body::Body;
 
-/// Makes a connection whenever tonic has none.
+use crate::connection::{AnswerBody, ConnectError, Connection};
+
+/// Makes unary and server-streaming calls: a request is sent when all of it is there.
 #[derive(Debug, Clone)]
-pub(super) struct Connector(Arc<PathBuf>);
+pub(super) struct Caller(pub(super) Connection);
 
-impl Connector {
-    pub(super) fn new(socket: &Path) -> Self {
-        Self(Arc::new(socket.to_owned()))
-    }
+/// Why a call got no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CallError {
+    #[error("there is no connection")]
+    Connect(#[from] ConnectError),
+    #[error("the connection failed")]
+    Http2(#[from] h2::Error),
+    #[error("the request could not be made")]
+    Request(#[from] Status),
 }
 
-impl tower::Service<Uri> for Connector {
-    type Response = TokioIo<UnixStream>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, io::Error>> + Send>>;
+impl tower::Service<Request<Body>> for Caller {
+    type Response = Response<AnswerBody>;
+    type Error = CallError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, CallError>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), CallError>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let socket = Arc::clone(&self.0);
-        Box::pin(async move { UnixStream::connect(socket.as_path()).await.map(TokioIo::new) })
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let connection = self.0.clone();
+        Box::pin(async move {
+            let (head, body) = request.into_parts();
+            let message = body.collect().await?.to_bytes();
+            let mut sender = connection.sender().await?;
+            let (response, mut stream) = sender.send_request(Request::from_parts(head, ()), false)?;
+            stream.send_data(message, true)?;
+            Ok(response.await?.map(AnswerBody::new))
+        })
     }
 }

@@ -4,17 +4,18 @@ use std::future::poll_fn;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, SendStream};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use super::upstream::{Loss, loss_of};
+use crate::connection::AnswerBody;
 
 /// What containerd is sent.
 #[derive(Debug)]
@@ -103,39 +104,11 @@ fn reset_reason(error: &(dyn std::error::Error + 'static)) -> Option<Reason> {
     causes.find_map(|cause| cause.downcast_ref::<h2::Error>()?.reason())
 }
 
-/// containerd's answer, as it arrives.
-#[derive(Debug)]
-pub(super) struct UpstreamBody(RecvStream);
-
-impl UpstreamBody {
-    pub(super) const fn new(stream: RecvStream) -> Self {
-        Self(stream)
-    }
-}
-
-impl Body for UpstreamBody {
-    type Data = Bytes;
-    type Error = h2::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        let stream = &mut self.get_mut().0;
-        let Some(data) = ready!(stream.poll_data(cx)) else {
-            return stream.poll_trailers(cx).map(|trailers| trailers.transpose().map(|trailers| trailers.map(Frame::trailers)));
-        };
-        let data = data.and_then(|data| stream.flow_control().release_capacity(data.len()).map(|()| data));
-        Poll::Ready(Some(data.map(Frame::data)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
-    }
-}
-
 /// What the caller is answered.
 #[derive(Debug)]
 pub(super) enum ResponseBody {
     /// containerd's body, as it arrives. The path names containerd's socket if it goes away in the middle.
-    Upstream(UpstreamBody, Arc<Path>),
+    Upstream(AnswerBody, Arc<Path>),
     /// One framed message, then trailers.
     Framed(Option<Bytes>, Option<HeaderMap>),
     /// Nothing: the headers said it all ("Trailers-Only"), or the trailers did.

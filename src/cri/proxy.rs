@@ -25,7 +25,8 @@ use super::checks::{self, CheckedCall, Checks};
 use super::frame::{self, Collector};
 use super::methods::{self, CheckedMethod, Method};
 use super::status::{Code, Status};
-use super::upstream::{CONNECTION_WINDOW, Reply, STREAM_WINDOW, SendError, Upstream, strip_hop_by_hop};
+use super::upstream::{Reply, SendError, Upstream, strip_hop_by_hop};
+use crate::connection::{CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::listen::{Listener, Throttle};
 
 /// Callers' connections at once. kubelet holds two, crictl one; each costs two file descriptors of the 1024 that a

@@ -23,8 +23,9 @@ use super::frame::framed;
 use super::methods::{self, CheckedMethod};
 use super::proxy::{Drained, Gate};
 use super::status::Status;
-use super::upstream::{Reply, STREAM_WINDOW};
+use super::upstream::Reply;
 use super::{messages, patch};
+use crate::connection::STREAM_WINDOW;
 use crate::listen::{Inherited, Listener};
 
 const LIST: &str = "/runtime.v1.RuntimeService/ListContainers";

@@ -1,41 +1,18 @@
 //! The way to containerd: one HTTP/2 connection for each connection of a caller, opened when it is first needed.
-//!
-//! It is h2's own client: hyper's writes the headers of a request, and only then asks for its body, so that each call
-//! would cost a second write and wake containerd twice.
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use h2::client::SendRequest;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, Version};
-use tokio::io::BufReader;
-use tokio::net::UnixStream;
-use tokio::sync::Mutex;
 
-use super::body::{RequestBody, UpstreamBody};
+use super::body::RequestBody;
 use super::frame::{self, GRPC_ENCODING};
 use super::methods;
 use super::status::{Code, Status};
-
-/// How long containerd may take to take a connection. A unix socket answers at once or not at all; a full backlog
-/// frees within milliseconds.
-const CONNECT: Duration = Duration::from_secs(2);
-/// Bytes of one answer that may wait here for a slow caller. A hundred containers list in 44 KiB; 1 MiB keeps even
-/// a 16 MiB answer moving without a stop at each frame.
-pub(super) const STREAM_WINDOW: u32 = 1024 * 1024;
-/// Bytes of all answers of a connection together: eight stalled answers before the ninth must wait.
-pub(super) const CONNECTION_WINDOW: u32 = 8 * STREAM_WINDOW;
-/// Bytes that one read takes: containerd writes at most 32 KiB at once, and the list of a hundred containers is two
-/// such writes, which are then two reads instead of a dozen.
-const READ_AT_ONCE: usize = 64 * 1024;
-/// Calls that may be made before containerd has said how many it takes; it takes any number.
-const STREAMS_BEFORE_SETTINGS: usize = 256;
-/// Bytes of headers that containerd may send: an error of runc with a hook's output stands in one header.
-const HEADER_LIST: u32 = 1024 * 1024;
+use crate::connection::{AnswerBody, ConnectError, Connection};
 
 /// Headers that belong to one connection and are never passed on (RFC 9110, 7.6.1; RFC 9113, 8.2.2), `host` because
 /// it could contradict `:authority`, and `te`, which is set anew.
@@ -126,28 +103,21 @@ pub(super) enum SendError {
 ///
 /// Clones share the connection. A clone that outlives the caller's connection keeps it open, so that a task that
 /// must finish after the caller went away can go on using it.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Upstream {
-    socket: Arc<Path>,
-    connection: Arc<Mutex<Option<SendRequest<Bytes>>>>,
-}
-
-impl fmt::Debug for Upstream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upstream").field("socket", &self.socket).finish_non_exhaustive()
-    }
+    connection: Connection,
 }
 
 impl Upstream {
     /// A way to the containerd that listens on `socket`. Nothing is opened yet.
     #[must_use]
     pub fn new(socket: Arc<Path>) -> Self {
-        Self { socket, connection: Arc::default() }
+        Self { connection: Connection::new(socket) }
     }
 
     /// containerd's socket.
-    pub(super) fn socket(&self) -> &Arc<Path> {
-        &self.socket
+    pub(super) const fn socket(&self) -> &Arc<Path> {
+        self.connection.socket()
     }
 
     /// One call to containerd's CRI. `method` is one of the paths in [`methods`]; of `metadata` everything is sent on
@@ -175,7 +145,7 @@ impl Upstream {
         self.unary_reply(response).await
     }
 
-    async fn unary_reply(&self, response: Response<UpstreamBody>) -> Result<Reply, Status> {
+    async fn unary_reply(&self, response: Response<AnswerBody>) -> Result<Reply, Status> {
         let (parts, body) = response.into_parts();
         if let Some(Err(status)) = Status::from_trailers(&parts.headers) {
             return Err(status);
@@ -191,7 +161,7 @@ impl Upstream {
         }
         let message = message.map_err(|error| {
             let frame::FrameError::Body(error) = error else { return broken(&error) };
-            loss_of(&error, &self.socket).into_status()
+            loss_of(&error, self.socket()).into_status()
         })?;
         match Status::from_trailers(&trailers) {
             Some(Ok(())) => Ok(Reply { headers: parts.headers, message, trailers }),
@@ -201,8 +171,8 @@ impl Upstream {
     }
 
     /// Sends a request, opening the connection when there is none or when it was closed.
-    pub(super) async fn send(&self, request: Request<RequestBody>) -> Result<Response<UpstreamBody>, SendError> {
-        let mut sender = self.sender().await?;
+    pub(super) async fn send(&self, request: Request<RequestBody>) -> Result<Response<AnswerBody>, SendError> {
+        let mut sender = self.connection.sender().await.map_err(|error| self.unreachable(&error))?;
         let (head, body) = request.into_parts();
         let sent = sender.send_request(Request::from_parts(head, ()), body.is_empty());
         let (response, stream) = sent.map_err(|error| self.send_error(error))?;
@@ -210,54 +180,19 @@ impl Upstream {
             body.send(stream);
         }
         let response = response.await.map_err(|error| self.send_error(error))?;
-        Ok(response.map(UpstreamBody::new))
+        Ok(response.map(AnswerBody::new))
     }
 
     fn send_error(&self, error: h2::Error) -> SendError {
-        match loss_of(&error, &self.socket) {
+        match loss_of(&error, self.socket()) {
             Loss::Reset(reason) => SendError::Reset(error, reason),
             Loss::Connection(status) => SendError::Unavailable(status),
         }
     }
 
-    /// The connection, opened anew when it is closed. Callers that come meanwhile wait for it; a caller that goes
-    /// away while it is being opened leaves nothing half done.
-    async fn sender(&self) -> Result<SendRequest<Bytes>, SendError> {
-        let mut connection = self.connection.lock().await;
-        if let Some(sender) = connection.clone()
-            // A clone waits for no stream of its own, so that this is an answer and never a wait.
-            && let Ok(sender) = sender.ready().await
-        {
-            return Ok(sender);
-        }
-        let sender = self.open().await.map_err(|reason| {
-            let text = format!("containerd does not answer at {}: {reason}; see `systemctl status containerd`", self.socket.display());
-            SendError::Unavailable(Status::new(Code::Unavailable, text))
-        })?;
-        Ok(connection.insert(sender).clone())
-    }
-
-    async fn open(&self) -> Result<SendRequest<Bytes>, String> {
-        let stream = match tokio::time::timeout(CONNECT, UnixStream::connect(&self.socket)).await {
-            Ok(connected) => connected.map_err(|error| error.to_string())?,
-            Err(_elapsed) => return Err(format!("no connection within {} s", CONNECT.as_secs())),
-        };
-        let mut builder = h2::client::Builder::new();
-        builder
-            .enable_push(false)
-            .initial_max_send_streams(STREAMS_BEFORE_SETTINGS)
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(HEADER_LIST);
-        let handshake = builder.handshake(BufReader::with_capacity(READ_AT_ONCE, stream));
-        let (sender, connection) = handshake.await.map_err(|error| error.to_string())?;
-        // Ends by itself when every sender is dropped and no stream is open.
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection to containerd ended");
-            }
-        });
-        Ok(sender)
+    fn unreachable(&self, error: &ConnectError) -> SendError {
+        let text = format!("containerd does not answer at {}: {error}; see `systemctl status containerd`", self.socket().display());
+        SendError::Unavailable(Status::new(Code::Unavailable, text))
     }
 }
 
