@@ -92,10 +92,22 @@ fn trust_server(registry: &Registry) -> Result<TrustServer, StartError> {
 /// # Errors
 /// [`StartError::State`]; a ledger that cannot be used is the inner error.
 pub fn open_ledger(config: &Config) -> Result<Result<Ledger, LedgerError>, StartError> {
+    Ok(Ledger::open(&ledger_directory(config)?))
+}
+
+/// As [`open_ledger`], for a command that works while no daemon runs.
+///
+/// # Errors
+/// As [`open_ledger`].
+pub fn open_ledger_to_look(config: &Config) -> Result<Result<Ledger, LedgerError>, StartError> {
+    Ok(Ledger::open_to_look(&ledger_directory(config)?))
+}
+
+fn ledger_directory(config: &Config) -> Result<PathBuf, StartError> {
     let directory = config.state_directory.join("ledger");
     let made = make_private(&config.state_directory).and_then(|()| make_private(&directory));
     made.map_err(|source| StartError::State { directory: directory.clone(), source })?;
-    Ok(Ledger::open(&directory))
+    Ok(directory)
 }
 
 fn make_private(directory: &Path) -> std::io::Result<()> {

@@ -86,7 +86,7 @@ async fn answer(image: &str, config: &Config, work: &tokio::runtime::Handle) -> 
     match UnixStream::connect(&config.listen.admin).await {
         Ok(stream) => ask_daemon(image, stream).await.map_err(|source| VerifyError::Daemon { socket, source }),
         Err(error) if is_nobody(&error) => {
-            let ledger = app::open_ledger(config)?;
+            let ledger = app::open_ledger_to_look(config)?;
             if let Err(source @ LedgerError::InUse { .. }) = ledger {
                 return Err(VerifyError::NoAnswer { socket, source });
             }

@@ -10,6 +10,7 @@ use redb::{Builder, Database, DatabaseError, StorageBackend, StorageError};
 use rustix::fs::OFlags;
 
 use super::LedgerError;
+use super::overlay::Overlay;
 use crate::crash::Step;
 
 /// The database.
@@ -51,8 +52,8 @@ impl Files {
     }
 
     /// The database's path, for messages.
-    pub(super) fn path(&self) -> PathBuf {
-        self.database.clone()
+    pub(super) fn path(&self) -> &Path {
+        &self.database
     }
 
     /// Removes what an interrupted creation left. The lock is held, so nobody is creating now.
@@ -95,14 +96,30 @@ impl Files {
         self.refuse_what_is_no_database()?;
         builder().set_check_integrity_on_open(true).open(&self.database).map_err(|error| {
             if matches!(error, DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch) {
-                return LedgerError::InUse { path: self.path() };
+                return LedgerError::InUse { path: self.database.clone() };
             }
             failed_read(&self.database, error.into())
         })
     }
 
+    /// Opens the database, which exists, to look at it: verified and, after a crash, repaired as by [`Files::open`], but what
+    /// redb writes for that, if only that the file is open, stays in memory.
+    pub(super) fn open_to_look(&self) -> Result<Database, LedgerError> {
+        let file = self.refuse_what_is_no_database()?;
+        match file.try_lock_shared() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(LedgerError::InUse { path: self.database.clone() }),
+            Err(TryLockError::Error(error)) => return Err(failed_read(&self.database, redb::Error::Io(error))),
+        }
+        let database = Overlay::new(file).map_err(redb::Error::Io).and_then(|overlay| {
+            let opened = builder().set_check_integrity_on_open(true).create_with_backend(overlay);
+            opened.map_err(redb::Error::from)
+        });
+        database.map_err(|error| failed_read(&self.database, error))
+    }
+
     /// redb takes an empty file for a new database and may not survive one that is no database at all.
-    fn refuse_what_is_no_database(&self) -> Result<(), LedgerError> {
+    fn refuse_what_is_no_database(&self) -> Result<File, LedgerError> {
         let failed = |error: io::Error| failed_read(&self.database, redb::Error::Io(error));
         let metadata = fs::symlink_metadata(&self.database).map_err(failed)?;
         if !metadata.is_file() {
@@ -122,11 +139,11 @@ impl Files {
         if metadata.permissions().mode() & 0o777 != MODE {
             file.set_permissions(fs::Permissions::from_mode(MODE)).map_err(failed)?;
         }
-        Ok(())
+        Ok(file)
     }
 
     fn unreadable(&self, what: &str) -> LedgerError {
-        LedgerError::Unreadable { path: self.path(), what: what.to_owned(), source: None }
+        LedgerError::Unreadable { path: self.database.clone(), what: what.to_owned(), source: None }
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod error;
 mod file;
+mod overlay;
 mod record;
 mod store;
 #[cfg(test)]
@@ -22,8 +23,8 @@ use countersign_trust::name::{ChainId, ImageId, ManifestDigest, Repository};
 
 pub use error::LedgerError;
 use file::Files;
-use store::Store;
 pub use store::{MAX_IMAGES, MAX_IMAGES_PER_REPOSITORY, MAX_REPOSITORIES, MAX_REPOSITORY_BYTES, MAX_TOTAL_BYTES};
+use store::{Purpose, Store};
 
 /// What is held for one repository since its last accepted refresh.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +56,8 @@ pub struct Ledger(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    files: Files,
+    files: Arc<Files>,
+    purpose: Purpose,
     /// None after the disk failed: the next call opens the file anew, since redb refuses every call after an I/O error.
     store: RwLock<Option<Store>>,
 }
@@ -68,13 +70,23 @@ impl Ledger {
     /// [`LedgerError`]: the directory is missing, another process has the ledger open, it is not what was written
     /// (an empty file too), or the disk failed.
     pub fn open(directory: &Path) -> Result<Self, LedgerError> {
-        let files = Files::lock(directory)?;
+        Self::open_for(Purpose::Keep, directory)
+    }
+
+    /// Opens the ledger for a command that mostly finds there what it needs: as [`Ledger::open`], but on the disk nothing is
+    /// written, or waited for, before there is something to record. What only a write can find out is found out then.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`].
+    pub fn open_to_look(directory: &Path) -> Result<Self, LedgerError> {
+        Self::open_for(Purpose::Look, directory)
+    }
+
+    fn open_for(purpose: Purpose, directory: &Path) -> Result<Self, LedgerError> {
+        let files = Arc::new(Files::lock(directory)?);
         files.remove_leftover()?;
-        if files.is_first_use()? {
-            files.create(store::initialise)?;
-        }
-        let store = Store::open(&files)?;
-        Ok(Self(Arc::new(Shared { files, store: RwLock::new(Some(store)) })))
+        let store = Store::open(&files, purpose)?;
+        Ok(Self(Arc::new(Shared { files, purpose, store: RwLock::new(Some(store)) })))
     }
 
     /// What is held for `gun`; None if this node has never accepted anything for it.
@@ -140,7 +152,7 @@ impl Shared {
         let mut guard = self.guard();
         let store = match guard.as_mut() {
             Some(store) => store,
-            None => guard.insert(Store::open(&self.files)?),
+            None => guard.insert(Store::open_existing(&self.files, self.purpose)?),
         };
         let answer = call(store);
         if answer.as_ref().is_err_and(LedgerError::needs_reopening) {

@@ -1,11 +1,11 @@
 //! The open database: its tables, its limits, and what is kept of it in memory.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use countersign_trust::evidence::Gun;
 use countersign_trust::name::{Repository, shown};
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableHandle as _};
+use redb::{Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableHandle as _, WriteTransaction};
 
 use super::file::{Files, failed_read};
 use super::record::{self, RecordError};
@@ -34,8 +34,8 @@ pub const MAX_IMAGES: usize = 16_384;
 /// Verified images of one repository, so that whoever may push to one cannot evict the records of all others.
 pub const MAX_IMAGES_PER_REPOSITORY: usize = 1024;
 
-/// Writes the tables of a new ledger.
-pub(super) fn initialise(database: &Database) -> Result<(), redb::Error> {
+/// Writes the tables of a new ledger, and what `write` puts into them.
+fn initialise(database: &Database, write: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     {
         let mut version = transaction.open_table(VERSION)?;
@@ -43,15 +43,38 @@ pub(super) fn initialise(database: &Database) -> Result<(), redb::Error> {
         transaction.open_table(REPOSITORIES)?;
         transaction.open_table(IMAGES)?;
     }
+    write(&transaction)?;
     transaction.commit()?;
     Ok(())
+}
+
+/// What a ledger is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To be written soon and often: what stands in the way of a write is known at once.
+    Keep,
+    /// To be looked at, and mostly not written: the disk is touched by the first write.
+    Look,
+}
+
+/// Where the open database is.
+#[derive(Debug)]
+enum Place {
+    /// There is none yet; the first write creates it.
+    Nowhere,
+    /// The file, with what redb would write to it in memory.
+    Overlay(Database),
+    /// The file.
+    Disk(Database),
+    /// The file, which could not be opened to be written. It is there, so that nothing may be taken for absent.
+    Closed,
 }
 
 /// An open ledger.
 #[derive(Debug)]
 pub(super) struct Store {
-    path: PathBuf,
-    database: Database,
+    files: Arc<Files>,
+    place: Place,
     /// Every repository on record with the bytes of its entry. A name that stands here and is not found on disk is
     /// damage, not a first contact.
     sizes: BTreeMap<String, u64>,
@@ -60,14 +83,31 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens and checks the database, and reads what is kept in memory.
-    pub(super) fn open(files: &Files) -> Result<Self, LedgerError> {
-        let mut store =
-            Self { path: files.path(), database: files.open()?, sizes: BTreeMap::new(), images: BTreeMap::new(), numbers: HashMap::new() };
+    /// Opens the ledger. On first use there is none: it is created now, or by the first write.
+    pub(super) fn open(files: &Arc<Files>, purpose: Purpose) -> Result<Self, LedgerError> {
+        match (purpose, files.is_first_use()?) {
+            (Purpose::Look, true) => return Ok(Self::new(files, Place::Nowhere)),
+            (Purpose::Keep, true) => files.create(|database| initialise(database, |_| Ok(())))?,
+            (Purpose::Look | Purpose::Keep, false) => {}
+        }
+        Self::open_existing(files, purpose)
+    }
+
+    /// Opens and checks the database, which exists, and reads what is kept in memory.
+    pub(super) fn open_existing(files: &Arc<Files>, purpose: Purpose) -> Result<Self, LedgerError> {
+        let place = match purpose {
+            Purpose::Look => Place::Overlay(files.open_to_look()?),
+            Purpose::Keep => Place::Disk(files.open()?),
+        };
+        let mut store = Self::new(files, place);
         store.refuse_other_versions()?;
         store.load_sizes()?;
         store.load_images()?;
         Ok(store)
+    }
+
+    fn new(files: &Arc<Files>, place: Place) -> Self {
+        Self { files: Arc::clone(files), place, sizes: BTreeMap::new(), images: BTreeMap::new(), numbers: HashMap::new() }
     }
 
     fn refuse_other_versions(&self) -> Result<(), LedgerError> {
@@ -216,26 +256,53 @@ impl Store {
     /// redb keeps two commits in the file and takes the older one when the newer is damaged. After the second
     /// commit both hold what was just written, so whichever is taken, no floor is rolled back. `between` is reached
     /// after the first.
-    fn commit(&self, between: Step, write: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>) -> Result<(), LedgerError> {
+    fn commit(&mut self, between: Step, write: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>) -> Result<(), LedgerError> {
+        let database = match &self.place {
+            Place::Disk(database) => database,
+            Place::Nowhere => return self.create(write),
+            Place::Overlay(_) | Place::Closed => {
+                self.place = Place::Closed;
+                *self = Self::open_existing(&self.files, Purpose::Keep)?;
+                return self.commit(between, write);
+            }
+        };
         let committed = || -> Result<(), redb::Error> {
-            let transaction = self.database.begin_write()?;
+            let transaction = database.begin_write()?;
             write(&transaction)?;
             transaction.commit()?;
             between.reached();
-            self.database.begin_write()?.commit()?;
+            database.begin_write()?.commit()?;
             Ok(())
         };
         committed().map_err(|error| {
             if matches!(error, redb::Error::Corrupted(_)) {
-                return failed_read(&self.path, error);
+                return failed_read(self.files.path(), error);
             }
-            LedgerError::Write { path: self.path.clone(), source: Box::new(error) }
+            LedgerError::Write { path: self.files.path().to_owned(), source: Box::new(error) }
         })
+    }
+
+    /// Commits what `write` does as the first thing of a new ledger, which has no older commit.
+    fn create(&mut self, write: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>) -> Result<(), LedgerError> {
+        self.files.create(|database| initialise(database, write))?;
+        self.place = Place::Closed;
+        *self = Self::open_existing(&self.files, Purpose::Look)?;
+        Ok(())
+    }
+
+    /// None if there is no database yet.
+    fn begin_read(&self) -> Result<Option<ReadTransaction>, redb::Error> {
+        match &self.place {
+            Place::Nowhere => Ok(None),
+            Place::Overlay(database) | Place::Disk(database) => Ok(Some(database.begin_read()?)),
+            Place::Closed => Err(redb::Error::DatabaseClosed),
+        }
     }
 
     fn lookup(&self, table: TableDefinition<'static, &str, &[u8]>, key: &str) -> Result<Option<Vec<u8>>, LedgerError> {
         let found = || -> Result<Option<Vec<u8>>, redb::Error> {
-            let table = self.database.begin_read()?.open_table(table)?;
+            let Some(transaction) = self.begin_read()? else { return Ok(None) };
+            let table = transaction.open_table(table)?;
             Ok(table.get(key)?.map(|value| value.value().to_owned()))
         };
         found().map_err(|error| self.failed_read(error))
@@ -247,8 +314,11 @@ impl Store {
         table: TableDefinition<'static, K, &'static [u8]>,
         mut visit: impl FnMut(K::SelfType<'_>, &[u8]) -> Result<(), LedgerError>,
     ) -> Result<(), LedgerError> {
-        let opened = || -> Result<_, redb::Error> { Ok(self.database.begin_read()?.open_table(table)?) };
-        let table = opened().map_err(|error| self.failed_read(error))?;
+        let opened = || -> Result<_, redb::Error> {
+            let Some(transaction) = self.begin_read()? else { return Ok(None) };
+            Ok(Some(transaction.open_table(table)?))
+        };
+        let Some(table) = opened().map_err(|error| self.failed_read(error))? else { return Ok(()) };
         let entries = table.iter().map_err(|error| self.failed_read(error.into()))?;
         for entry in entries {
             let (key, value) = entry.map_err(|error| self.failed_read(error.into()))?;
@@ -261,7 +331,7 @@ impl Store {
         if matches!(&error, redb::Error::TableDoesNotExist(table) if table == VERSION.name()) {
             return self.unreadable("it is a database of another kind", Some(error));
         }
-        failed_read(&self.path, error)
+        failed_read(self.files.path(), error)
     }
 
     fn damaged(&self, entry: &str, why: &RecordError) -> LedgerError {
@@ -269,6 +339,6 @@ impl Store {
     }
 
     fn unreadable(&self, what: impl Into<String>, source: Option<redb::Error>) -> LedgerError {
-        LedgerError::Unreadable { path: self.path.clone(), what: what.into(), source: source.map(Box::new) }
+        LedgerError::Unreadable { path: self.files.path().to_owned(), what: what.into(), source: source.map(Box::new) }
     }
 }

@@ -44,7 +44,10 @@ fn file(directory: &TempDir) -> PathBuf {
 
 /// What an operator would read: the error and everything below it.
 fn refusal(directory: &TempDir) -> LedgerError {
-    Ledger::open(directory.path()).expect_err("the ledger was opened")
+    let looking = Ledger::open_to_look(directory.path()).expect_err("the ledger was looked at");
+    let error = Ledger::open(directory.path()).expect_err("the ledger was opened");
+    assert_eq!(looking.to_string(), error.to_string());
+    error
 }
 
 fn assert_unreadable(error: &LedgerError, because: &str) {
@@ -71,6 +74,74 @@ fn what_was_stored_is_there_after_reopening() {
     let all = vec![(gun("r.test/a"), held("r.test/a", 4, 100_000)), (gun("r.test/b"), held("r.test/b", 1, 10))];
     assert_eq!(ledger.repositories().unwrap(), all);
     assert_eq!(ledger.images().unwrap(), [image("r.test/a", 1), image("r.test/b", 1)]);
+}
+
+#[test]
+fn looking_at_a_ledger_leaves_the_disk_as_it_is() {
+    let directory = TempDir::new().unwrap();
+    let ledger = Ledger::open_to_look(directory.path()).unwrap();
+    assert_eq!(ledger.repository(&gun("r.test/a")).unwrap(), None);
+    assert_eq!(ledger.repositories().unwrap(), []);
+    assert_eq!(ledger.images().unwrap(), []);
+    drop(ledger);
+    assert!(!file(&directory).exists());
+
+    let ledger = Ledger::open(directory.path()).unwrap();
+    ledger.store_repository(&held("r.test/a", 1, 10)).unwrap();
+    ledger.store_image(&image("r.test/a", 1)).unwrap();
+    drop(ledger);
+    let before = fs::read(file(&directory)).unwrap();
+    let ledger = Ledger::open_to_look(directory.path()).unwrap();
+    assert_eq!(ledger.repository(&gun("r.test/a")).unwrap(), Some(held("r.test/a", 1, 10)));
+    assert!(!ledger.store_image(&image("r.test/a", 1)).unwrap());
+    drop(ledger);
+    assert_eq!(fs::read(file(&directory)).unwrap(), before);
+}
+
+#[test]
+fn a_look_that_has_something_to_record_records_it() {
+    let directory = TempDir::new().unwrap();
+    let ledger = Ledger::open_to_look(directory.path()).unwrap();
+    ledger.store_repository(&held("r.test/a", 1, 10)).unwrap();
+    assert_eq!(ledger.repository(&gun("r.test/a")).unwrap(), Some(held("r.test/a", 1, 10)));
+    ledger.store_repository(&held("r.test/a", 2, 10)).unwrap();
+    drop(ledger);
+
+    let ledger = Ledger::open_to_look(directory.path()).unwrap();
+    ledger.store_repository(&held("r.test/b", 1, 10)).unwrap();
+    assert!(ledger.store_image(&image("r.test/b", 1)).unwrap());
+    drop(ledger);
+
+    let ledger = Ledger::open(directory.path()).unwrap();
+    let all = [(gun("r.test/a"), held("r.test/a", 2, 10)), (gun("r.test/b"), held("r.test/b", 1, 10))];
+    assert_eq!(ledger.repositories().unwrap(), all);
+    assert_eq!(ledger.images().unwrap(), [image("r.test/b", 1)]);
+}
+
+#[test]
+fn a_ledger_that_vanished_is_not_taken_for_a_new_one() {
+    let directory = TempDir::new().unwrap();
+    Ledger::open(directory.path()).unwrap().store_repository(&held("r.test/a", 2, 10)).unwrap();
+    let ledger = Ledger::open_to_look(directory.path()).unwrap();
+    fs::remove_file(file(&directory)).unwrap();
+    for _ in 0..2 {
+        let error = ledger.store_repository(&held("r.test/a", 1, 10)).unwrap_err();
+        assert!(matches!(error, LedgerError::Read { .. }), "{error:?}");
+    }
+    assert!(!file(&directory).exists());
+}
+
+#[test]
+fn a_look_after_a_crash_finds_what_was_recorded() {
+    let directory = TempDir::new().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    ledger.store_repository(&held("r.test/a", 1, 10)).unwrap();
+    let crashed = TempDir::new().unwrap();
+    fs::copy(file(&directory), file(&crashed)).unwrap();
+    drop(ledger);
+
+    let ledger = Ledger::open_to_look(crashed.path()).unwrap();
+    assert_eq!(ledger.repository(&gun("r.test/a")).unwrap(), Some(held("r.test/a", 1, 10)));
 }
 
 #[test]
