@@ -24,10 +24,12 @@ use containerd_client::services::v1::images_client::ImagesClient;
 use containerd_client::services::v1::snapshots::StatSnapshotRequest;
 use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
 use containerd_client::services::v1::{
-    CreateImageRequest, DeleteImageRequest, GetContainerRequest, Image, ListImagesRequest, ReadContentRequest, UpdateImageRequest,
+    CreateImageRequest, DeleteImageRequest, GetContainerRequest, GetImageRequest, Image, ListImagesRequest, ReadContentRequest,
+    UpdateImageRequest,
 };
 use containerd_client::types;
 use countersign_trust::name::{Sha256, shown};
+use futures_util::future;
 use http::Uri;
 use sha2::Digest as _;
 use tonic::metadata::MetadataValue;
@@ -44,6 +46,9 @@ use socket::Caller;
 pub const NAMESPACE: &str = "k8s.io";
 /// The origin of every call: one whose authority Go's and Rust's servers accept, and that kubelet sends.
 const ORIGIN: &str = "http://localhost";
+/// Names that are asked for one by one, and at once: containerd finds each by its key. For a list it reads every record of
+/// the node, which takes longer the more images there are.
+const FEW_NAMES: usize = 8;
 /// For each call, connecting and the whole answer included. containerd answers in milliseconds; kubelet waits 120 s
 /// for a whole CreateContainer.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(10);
@@ -104,20 +109,37 @@ impl Containerd {
         Self { caller, remembered: Arc::default() }
     }
 
-    /// The records of exactly these names, in one call. Names that have none are left out.
+    /// The records of exactly these names. Names that have none are left out.
     ///
     /// # Errors
     /// [`ContainerdError`]; also for more than [`MAX_NAMES`] names.
     pub async fn records(&self, names: &[String]) -> Result<Vec<Record>, ContainerdError> {
-        const CALL: &str = "Images.List";
         let (count, limit) = (names.len(), MAX_NAMES);
         if count > limit {
             return Err(ContainerdError::TooManyNames { count, limit });
         }
-        // Without a filter containerd answers with every record.
-        if names.is_empty() {
-            return Ok(Vec::new());
+        // Without a filter containerd would answer with every record, so that no names are never listed.
+        if count <= FEW_NAMES {
+            let found = future::try_join_all(names.iter().map(|name| self.record(name))).await?;
+            return Ok(found.into_iter().flatten().collect());
         }
+        self.listed_records(names).await
+    }
+
+    async fn record(&self, name: &str) -> Result<Option<Record>, ContainerdError> {
+        const CALL: &str = "Images.Get";
+        let mut client = ImagesClient::with_origin(self.caller.clone(), Uri::from_static(ORIGIN)).max_decoding_message_size(MESSAGE_LIMIT);
+        let asked = GetImageRequest { name: name.to_owned() };
+        let Some(answer) = found(self.within(CALL, client.get(request(asked))).await)? else { return Ok(None) };
+        let image = answer.into_inner().image.ok_or(ContainerdError::Malformed { call: CALL, what: "image" })?;
+        if image.name != name {
+            return Err(ContainerdError::Malformed { call: CALL, what: "name" });
+        }
+        record(CALL, image).map(Some)
+    }
+
+    async fn listed_records(&self, names: &[String]) -> Result<Vec<Record>, ContainerdError> {
+        const CALL: &str = "Images.List";
         let filters = names.iter().map(|name| filter::equals("name", name)).collect();
         let mut client = ImagesClient::with_origin(self.caller.clone(), Uri::from_static(ORIGIN)).max_decoding_message_size(MESSAGE_LIMIT);
         let answer = self.within(CALL, client.list(request(ListImagesRequest { filters }))).await?;

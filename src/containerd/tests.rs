@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use containerd_client::services::v1::snapshots::{Info, StatSnapshotResponse};
 use containerd_client::services::v1::{
-    Container, CreateImageResponse, GetContainerResponse, ListImagesResponse, ReadContentResponse, UpdateImageResponse,
+    Container, CreateImageResponse, GetContainerResponse, GetImageResponse, ListImagesResponse, ReadContentResponse, UpdateImageResponse,
 };
 use http::{HeaderMap, HeaderValue, Response};
 use http_body_util::{BodyExt as _, Full};
@@ -114,14 +114,37 @@ fn descriptor() -> Descriptor {
 }
 
 #[tokio::test]
-async fn records_are_asked_for_in_one_call_and_others_are_not_believed() {
+async fn many_records_are_asked_for_in_one_call_and_others_are_not_believed() {
     let (fake, containerd) = Fake::answering(|_, _| ok(&ListImagesResponse { images: vec![image("a"), image("forged")] }));
-    let records = containerd.records(&["a".into(), "b\",name~=\"".into()]).await.unwrap();
+    let mut names = vec!["b\",name~=\"".to_owned(); FEW_NAMES];
+    names.push("a".into());
+    let records = containerd.records(&names).await.unwrap();
     assert_eq!(records, [Record { name: "a".into(), target: descriptor() }]);
     let asked: ListImagesRequest = fake.message(0);
-    assert_eq!(asked.filters, [r#"name=="a""#, r#"name=="b\U00000022\U0000002cname\U0000007e\U0000003d\U00000022""#]);
+    assert_eq!(asked.filters[0], r#"name=="b\U00000022\U0000002cname\U0000007e\U0000003d\U00000022""#);
+    assert_eq!(asked.filters[FEW_NAMES], r#"name=="a""#);
     assert_eq!(fake.asked.lock().unwrap()[0].1, "k8s.io");
     assert_eq!(fake.paths().len(), 1);
+}
+
+#[tokio::test]
+async fn few_records_are_each_asked_for_and_one_that_is_missing_is_left_out() {
+    let (fake, containerd) = Fake::answering(|_, count| match count {
+        0 => ok(&GetImageResponse { image: Some(image("a")) }),
+        _ => refused(Code::NotFound),
+    });
+    let records = containerd.records(&["a".into(), "b".into()]).await.unwrap();
+    assert_eq!(records, [Record { name: "a".into(), target: descriptor() }]);
+    let asked: [GetImageRequest; 2] = [fake.message(0), fake.message(1)];
+    assert_eq!(asked.map(|asked| asked.name), ["a", "b"]);
+    assert!(fake.paths().iter().all(|path| path.ends_with("Images/Get")), "{:?}", fake.paths());
+}
+
+#[tokio::test]
+async fn a_record_of_another_name_than_asked_for_is_not_believed() {
+    let (_fake, containerd) = Fake::answering(|_, _| ok(&GetImageResponse { image: Some(image("forged")) }));
+    let error = containerd.records(&["a".into()]).await.unwrap_err();
+    assert!(matches!(error, ContainerdError::Malformed { call: "Images.Get", what: "name" }), "{error:?}");
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use super::methods::{CREATE_CONTAINER, CheckedMethod, IMAGE_STATUS, REMOVE_CONTA
 use super::patch;
 use super::status::Status;
 use super::upstream::{Reply, Upstream};
-use crate::admit::{KeyGuard, RecordsRead, Refusal, Subject};
+use crate::admit::{Admission, KeyGuard, RecordsRead, Refusal, Subject};
 use crate::crash::Step;
 use crate::ledger::VerifiedImage;
 
@@ -27,7 +27,12 @@ struct Resolved {
     id: ImageId,
     /// Held until the container is there.
     held: KeyGuard<ImageId>,
-    /// Those that were read meanwhile, under the lock.
+    /// What was found out meanwhile, under the lock, if it was known which image is meant.
+    ahead: Option<Ahead>,
+}
+
+struct Ahead {
+    admitted: Result<(Admission, VerifiedImage), Refusal>,
     records: Option<RecordsRead>,
 }
 
@@ -46,12 +51,11 @@ impl Guard {
             Err(refusal) => return refused(refusal).await,
         };
         Step::CreateResolved.reached();
-        let (image_id, _held) = (resolved.id, resolved.held);
-        let admitted = self.admit_create(&request.image, &resolved.image, image_id, resolved.records, began).await;
-        let verified = match admitted {
+        let verified = match self.admit_create(&request.image, &resolved.image, resolved.id, resolved.ahead, began).await {
             Ok(verified) => verified,
             Err(refusal) => return refused(refusal).await,
         };
+        let (image_id, _held) = (resolved.id, resolved.held);
         // By its ID, whatever the caller named it by: what a name means may have changed since, and the container would have
         // the config of another image, which its root file system does not show.
         let message = patch::create_container_image(&call.message, &image_id.to_string())?;
@@ -60,24 +64,29 @@ impl Guard {
         self.check_created(&reply, &verified, &call.upstream).await.map(|()| reply)
     }
 
-    /// Finds out what image is meant, and takes its lock. kubelet gives an ID, so that the records of the image can be read
-    /// while containerd's CRI is asked which of them it goes by.
+    /// Finds out what image is meant, and takes its lock. kubelet gives an ID: while containerd's CRI is asked which names that
+    /// image goes by, it is judged, and its records are read.
     async fn resolve(&self, upstream: &Upstream, spec: &ImageSpec) -> Result<Resolved, Refusal> {
         let Some((likely_id, named)) = likely(spec) else {
             let image = canonical(upstream, &spec.image).await?;
             let id = parsed_id(&image)?;
-            return Ok(Resolved { held: self.admit.image_locks.lock(id).await, id, image, records: None });
+            return Ok(Resolved { held: self.admit.image_locks.lock(id).await, id, image, ahead: None });
         };
         let held = self.admit.image_locks.lock(likely_id).await;
-        let (image, records) = tokio::join!(canonical(upstream, &spec.image), self.admit.read_likely_records(&named, likely_id));
+        let (image, records, admitted) =
+            tokio::join!(canonical(upstream, &spec.image), self.admit.read_likely_records(&named, likely_id), self.judge(spec, likely_id));
         let image = image?;
         let id = parsed_id(&image)?;
         if id == likely_id {
-            return Ok(Resolved { held, id, image, records });
+            return Ok(Resolved { held, id, image, ahead: Some(Ahead { admitted, records }) });
         }
         // Never two at once: only `lock_all` takes them in an order.
         drop(held);
-        Ok(Resolved { held: self.admit.image_locks.lock(id).await, id, image, records: None })
+        Ok(Resolved { held: self.admit.image_locks.lock(id).await, id, image, ahead: None })
+    }
+
+    async fn judge(&self, spec: &ImageSpec, image_id: ImageId) -> Result<(Admission, VerifiedImage), Refusal> {
+        self.admit.admit_container(&subject(spec, image_id)?, image_id, shown_name(spec)).await
     }
 
     async fn admit_create(
@@ -85,10 +94,14 @@ impl Guard {
         spec: &ImageSpec,
         image: &Image,
         image_id: ImageId,
-        records: Option<RecordsRead>,
+        ahead: Option<Ahead>,
         began: Instant,
     ) -> Result<VerifiedImage, Refusal> {
-        let (admission, verified) = self.admit.admit_container(&subject(spec, image_id)?, image_id, shown_name(spec)).await?;
+        let (admitted, records) = match ahead {
+            Some(ahead) => (ahead.admitted, ahead.records),
+            None => (self.judge(spec, image_id).await, None),
+        };
+        let (admission, verified) = admitted?;
         Step::CreateAdmitted.reached();
         let names: Vec<String> = image.repo_tags.iter().chain(&image.repo_digests).chain([&image.id]).cloned().collect();
         self.admit.check_records(&names, records, image_id).await?;
