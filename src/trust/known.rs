@@ -1,6 +1,6 @@
 //! What this node has already proven for a repository.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
@@ -29,9 +29,8 @@ pub struct Known {
     pub root: Option<Body>,
     /// Floors by whole role name. A role that has gone keeps its floor.
     pub floors: BTreeMap<String, Floor>,
-    /// Delegations that were published, with the hash of who could sign for them: one that is still delegated so and
-    /// is not listed any more was hidden.
-    pub published: BTreeMap<String, Sha256>,
+    /// Delegations that were published: one that is still delegated and is not listed any more was hidden.
+    pub published: BTreeSet<String>,
 }
 
 impl Known {
@@ -47,9 +46,8 @@ impl Known {
             out.bytes(floor.signed.as_bytes());
         }
         out.number(self.published.len() as u64);
-        for (role, authority) in &self.published {
+        for role in &self.published {
             out.text(role);
-            out.bytes(authority.as_bytes());
         }
         out.finish()
     }
@@ -72,10 +70,10 @@ impl Known {
         }
         for _ in 0..input.count(MAX_FLOORS)? {
             let role = input.text()?;
-            if known.published.last_key_value().is_some_and(|(last, _)| *last >= role) {
+            if known.published.last().is_some_and(|last| *last >= role) {
                 return Err(CodecError::Malformed);
             }
-            known.published.insert(role, input.hash()?);
+            known.published.insert(role);
         }
         input.finish()?;
         Ok(known)
@@ -91,7 +89,7 @@ impl Known {
     pub(crate) fn has_room_for(&self, role: &crate::role::RoleName) -> bool {
         let fits = |known: bool, count: usize| known || count < MAX_FLOORS;
         fits(self.floors.contains_key(role.as_str()), self.floors.len())
-            && fits(self.published.contains_key(role.as_str()), self.published.len())
+            && fits(self.published.contains(role.as_str()), self.published.len())
     }
 
     /// Remembers that `role` was trusted at `floor`.
@@ -107,7 +105,7 @@ mod tests {
     #[test]
     fn known_state_survives_its_encoding_and_no_cut_of_it_is_read() {
         let mut known = Known { root: Some(b"root".as_slice().into()), ..Known::default() };
-        known.published.insert("targets/a".into(), Sha256::of(b"a"));
+        known.published.extend(["targets/a".into(), "targets/b".into()]);
         known.raise(&crate::role::RoleName::Targets, Floor { version: 7, signed: Sha256::of(b"t") });
         let bytes = known.encode();
         assert_eq!(Known::decode(&bytes), Ok(known));

@@ -154,6 +154,31 @@ fn a_list_that_was_published_is_not_hidden_from_who_has_seen_it() {
 }
 
 #[test]
+fn a_list_is_not_hidden_while_its_keys_change() {
+    for role in ["targets/releases", "targets/b"] {
+        let (mut forge, mut client) = at_three();
+        forge.delegate("targets", role, &[&Key::new("new")], 1);
+        forge.lists.remove(role);
+        forge.bump_list("targets");
+        assert_eq!(client.code(&forge.seal()), "CS-ROLE-DISAPPEARED", "{role}");
+        assert!(!visible(&mut forge).starts_with("CS-"), "{role}: without history it is no data");
+    }
+}
+
+#[test]
+fn a_list_is_not_hidden_after_its_delegation_was_given_again() {
+    let (mut forge, mut client) = at_three();
+    let entry = forge.delegation("targets", "targets/releases").clone();
+    forge.list("targets").signed["delegations"]["roles"].as_array_mut().unwrap().retain(|role| role["name"] != "targets/releases");
+    forge.bump_list("targets");
+    assert_eq!(client.code(&forge.seal()), "accept");
+    forge.list("targets").signed["delegations"]["roles"].as_array_mut().unwrap().push(entry);
+    forge.lists.remove("targets/releases");
+    forge.bump_list("targets");
+    assert_eq!(client.code(&forge.seal()), "CS-ROLE-DISAPPEARED");
+}
+
+#[test]
 fn a_list_whose_delegation_went_too_is_not_missed() {
     let (mut forge, mut client) = at_three();
     forge.list("targets").signed["delegations"]["roles"].as_array_mut().unwrap().retain(|role| role["name"] != "targets/b");
