@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
+use super::harness::containerd::ContainerdOptions;
 use super::harness::image::Recipe;
-use super::harness::world::World;
+use super::harness::world::{World, WorldOptions};
 
 /// The daemon and command that are tested.
 pub(crate) fn binary() -> &'static Path {
@@ -13,7 +14,17 @@ pub(crate) fn binary() -> &'static Path {
 
 #[tokio::test]
 async fn a_signed_image_runs_and_an_unsigned_one_is_refused() {
-    let mut world = World::new("a_signed_image_runs_and_an_unsigned_one_is_refused").await;
+    runs_what_is_signed(World::new("a_signed_image_runs_and_an_unsigned_one_is_refused").await).await;
+}
+
+#[tokio::test]
+async fn a_signed_image_runs_on_the_native_snapshotter_too() {
+    let options =
+        WorldOptions { containerd: ContainerdOptions { snapshotter: Some("native"), ..Default::default() }, ..Default::default() };
+    runs_what_is_signed(World::with("native_snapshotter", &options).await).await;
+}
+
+async fn runs_what_is_signed(mut world: World) {
     let image = Recipe::prints("signed").build();
     let (signed, root) = world.push_signed(&image, "team/app", "1").await;
     let unsigned = world.push(&Recipe::prints("unsigned").build(), "team/app", "2").await;

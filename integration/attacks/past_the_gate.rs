@@ -55,6 +55,22 @@ async fn a_container_does_not_start_on_the_word_of_another_whose_id_is_a_prefix_
     scene.ctr().run(&["containers", "rm", prefix]).await;
 }
 
+/// A snapshotter that fetches while the container runs takes the chain ID on trust.
+#[tokio::test]
+async fn a_container_on_a_snapshotter_that_is_not_containerds_own_does_not_start() {
+    let scene = Scene::new("lazy_snapshotter").await;
+    scene.pull().await;
+    for (id, snapshotter) in [("ab", "stargz"), ("cd", "overlayfs2")] {
+        let id = id.repeat(32);
+        scene.ctr().create_container_record(&id, snapshotter).await.unwrap();
+        let refused = scene.cri().start(&id).await.unwrap_err();
+        assert_denied(&refused, "CS-SNAPSHOTTER");
+        assert!(refused.message().contains(snapshotter), "{refused:?}");
+        scene.ctr().run(&["containers", "rm", "--keep-snapshot", &id]).await;
+    }
+    scene.runs_the_signed_image().await;
+}
+
 #[tokio::test]
 async fn a_container_that_does_not_exist_is_not_started() {
     let scene = Scene::new("a_container_that_does_not_exist").await;

@@ -26,6 +26,8 @@ pub struct ContainerdOptions {
     /// A folder that comes first on PATH: with `containerd`, `ctr` and the matching `containerd-shim-runc-v2` of another
     /// release, but without its `runc`, which may need a newer libc than this machine has. None: what is installed.
     pub programs: Option<PathBuf>,
+    /// The snapshotter of images and containers. None: overlayfs.
+    pub snapshotter: Option<&'static str>,
 }
 
 /// A running containerd.
@@ -44,7 +46,7 @@ impl Containerd {
         let home = folder.sub("containerd");
         write_hosts_toml(&folder.sub("containerd/certs.d"), registry, ca);
         let configuration = match options.version {
-            Version::V1_6 => configuration_1_6(&home, sandbox_image),
+            Version::V1_6 => configuration_1_6(&home, sandbox_image, options.snapshotter.unwrap_or("overlayfs")),
         };
         let file = folder.configuration("containerd.toml", &configuration);
         let path = search_path(options.programs.as_deref());
@@ -99,7 +101,7 @@ fn search_path(first: Option<&Path>) -> String {
 
 /// `restrict_oom_score_adj` lets containers start where `CAP_SYS_RESOURCE` is missing. `Root` keeps runc's own records in the
 /// folder too: by default they lie in `/run/containerd/runc`, shared by all containerds of the machine.
-fn configuration_1_6(home: &Path, sandbox_image: &str) -> String {
+fn configuration_1_6(home: &Path, sandbox_image: &str, snapshotter: &str) -> String {
     let home = text(home);
     format!(
         r#"version = 2
@@ -121,7 +123,7 @@ state = "{home}/state"
   [plugins."io.containerd.grpc.v1.cri".registry]
     config_path = "{home}/certs.d"
   [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "overlayfs"
+    snapshotter = "{snapshotter}"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]

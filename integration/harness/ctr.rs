@@ -8,7 +8,8 @@ use containerd_client::services::v1::images_client::ImagesClient;
 use containerd_client::services::v1::snapshots::StatSnapshotRequest;
 use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
 use containerd_client::services::v1::{
-    CreateImageRequest, DeleteImageRequest, GetContainerRequest, Image as Record, ListImagesRequest, UpdateImageRequest,
+    Container, CreateContainerRequest, CreateImageRequest, DeleteImageRequest, GetContainerRequest, Image as Record, ListImagesRequest,
+    UpdateImageRequest, container,
 };
 use containerd_client::types::Descriptor;
 use tokio::process::Command;
@@ -80,6 +81,17 @@ impl Ctr {
         let update_mask = Some(prost_types::FieldMask { paths: vec!["target".to_owned()] });
         let image = Some(record(name, descriptor(target)));
         self.images().update(in_namespace(UpdateImageRequest { image, update_mask, ..Default::default() })).await.map(drop)
+    }
+
+    /// Makes a container's record, which need not lead anywhere.
+    pub async fn create_container_record(&self, id: &str, snapshotter: &str) -> Result<(), Status> {
+        let runtime = Some(container::Runtime { name: "io.containerd.runc.v2".to_owned(), options: None });
+        let (snapshotter, snapshot_key) = (snapshotter.to_owned(), id.to_owned());
+        let spec =
+            Some(prost_types::Any { type_url: "types.containerd.io/opencontainers/runtime-spec/1/Spec".into(), value: b"{}".to_vec() });
+        let record = Container { id: id.to_owned(), runtime, snapshotter, snapshot_key, spec, ..Default::default() };
+        let request = CreateContainerRequest { container: Some(record) };
+        ContainersClient::new(self.channel.clone()).create(in_namespace(request)).await.map(drop)
     }
 
     /// Deletes a record.

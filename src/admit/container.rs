@@ -131,7 +131,7 @@ impl Admit {
     /// The container that was really made stands on the root file system of the verified image.
     ///
     /// # Errors
-    /// [`Refusal::OtherRootFs`].
+    /// [`Refusal::OtherRootFs`]; [`Refusal::Snapshotter`].
     pub async fn check_root_fs(&self, container_id: &str, image: &VerifiedImage) -> Result<(), Refusal> {
         let (container, parent) = self.root_fs_of(container_id).await?;
         if stands_on(&parent, &image.chain_id, container.id_mapping.as_ref()) {
@@ -152,7 +152,7 @@ impl Admit {
     /// Judges a container that exists: an image that was verified here and is allowed today has its root file system.
     ///
     /// # Errors
-    /// [`Refusal::UnknownRootFs`], or why the image on record is refused.
+    /// [`Refusal::UnknownRootFs`]; [`Refusal::Snapshotter`]; or why the image on record is refused.
     pub async fn admit_start(&self, container_id: &str) -> Result<(Admission, VerifiedImage), Refusal> {
         let (container, parent) = self.root_fs_of(container_id).await?;
         let candidates = self.memory()?.images_on(|chain| stands_on(&parent, chain, container.id_mapping.as_ref()));
@@ -165,6 +165,9 @@ impl Admit {
         let guessed = self.containerd.snapshot_parent(USUAL_SNAPSHOTTER, container_id);
         let (container, guessed) = tokio::join!(self.containerd.container(container_id), guessed);
         let container = container?.ok_or_else(|| missing("record"))?;
+        if !container.has_unpacked_layers() {
+            return Err(Refusal::Snapshotter { name: shown(&container.snapshotter) });
+        }
         let parent = if container.snapshotter == USUAL_SNAPSHOTTER && container.snapshot_key == container_id {
             guessed?
         } else {

@@ -114,6 +114,14 @@ pub enum Refusal {
         /// What the container's snapshot stands on, escaped.
         found: String,
     },
+    /// The container's snapshotter does not unpack and compare layers.
+    #[error(
+        "the container's snapshotter {name} is not one that unpacks and checks layers before a container runs: use overlayfs, or another that is part of containerd"
+    )]
+    Snapshotter {
+        /// Its name, escaped.
+        name: String,
+    },
     /// No verified image on record has this root file system.
     #[error(
         "could not find trust signature for local image: no image that was verified on this node has the root file system {found} of the container; create the container through countersign"
@@ -198,6 +206,7 @@ impl Refusal {
             Self::OtherImage { .. } => "CS-OTHER-IMAGE",
             Self::OtherRecord { .. } => "CS-OTHER-RECORD",
             Self::OtherRootFs { .. } => "CS-OTHER-ROOTFS",
+            Self::Snapshotter { .. } => "CS-SNAPSHOTTER",
             Self::UnknownRootFs { .. } => "CS-UNKNOWN-ROOTFS",
             Self::NotPresent { .. } => "CS-NOT-PRESENT",
             Self::Content { error, .. } => error.code(),
@@ -228,6 +237,7 @@ impl Refusal {
             | Self::OtherImage { .. }
             | Self::OtherRecord { .. }
             | Self::OtherRootFs { .. }
+            | Self::Snapshotter { .. }
             | Self::UnknownRootFs { .. }
             | Self::NotPresent { .. }
             | Self::Content { .. }

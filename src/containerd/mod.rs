@@ -46,6 +46,9 @@ use socket::Caller;
 pub const NAMESPACE: &str = "k8s.io";
 /// The origin of every call: one whose authority Go's and Rust's servers accept, and that kubelet sends.
 const ORIGIN: &str = "http://localhost";
+/// containerd's own snapshotters on Linux (`cmd/containerd/builtins`): all of them unpack layers with containerd's applier, which
+/// compares every layer with the diff ID of the config before it gives the snapshot the name of the chain.
+const UNPACKING_SNAPSHOTTERS: [&str; 6] = ["blockfile", "btrfs", "devmapper", "native", "overlayfs", "zfs"];
 /// Names that are asked for one by one, and at once: containerd finds each by its key. For a list it reads every record of
 /// the node, which takes longer the more images there are.
 const FEW_NAMES: usize = 8;
@@ -99,6 +102,15 @@ pub struct ContainerRecord {
     pub snapshot_key: String,
     /// How its user namespace shifts owners, if it has one that CRI makes.
     pub id_mapping: Option<IdMapping>,
+}
+
+impl ContainerRecord {
+    /// Whether a chain ID in its snapshotter names content that was unpacked and compared. One that fetches a layer while
+    /// the container runs (stargz, nydus, overlaybd) takes the name of the chain on trust.
+    #[must_use]
+    pub fn has_unpacked_layers(&self) -> bool {
+        UNPACKING_SNAPSHOTTERS.contains(&self.snapshotter.as_str())
+    }
 }
 
 impl Containerd {
