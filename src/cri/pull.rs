@@ -37,15 +37,20 @@ impl Guard {
         let by_digest = ImageReference::by_digest(admission.image.repository().clone(), admission.approval.digest);
         let message = patch::pull_image_name(&call.message, &by_digest.to_string())?;
         // Pulled even when the digest is here already, so that the registry checks this caller's credential.
-        let reply = match call.upstream.unary(PULL_IMAGE, message, &call.metadata).await {
+        let reply = call.upstream.unary(PULL_IMAGE, message, &call.metadata).await;
+        let guard = self.clone();
+        let reply = match reply {
             Ok(reply) => reply,
             Err(status) => {
-                self.take_back(&admission, None).await;
+                to_the_end(async move {
+                    guard.take_back(&admission, None).await;
+                    Ok(())
+                })
+                .await?;
                 return Err(status);
             }
         };
         Step::PullPulled.reached();
-        let guard = self.clone();
         to_the_end(async move {
             match guard.finish_pull(&admission, &reply, &call.upstream).await {
                 Ok(()) => Ok(reply),

@@ -113,10 +113,30 @@ async fn a_kept_connection_that_the_server_has_closed_is_replaced() {
     let conversation = conversation(&authority, &server, None);
     for _ in 0..3 {
         assert_eq!(ask_one(&conversation).await, Ok(found(b"{}")));
-        // The closing arrives. A request that crosses it on the wire is an outage, as anywhere in HTTP.
+        // The closing arrives.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(server.connections() >= 3);
+}
+
+#[tokio::test]
+async fn a_request_that_crosses_the_closing_of_its_connection_is_sent_once_more() {
+    let authority = Authority::new();
+    let server = TestServer::once_a_connection(&authority, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await;
+    let conversation = conversation(&authority, &server, None);
+    for asked in 1..=3 {
+        assert_eq!(ask_one(&conversation).await, Ok(found(b"{}")));
+        assert_eq!(server.connections(), asked);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_always_closes_is_asked_twice() {
+    let authority = Authority::new();
+    let server = TestServer::raw(&authority, b"").await;
+    let answer = ask_one(&conversation(&authority, &server, None)).await;
+    assert!(matches!(answer, Err(FetchError::Interrupted { .. })), "{answer:?}");
+    assert_eq!(server.connections(), 2);
 }
 
 #[tokio::test]

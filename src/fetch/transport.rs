@@ -50,12 +50,12 @@ impl HttpClient {
     pub(super) async fn send(&self, origin: &str, request: Request) -> Result<Response, FetchError> {
         let failed = |error| failure(origin, error);
         let (Some(with_bundle), None) = (&self.with_bundle, self.with_all_roots.get()) else {
-            return self.with_all_roots()?.execute(request).await.map_err(failed);
+            return exchange(self.with_all_roots()?, request).await.map_err(failed);
         };
         // Nothing of a request leaves before its server is verified, so that this one can be sent anew.
         let again = request.try_clone();
-        match (with_bundle.execute(request).await, again) {
-            (Err(error), Some(again)) if tls_error(&error).is_some() => self.with_all_roots()?.execute(again).await.map_err(failed),
+        match (exchange(with_bundle, request).await, again) {
+            (Err(error), Some(again)) if tls_error(&error).is_some() => exchange(self.with_all_roots()?, again).await.map_err(failed),
             (answer, _) => answer.map_err(failed),
         }
     }
@@ -67,6 +67,24 @@ impl HttpClient {
         let client = built(&self.server, &self.limits, Roots::BundleAndSystem)?;
         Ok(self.with_all_roots.get_or_init(|| client))
     }
+}
+
+/// Sends a request. A connection that was kept open may be closed just when it is used again, which says nothing of the
+/// server; so what only reads is sent once more (RFC 9110, 9.2.2).
+async fn exchange(client: &Client, request: Request) -> reqwest::Result<Response> {
+    let again = request.try_clone().filter(|again| again.method().is_safe());
+    match (client.execute(request).await, again) {
+        (Err(error), Some(again)) if is_cut_off(&error) => {
+            tracing::debug!(?error, "the connection ended before the answer; asking once more");
+            client.execute(again).await
+        }
+        (answer, _) => answer,
+    }
+}
+
+/// Whether the connection was there, and ended before an answer came.
+fn is_cut_off(error: &reqwest::Error) -> bool {
+    !error.is_timeout() && !error.is_connect() && tls_error(error).is_none() && is_network(error)
 }
 
 fn built(server: &TrustServer, limits: &Limits, roots: Roots) -> Result<Client, FetchError> {

@@ -183,6 +183,22 @@ impl TestServer {
         .await
     }
 
+    /// A server that gives this answer once on each connection, and closes it when a second request comes: what happens when
+    /// the closing of a kept-open connection crosses a request on the wire.
+    pub(super) async fn once_a_connection(authority: &Authority, answer: &'static [u8]) -> Self {
+        let acceptor = authority.acceptor(leaf());
+        Self::listen(Arc::default(), move |tcp| {
+            let acceptor = acceptor.clone();
+            async move {
+                let Ok(mut tls) = acceptor.accept(tcp).await else { return };
+                read_head(&mut tls).await;
+                tls.write_all(answer).await.unwrap();
+                read_head(&mut tls).await;
+            }
+        })
+        .await
+    }
+
     /// A server that does not speak TLS.
     pub(super) async fn plain(answer: &'static [u8]) -> Self {
         Self::listen(Arc::default(), move |mut tcp| async move {
