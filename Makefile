@@ -1,5 +1,7 @@
 # What is run by hand and by .ci/run. Everything works on a fresh Debian 12 with the Rust toolchain, as root.
 
+# The tests' unix sockets lie below it, and the path of one may have 107 bytes only.
+export TMPDIR := /tmp
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # The daemon of the tests can be killed at named steps; one that is released cannot.
 TESTED := --locked --features crash-points

@@ -163,7 +163,8 @@ async fn held_evidence_bridges_an_outage_and_nothing_else() {
 
     let elsewhere = FaultyServer::before(&scene.world.notary.url(), &scene.world.ca).await;
     let mut faults = faults(&scene, &elsewhere.url());
-    let missing = format!("image or trust data does not exist for {}", scene.name);
+    let (name, gun) = (&scene.name, scene.world.gun("team/app"));
+    let missing = format!("image or trust data does not exist for {name}: the trust server has no trust data for {gun}; it had some");
     faults.push(Fault { name: "404", answer: Answer::status(404), word: DENIED, sentence: missing, code: "CS-NO-TRUST-DATA" });
     for fault in faults {
         eprintln!("{}", fault.name);

@@ -3,12 +3,16 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
+use super::Must as _;
 use super::folder::Folder;
 use super::leftovers;
 use super::process::{Launch, Ready, Server, text};
 use super::registry::{Registry, write_hosts_toml};
 use super::tls::Ca;
 use super::{cri::Cri, ctr::Ctr};
+
+/// `OVERLAYFS_SUPER_MAGIC` of Linux's `magic.h`.
+const OVERLAYFS_MAGIC: i64 = 0x794c_7630;
 
 /// Which containerd is meant, and so which form of configuration it reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,7 +30,7 @@ pub struct ContainerdOptions {
     /// A folder that comes first on PATH: with `containerd`, `ctr` and the matching `containerd-shim-runc-v2` of another
     /// release, but without its `runc`, which may need a newer libc than this machine has. None: what is installed.
     pub programs: Option<PathBuf>,
-    /// The snapshotter of images and containers. None: overlayfs.
+    /// The snapshotter of images and containers. None: overlayfs, where it works.
     pub snapshotter: Option<&'static str>,
 }
 
@@ -46,7 +50,7 @@ impl Containerd {
         let home = folder.sub("containerd");
         write_hosts_toml(&folder.sub("containerd/certs.d"), registry, ca);
         let configuration = match options.version {
-            Version::V1_6 => configuration_1_6(&home, sandbox_image, options.snapshotter.unwrap_or("overlayfs")),
+            Version::V1_6 => configuration_1_6(&home, sandbox_image, options.snapshotter.unwrap_or_else(|| usual_snapshotter(&home))),
         };
         let file = folder.configuration("containerd.toml", &configuration);
         let path = search_path(options.programs.as_deref());
@@ -90,6 +94,12 @@ impl Containerd {
 
 fn socket_in(home: &Path) -> PathBuf {
     home.join("containerd.sock")
+}
+
+/// overlayfs, but on top of itself, as in a container, where the kernel does not take it.
+fn usual_snapshotter(home: &Path) -> &'static str {
+    let file_system = rustix::fs::statfs(home).must("asking for a file system").f_type;
+    if file_system == OVERLAYFS_MAGIC { "native" } else { "overlayfs" }
 }
 
 fn search_path(first: Option<&Path>) -> String {

@@ -10,7 +10,11 @@ use countersign_trust::time::UnixTime;
 use countersign_trust::{Approval, Facts, Freshness, Policy, Terms, Verdict, evaluate, verify};
 
 use super::refusal::Refusal;
-use crate::ledger::{Held, VerifiedImage};
+use crate::ledger::{Held, MAX_IMAGES, VerifiedImage};
+
+/// Verified images that are kept in mind: all that the ledger holds, and as many that it has given up since the start. Whose
+/// image is forgotten is admitted again by its next create.
+const MAX_REMEMBERED: usize = 2 * MAX_IMAGES;
 
 /// One repository's evidence, and what is remembered of its bytes.
 #[derive(Debug)]
@@ -88,9 +92,14 @@ impl Memory {
 
     pub(super) fn remember_image(&self, image: &VerifiedImage) {
         // Most images are known, and then nobody waits for anybody.
-        if !self.images.read().unwrap_or_else(PoisonError::into_inner).contains(image) {
-            self.images.write().unwrap_or_else(PoisonError::into_inner).insert(image.clone());
+        if self.images.read().unwrap_or_else(PoisonError::into_inner).contains(image) {
+            return;
         }
+        let mut images = self.images.write().unwrap_or_else(PoisonError::into_inner);
+        if images.len() >= MAX_REMEMBERED {
+            images.pop_first();
+        }
+        images.insert(image.clone());
     }
 
     pub(super) fn images_with(&self, image_id: &ImageId) -> Vec<VerifiedImage> {

@@ -60,7 +60,10 @@ pub enum Reason {
     /// The evidence is about another repository.
     OtherRepository(Gun),
     /// The server has no trust data for the repository.
-    NoTrustData,
+    NoTrustData {
+        /// Whether this node has verified some of it before.
+        had_some: bool,
+    },
     /// The tag is not signed, or only in a role that does not release it.
     TagNotSigned,
     /// No tag is signed as this digest.
@@ -238,7 +241,7 @@ impl Reason {
         match self {
             Self::NotPinned => "CS-NOT-PINNED",
             Self::OtherRepository(_) => "CS-OTHER-REPOSITORY",
-            Self::NoTrustData => "CS-NO-TRUST-DATA",
+            Self::NoTrustData { .. } => "CS-NO-TRUST-DATA",
             Self::TagNotSigned => "CS-TAG-NOT-SIGNED",
             Self::DigestNotSigned => "CS-DIGEST-NOT-SIGNED",
             Self::DigestDiffers { .. } => "CS-DIGEST-DIFFERS",
@@ -278,8 +281,13 @@ impl Reason {
         match self {
             Self::NotPinned => format!("no pin covers {gun}: add its root to trust-pinning (root-keys or cert-ids) if you trust it"),
             Self::OtherRepository(other) => format!("the trust data at hand is that of {other}, not of {gun}; fetch that of {gun}"),
-            Self::NoTrustData => {
-                format!("image or trust data does not exist for {subject}: the trust server has no trust data for {gun}; sign the image")
+            Self::NoTrustData { had_some } => {
+                let advice = if *had_some {
+                    "it had some, which this node has verified: see that it is the right server and has kept its data"
+                } else {
+                    "sign the image"
+                };
+                format!("image or trust data does not exist for {subject}: the trust server has no trust data for {gun}; {advice}")
             }
             Self::TagNotSigned => {
                 let tag = image.and_then(ImageReference::tag).map_or("", Tag::as_str);

@@ -175,7 +175,8 @@ impl<'a> Evaluation<'a> {
 
     fn timestamp_and_snapshot(&mut self, chain: &RootChain) -> Result<(Verified, Verified), Halt> {
         let (_, root) = chain.newest().root().map_err(document_fault(&RoleName::Root))?;
-        let body = self.found(&FileName::Timestamp, MAX_TIMESTAMP_BYTES)?.ok_or(Reason::NoTrustData)?;
+        let had_some = self.known.root.is_some();
+        let body = self.found(&FileName::Timestamp, MAX_TIMESTAMP_BYTES)?.ok_or(Reason::NoTrustData { had_some })?;
         let timestamp = self.verify(&RoleName::Timestamp, &body, (&root.keys, &root.timestamp), chain.timestamp_floor())?;
         let entry = content(&timestamp, Envelope::timestamp, &RoleName::Timestamp)?.1.clone();
         let authority = (&root.keys, &root.snapshot);

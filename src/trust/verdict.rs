@@ -54,7 +54,7 @@ pub fn verify(
     let trusted = match evaluate(evidence, known, terms, facts) {
         Ok(Progress::Trusted(trusted)) => trusted,
         Ok(Progress::Wanting(wants)) => {
-            return deny(wants.into_iter().next().map_or(Reason::NoTrustData, |want| Reason::Incomplete(want.file)));
+            return deny(wants.into_iter().next().map_or(Reason::NoTrustData { had_some: false }, |want| Reason::Incomplete(want.file)));
         }
         Err(refusal) => return (Verdict::Deny(refusal.about(image)), known.to_owned()),
     };

@@ -19,7 +19,7 @@ impl Evaluation<'_> {
     /// Where the chain of roots begins: at the known root, or else at the server's newest.
     pub(crate) fn first_root(&mut self) -> Result<RootChain, Halt> {
         let Some(known) = &self.known.root else {
-            let body = self.found(&FileName::NewestRoot, MAX_ROOT_BYTES)?.ok_or(Reason::NoTrustData)?;
+            let body = self.found(&FileName::NewestRoot, MAX_ROOT_BYTES)?.ok_or(Reason::NoTrustData { had_some: false })?;
             let envelope = self.read(Kind::Root, &RoleName::Root, &body)?;
             return RootChain::begin(body, envelope).map_err(|error| document_fault(&RoleName::Root)(error).into());
         };
