@@ -148,7 +148,7 @@ impl FetchError {
     /// Whether the server could not be asked, so that what is held may still be used ("cannot tell now").
     ///
     /// Everything else is an answer that counts: whoever can give such an answer could otherwise freeze this node
-    /// on old trust data (`notary-v1`, "Status codes").
+    /// on old trust data (`docs/notary-v1.md`, 2.1).
     #[must_use]
     pub const fn is_outage(&self) -> bool {
         match self {

@@ -27,7 +27,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// A whole update has about 30 seconds (`notary-v1`, "The update procedure"): one dead server must leave time
+    /// A whole update has about 30 seconds (`docs/notary-v1.md`, 9.2): one dead server must leave time
     /// to say so, and one slow file must not use it all up. Eight at once load a repository with many
     /// delegations in few round trips and stay below the connection limits that proxies commonly set for one
     /// client. Notary's front ends commonly close idle connections after 60 seconds or more; ours go first.

@@ -1,4 +1,4 @@
-//! Strict base64: the standard alphabet, padded, no white space, no spare bits (`notary-v1.md`, "Strict reading").
+//! Strict base64: the standard alphabet, padded, no white space, no spare bits (`docs/notary-v1.md`, 3.5).
 
 use ::base64::Engine as _;
 use ::base64::engine::general_purpose::STANDARD;

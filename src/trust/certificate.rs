@@ -1,7 +1,7 @@
 //! Certificates that keys are wrapped in.
 //!
 //! Notary's certificates are name tags, not links of a PKI: their own signature is not checked, nor key usage
-//! (`notary-v1.md`, "Checks on a root document by itself").
+//! (`docs/notary-v1.md`, 7.1).
 
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
@@ -108,7 +108,7 @@ impl Bundle {
         &self.leaf
     }
 
-    /// The checks on a root key's certificates that hold at any time (`notary-v1.md`, 7.1, points 2, 3 and 5).
+    /// The checks on a root key's certificates that hold at any time (`docs/notary-v1.md`, 7.1, points 2, 3 and 5).
     pub(crate) fn fits_root_of(&self, gun: &str) -> Result<(), CertificateError> {
         if self.leaf.is_authority || self.others.iter().any(|other| !other.is_authority) {
             return Err(CertificateError::NotOneLeaf);
@@ -125,7 +125,7 @@ impl Bundle {
         self.others.iter().fold(self.leaf.not_after, |end, other| end.min(other.not_after))
     }
 
-    /// Whether every certificate of the bundle is valid at `now` (`notary-v1.md`, 7.1, points 4 and 7).
+    /// Whether every certificate of the bundle is valid at `now` (`docs/notary-v1.md`, 7.1, point 4).
     pub(crate) fn is_valid_at(&self, now: UnixTime) -> Result<(), CertificateError> {
         core::iter::once(&self.leaf).chain(&self.others).try_for_each(|certificate| certificate.is_valid_at(now))
     }

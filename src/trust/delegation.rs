@@ -1,4 +1,4 @@
-//! Delegations: loading them by their parents' word (`notary-v1.md`, "Delegations").
+//! Delegations: loading them by their parents' word (`docs/notary-v1.md`, 11).
 
 use alloc::collections::BTreeSet;
 use alloc::string::ToString as _;
@@ -15,7 +15,7 @@ use crate::signers::signers;
 use crate::trusted::{TrustedRepository, TrustedRole};
 use crate::update::{Evaluation, FloorRule, Halt, MAX_TARGETS_BYTES, Verified, content, document_fault};
 
-/// More delegations than any repository loads (`notary-v1.md`, "Sizes").
+/// More delegations than any repository loads (`docs/notary-v1.md`, 2.2).
 pub(crate) const MAX_ROLES: usize = 1024;
 /// Deeper than anybody delegates.
 pub(crate) const MAX_DEPTH: usize = 16;

@@ -1,4 +1,4 @@
-//! The four kinds of signed documents (`notary-v1.md`, "The documents").
+//! The four kinds of signed documents (`docs/notary-v1.md`, 6).
 
 use alloc::borrow::ToOwned as _;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ use crate::time::UnixTime;
 const MAX_SIGNATURES: usize = 256;
 /// More keys than any role file lists.
 const MAX_KEYS: usize = 4096;
-/// More delegations than one update loads (`notary-v1.md`, "Sizes").
+/// More delegations than one update loads (`docs/notary-v1.md`, 2.2).
 const MAX_DELEGATIONS: usize = 1024;
 
 /// What a file is read as.

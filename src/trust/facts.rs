@@ -99,7 +99,7 @@ fn fact_name(key: &UsableKey, method: &str, payload_hash: &Sha256, signature: &[
 }
 
 /// The only place where a signature is verified. The key chooses the algorithm; a `method` that does not fit it is no
-/// signature, and there is no fallback (`notary-v1.md`, "Signatures and thresholds").
+/// signature, and there is no fallback (`docs/notary-v1.md`, 5).
 fn verifies(key: &Material, method: &str, payload: &[u8], payload_hash: &Sha256, signature: &[u8]) -> bool {
     let prehash = payload_hash.as_bytes();
     match (key, method) {

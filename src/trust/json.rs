@@ -1,7 +1,7 @@
 //! Strict JSON, and the canonical form that Notary signs.
 //!
 //! The usual parsers are no help here: they let duplicate members pass, and what is signed is neither the bytes
-//! on the wire nor RFC 8785 but docker/go's dialect (`notary-v1.md`, "Envelope and JSON"). One parse gives both the
+//! on the wire nor RFC 8785 but docker/go's dialect (`docs/notary-v1.md`, 3). One parse gives both the
 //! values that decisions use and the canonical text that signatures cover, so that no two readings can differ.
 
 use alloc::string::String;
@@ -338,7 +338,7 @@ fn sorted(mut members: Vec<(String, Value)>) -> Result<Object, JsonError> {
     Ok(Object(members))
 }
 
-/// The text that Notary signs for `value` (`notary-v1.md`, "Canonical JSON").
+/// The text that Notary signs for `value` (`docs/notary-v1.md`, 3.3).
 pub(crate) fn canonical(value: &Value) -> Vec<u8> {
     let mut out = Vec::new();
     write_value(&mut out, value);

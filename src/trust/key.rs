@@ -64,13 +64,13 @@ macro_rules! key_id_type {
 }
 
 key_id_type! {
-    /// The name of a key as it is listed, with its certificate if it has one (`notary-v1.md`, "Key ID"). For root keys
+    /// The name of a key as it is listed, with its certificate if it has one (`docs/notary-v1.md`, 4.1). For root keys
     /// this is the *certificate ID* of `cert-ids`.
     KeyId
 }
 key_id_type! {
-    /// The name that a key pair has as a bare key, whatever certificate it is wrapped in (`notary-v1.md`, "Canonical
-    /// key ID"). Signers are counted, and `root-keys` are pinned, by it.
+    /// The name that a key pair has as a bare key, whatever certificate it is wrapped in (`docs/notary-v1.md`,
+    /// 4.2). Signers are counted, and `root-keys` are pinned, by it.
     CanonicalKeyId
 }
 
@@ -130,7 +130,7 @@ impl Key {
     }
 }
 
-/// The hash of a key object's canonical text with an empty private half (`notary-v1.md`, "Key ID").
+/// The hash of a key object's canonical text with an empty private half (`docs/notary-v1.md`, 4.1).
 fn id_of(key_type: &str, public: &str) -> Sha256 {
     let mut text = Vec::new();
     text.extend_from_slice(b"{\"keytype\":");

@@ -22,7 +22,7 @@ pub struct Floor {
     pub signed: Sha256,
 }
 
-/// The trusted root and the version floor of every role (`notary-v1.md`, "Rollback: version floors").
+/// The trusted root and the version floor of every role (`docs/notary-v1.md`, 10.4).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
     /// The bytes of the newest root whose chain was proven here. None before first contact.

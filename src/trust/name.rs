@@ -291,7 +291,7 @@ impl fmt::Debug for Repository {
 impl FromStr for Repository {
     type Err = NameError;
 
-    /// Normalises a name without tag and digest (`notary-v1.md`, "GUN").
+    /// Normalises a name without tag and digest (`docs/notary-v1.md`, 1.1).
     fn from_str(text: &str) -> Result<Self, NameError> {
         if text.is_empty() {
             return Err(NameError::Empty);

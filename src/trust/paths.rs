@@ -1,4 +1,4 @@
-//! The paths of a delegation: prefixes of the names that it may speak of (`notary-v1.md`, 11.1).
+//! The paths of a delegation: prefixes of the names that it may speak of (`docs/notary-v1.md`, 11.1).
 
 use alloc::borrow::ToOwned as _;
 use alloc::string::String;

@@ -1,6 +1,6 @@
 //! Trust pinning: which root keys or root certificates anchor the trust in a repository.
 //!
-//! A repository that no pin covers is not trusted; there is no trust on first use (`notary-v1.md`, "Pinning in countersign").
+//! A repository that no pin covers is not trusted; there is no trust on first use (`docs/notary-v1.md`, 7.3).
 
 use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -227,7 +227,7 @@ impl Pins {
     /// What anchors the trust in `gun`; none means that the repository is not trusted.
     ///
     /// The first that matches decides, and its failure is final: exact `cert-ids`, exact `root-keys`, the longest prefix
-    /// in `root-keys` (`notary-v1.md`, "Pinning in countersign").
+    /// in `root-keys` (`docs/notary-v1.md`, 7.3).
     #[must_use]
     pub fn anchor_for(&self, gun: &Gun) -> Option<&Anchor> {
         let gun = gun.as_str();

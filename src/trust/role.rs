@@ -7,7 +7,7 @@ use core::str::FromStr;
 
 use crate::name::shown;
 
-/// A delegation's name is shorter than this (notary `tuf/data/roles.go`).
+/// A delegation's name is no longer than this (notary `tuf/data/roles.go`).
 const MAX_ROLE_BYTES: usize = 255;
 
 /// The text is not the name of a role.

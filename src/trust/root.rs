@@ -1,4 +1,4 @@
-//! Roots: the walk from one to the next, and what the newest must satisfy (`notary-v1.md`, 7 and 8.2).
+//! Roots: the walk from one to the next, and what the newest must satisfy (`docs/notary-v1.md`, 7 and 8).
 
 use alloc::sync::Arc;
 use alloc::vec;

@@ -38,7 +38,7 @@ pub(crate) type Signers = BTreeMap<CanonicalKeyId, Signer>;
 /// The distinct keys among `keys` that have signed `envelope`.
 ///
 /// Counted by canonical ID: one key under two certificates has two key IDs, and would let one signer meet a threshold
-/// of two (`notary-v1.md`, "Threshold rule"; the reference counts key IDs).
+/// of two (`docs/notary-v1.md`, 5; the reference counts key IDs).
 pub(crate) fn signers<'k>(envelope: &Envelope, keys: impl Iterator<Item = &'k Key>, facts: &mut Facts) -> Signers {
     let mut signers = Signers::new();
     for key in keys {

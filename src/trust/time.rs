@@ -34,7 +34,7 @@ impl UnixTime {
     }
 
     /// Reads RFC 3339 as Go does: capital `T` and `Z`, at most nine digits of fraction, any offset
-    /// (`notary-v1.md`, "Typed decoding": real Docker Hub roots carry `-07:00`).
+    /// (`docs/notary-v1.md`, 3.4: real Docker Hub roots carry `-07:00`).
     #[must_use]
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();

@@ -1,4 +1,4 @@
-//! A repository whose trust data is good, and which image it means (`notary-v1.md`, 12.2 and 12.3).
+//! A repository whose trust data is good, and which image it means (`docs/notary-v1.md`, 12.2 and 12.3).
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;

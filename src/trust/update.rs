@@ -1,4 +1,4 @@
-//! The update procedure (`notary-v1.md`, "The update procedure"), as a pure function of what was fetched.
+//! The update procedure (`docs/notary-v1.md`, 9), as a pure function of what was fetched.
 //!
 //! It is called again with more files until it wants no more. Nothing of a file is used before its signatures are
 //! verified; what comes out is a repository whose every used document hangs together, or one reason why not.
@@ -197,7 +197,7 @@ impl<'a> Evaluation<'a> {
         self.verify(role, &body, signed_by, floor)
     }
 
-    /// The file that `entry` promises for `role`, with exactly the promised content (`notary-v1.md`, 6.5).
+    /// The file that `entry` promises for `role`, with exactly the promised content (`docs/notary-v1.md`, 6.5).
     pub(crate) fn promised(&mut self, role: &RoleName, entry: &FileEntry, cap: u64) -> Result<Body, Halt> {
         let Some(hash) = entry.sha256 else { return Err(Reason::Checksum { role: role.clone() }.into()) };
         let file = FileName::ByHash(role.clone(), hash);
@@ -225,7 +225,7 @@ impl<'a> Evaluation<'a> {
         if is_sha256 && is_sha512 { Ok(()) } else { Err(Reason::Checksum { role: role.clone() }) }
     }
 
-    /// Every check on one document, in the order of `notary-v1.md` 9.2: strict JSON, signatures, structure, version,
+    /// Every check on one document, in the order of `docs/notary-v1.md`, 9.2: strict JSON, signatures, structure, version,
     /// expiry.
     fn verify(&mut self, role: &RoleName, body: &Body, signed_by: (&Keys, &Authority), floor: FloorRule) -> Result<Verified, Halt> {
         let envelope = self.read(kind_of(role), role, body)?;
@@ -241,7 +241,7 @@ impl<'a> Evaluation<'a> {
         Ok(Verified { envelope, signers })
     }
 
-    /// `notary-v1.md` 10.4. The same version must say the same; re-signing it is fine.
+    /// `docs/notary-v1.md`, 10.4. The same version must say the same; re-signing it is fine.
     pub(crate) fn refuse_rollback(&self, role: &RoleName, offered: u64, signed: &Sha256, rule: FloorRule) -> Result<(), Reason> {
         let Some(floor) = self.known.floor(role).filter(|_| rule != FloorRule::Reset) else { return Ok(()) };
         let (role, seen) = (role.clone(), floor.version);

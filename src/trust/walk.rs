@@ -1,4 +1,4 @@
-//! From the root that is known to the newest that is proven (`notary-v1.md`, 8.2), and back to it from the snapshot.
+//! From the root that is known to the newest that is proven (`docs/notary-v1.md`, 8.2), and back to it from the snapshot.
 
 use alloc::vec::Vec;
 
@@ -10,7 +10,7 @@ use crate::root::{RootChain, step};
 use crate::time::UnixTime;
 use crate::update::{Evaluation, Freshness, Halt, Verified, content, document_fault};
 
-/// A root holds a handful of keys; real ones have 3 to 10 KiB (`notary-v1.md`, "Sizes").
+/// A root holds a handful of keys; real ones have 3 to 10 KiB (`docs/notary-v1.md`, 2.2).
 const MAX_ROOT_BYTES: u64 = 4 << 20;
 /// Nobody rotates a root so often; a signed version 1,000,000 makes the reference loop.
 const MAX_ROOT_STEPS: u64 = 1024;
@@ -61,7 +61,7 @@ impl Evaluation<'_> {
     }
 
     /// Closes the circle from snapshot to root, and serves old servers without versioned roots: there the snapshot
-    /// names the next root (`notary-v1.md`, 8.2 and 9.2 step 4).
+    /// names the next root (`docs/notary-v1.md`, 8.2 and 9.2, step 4).
     pub(crate) fn newer_root_by_hash(&mut self, chain: &RootChain, snapshot: &Verified) -> Result<Option<RootChain>, Halt> {
         let entry = content(snapshot, Envelope::snapshot, &RoleName::Snapshot)?.1.root.clone();
         if self.is_listed_root(chain, &entry) {
@@ -87,7 +87,7 @@ impl Evaluation<'_> {
 
     /// A foreign signature on the files of a repository that is known here is an attack, or the repository was created
     /// anew and all its keys with it. The server's newest root tells: an operator can do something about the second
-    /// (`notary-v1.md`, 8.2, last paragraph).
+    /// (`docs/notary-v1.md`, 8.2, last point).
     pub(crate) fn told_from_another_root(&mut self, chain: &RootChain, reason: Reason) -> Halt {
         if self.known.root.is_none() || self.terms.freshness != Freshness::Fetching {
             return reason.into();
@@ -111,7 +111,7 @@ impl Evaluation<'_> {
     }
 
     /// While fetching, the snapshot must name the newest root. Held snapshots may name an earlier root of the same
-    /// proven chain, so that an outage right after a root rotation locks nobody out (`notary-v1.md`, 10.3).
+    /// proven chain, so that an outage right after a root rotation locks nobody out (`docs/notary-v1.md`, 10.3).
     fn is_listed_root(&mut self, chain: &RootChain, entry: &FileEntry) -> bool {
         let candidates = match self.terms.freshness {
             Freshness::Fetching => chain.bodies().last().into_iter().collect::<Vec<_>>(),

@@ -1,4 +1,5 @@
-//! Repositories that no archive holds, made here: the rest of the hostile matrix of `notary-v1.md`, and attacks of our own.
+//! Repositories that no archive holds, made here: the rest of the hostile cases of `docs/notary-v1.md`, 14, and attacks of
+//! our own.
 //!
 //! A module for each group of the matrix. Every case says the code that it must be refused with.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]

@@ -8,7 +8,7 @@ use serde_json::Value;
 /// What came of asking for a file.
 pub(crate) enum Reply {
     Answer(Answer),
-    /// A status that counts as an outage (`notary-v1.md`, "Status codes").
+    /// A status that counts as an outage (`docs/notary-v1.md`, 2.1).
     Outage,
     /// Any other status: refused, with the status.
     Refused(u64),
