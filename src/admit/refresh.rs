@@ -77,6 +77,10 @@ impl Refresh<'_> {
 
     /// Records accepted data, on disk first. Data that is held already costs no write.
     async fn accept(&self, trusted: &TrustedRepository, held: Option<Arc<Held>>, facts: Facts) -> Result<Origin, Refusal> {
+        for (role, fault) in trusted.unusable_roles() {
+            let gun = trusted.evidence().gun();
+            tracing::warn!(repository = %gun, %role, reason = %fault, "a delegation counts for nothing");
+        }
         match held.filter(|held| held.known == *trusted.known() && held.evidence == *trusted.evidence()) {
             // What was just found out about its bytes need not be found out again to judge the image.
             Some(held) => self.admit.memory()?.hold(held, facts),

@@ -74,6 +74,7 @@ impl Evaluation<'_> {
         let Some(hash) = entry.sha256 else { return Err(Reason::RootMismatch.into()) };
         let file = FileName::ByHash(RoleName::Root, hash);
         let body = self.found(&file, MAX_ROOT_BYTES)?.ok_or(Reason::RootMismatch)?;
+        self.spend(body.bytes().len() as u64)?;
         self.refuse_other_content(&RoleName::Root, &entry, &body)?;
         let envelope = self.read(Kind::Root, &RoleName::Root, &body)?;
         let offered = envelope.root().map_err(document_fault(&RoleName::Root))?.0.version;
