@@ -47,6 +47,13 @@ impl Prepared {
         self.scene.wait_until_shown("example.com/evil:1", &self.evil).await;
     }
 
+    /// However the pod names the image.
+    async fn every_create_is_refused_for_its_record(&self) {
+        let (id, name, by_digest) = (self.scene.image.id().to_string(), self.scene.name.as_str(), self.scene.by_digest());
+        let named = [(id.as_str(), name), (name, name), (&by_digest, &by_digest), (&id, &id)];
+        self.creates_end_as(&named.map(|(image, name)| (image, name, Some("CS-OTHER-RECORD")))).await;
+    }
+
     /// Creates by ID, tag and name@digest, for the names that a pod can give; each has one permitted outcome: its code, or
     /// a container on the signed root file system.
     async fn creates_end_as(&self, expected: &[(&str, &str, Option<&str>)]) {
@@ -125,34 +132,22 @@ async fn a_digest_record_that_was_retargeted_never_runs_the_other_image() {
 #[tokio::test]
 async fn a_digest_record_that_was_retargeted_unseen_by_cri_is_refused() {
     let prepared = prepared("a_digest_record_retargeted_unseen", Kind::Digest).await;
-    let scene = &prepared.scene;
-    let (id, name, by_digest) = (scene.image.id().to_string(), scene.name.clone(), scene.by_digest());
     prepared.retarget_unseen().await;
-    let expected = [(id.as_str(), name.as_str()), (&name, &name), (&by_digest, &by_digest), (&id, &id)];
-    let expected = expected.map(|(image, name)| (image, name, Some("CS-OTHER-RECORD")));
-    prepared.creates_end_as(&expected).await;
+    prepared.every_create_is_refused_for_its_record().await;
 }
 
 #[tokio::test]
 async fn an_id_record_that_was_retargeted_is_refused() {
     let prepared = prepared("an_id_record_retargeted", Kind::Id).await;
-    let scene = &prepared.scene;
-    let (id, name, by_digest) = (scene.image.id().to_string(), scene.name.clone(), scene.by_digest());
     prepared.retarget_visibly().await;
-    let expected = [(id.as_str(), name.as_str()), (&name, &name), (&by_digest, &by_digest), (&id, &id)];
-    let expected = expected.map(|(image, name)| (image, name, Some("CS-OTHER-RECORD")));
-    prepared.creates_end_as(&expected).await;
+    prepared.every_create_is_refused_for_its_record().await;
 }
 
 #[tokio::test]
 async fn an_id_record_that_was_retargeted_unseen_by_cri_is_refused() {
     let prepared = prepared("an_id_record_retargeted_unseen", Kind::Id).await;
-    let scene = &prepared.scene;
-    let (id, name, by_digest) = (scene.image.id().to_string(), scene.name.clone(), scene.by_digest());
     prepared.retarget_unseen().await;
-    let expected = [(id.as_str(), name.as_str()), (&name, &name), (&by_digest, &by_digest), (&id, &id)];
-    let expected = expected.map(|(image, name)| (image, name, Some("CS-OTHER-RECORD")));
-    prepared.creates_end_as(&expected).await;
+    prepared.every_create_is_refused_for_its_record().await;
 }
 
 /// CRI lists no name that is none, but makes containers from its record when no better name is left.

@@ -13,7 +13,7 @@ use spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
 use crate::base64;
 use crate::certificate::{Bundle, CertificateError};
 use crate::json::write_string;
-use crate::name::Sha256;
+use crate::name::{Sha256, hash_type};
 
 const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
@@ -29,49 +29,15 @@ const MOST_LISTED: usize = 5;
 /// Longer keys only cost time; the reference has no bound.
 const MAX_RSA_BITS: u32 = 8192;
 
-macro_rules! key_id_type {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Sha256);
-
-        impl $name {
-            /// Takes a hash as a key's name.
-            #[must_use]
-            pub const fn new(hash: Sha256) -> Self {
-                Self(hash)
-            }
-
-            /// The hash itself.
-            #[must_use]
-            pub const fn hash(&self) -> &Sha256 {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(&self.0, f)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(&self.0, f)
-            }
-        }
-    };
-}
-
-key_id_type! {
+hash_type! {
     /// The name of a key as it is listed, with its certificate if it has one (`docs/notary-v1.md`, 4.1). For root keys
     /// this is the *certificate ID* of `cert-ids`.
-    KeyId
+    KeyId, "{}"
 }
-key_id_type! {
+hash_type! {
     /// The name that a key pair has as a bare key, whatever certificate it is wrapped in (`docs/notary-v1.md`,
     /// 4.2). Signers are counted, and `root-keys` are pinned, by it.
-    CanonicalKeyId
+    CanonicalKeyId, "{}"
 }
 
 /// Why a listed key never verifies.

@@ -140,41 +140,52 @@ pub fn shown(text: &str) -> String {
     cut
 }
 
-macro_rules! digest_type {
-    ($(#[$doc:meta])* $name:ident) => {
+/// A hash that is the name of one kind of thing, and of no other.
+macro_rules! hash_type {
+    ($(#[$doc:meta])* $name:ident, $shown:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Sha256);
+        pub struct $name($crate::name::Sha256);
 
         impl $name {
             /// Takes a hash as one of this kind. The caller answers for what was hashed.
             #[must_use]
-            pub const fn new(hash: Sha256) -> Self {
+            pub const fn new(hash: $crate::name::Sha256) -> Self {
                 Self(hash)
-            }
-
-            /// Hashes `content`, which must be what this kind of digest is taken of.
-            #[must_use]
-            pub fn of(content: &[u8]) -> Self {
-                Self(Sha256::of(content))
             }
 
             /// The hash itself.
             #[must_use]
-            pub const fn hash(&self) -> &Sha256 {
+            pub const fn hash(&self) -> &$crate::name::Sha256 {
                 &self.0
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "sha256:{}", self.0)
+        impl ::core::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                write!(f, $shown, self.0)
             }
         }
 
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(self, f)
+        impl ::core::fmt::Debug for $name {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                ::core::fmt::Display::fmt(self, f)
+            }
+        }
+    };
+}
+pub(crate) use hash_type;
+
+/// A hash that is written with its algorithm before it.
+macro_rules! digest_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        hash_type! { $(#[$doc])* $name, "sha256:{}" }
+
+        impl $name {
+            /// Hashes `content`, which must be what this kind of digest is taken of.
+            #[must_use]
+            pub fn of(content: &[u8]) -> Self {
+                Self(Sha256::of(content))
             }
         }
 

@@ -129,6 +129,13 @@ impl Reply {
 
 type Handler = dyn Fn(&Seen) -> Reply + Send + Sync;
 
+/// What a server does after its answer.
+#[derive(Clone, Copy)]
+enum Then {
+    Close,
+    CloseAtTheNextRequest,
+}
+
 /// The server. It stops when it is dropped.
 pub(super) struct TestServer {
     pub(super) address: SocketAddr,
@@ -170,22 +177,16 @@ impl TestServer {
 
     /// A server that writes `answer` after the first request of each connection, whatever that is, and closes.
     pub(super) async fn raw(authority: &Authority, answer: &'static [u8]) -> Self {
-        let acceptor = authority.acceptor(leaf());
-        Self::listen(Arc::default(), move |tcp| {
-            let acceptor = acceptor.clone();
-            async move {
-                let Ok(mut tls) = acceptor.accept(tcp).await else { return };
-                read_head(&mut tls).await;
-                tls.write_all(answer).await.unwrap();
-                let _closed = tls.shutdown().await;
-            }
-        })
-        .await
+        Self::answering_once(authority, answer, Then::Close).await
     }
 
     /// A server that gives this answer once on each connection, and closes it when a second request comes: what happens when
     /// the closing of a kept-open connection crosses a request on the wire.
     pub(super) async fn once_a_connection(authority: &Authority, answer: &'static [u8]) -> Self {
+        Self::answering_once(authority, answer, Then::CloseAtTheNextRequest).await
+    }
+
+    async fn answering_once(authority: &Authority, answer: &'static [u8], then: Then) -> Self {
         let acceptor = authority.acceptor(leaf());
         Self::listen(Arc::default(), move |tcp| {
             let acceptor = acceptor.clone();
@@ -193,7 +194,10 @@ impl TestServer {
                 let Ok(mut tls) = acceptor.accept(tcp).await else { return };
                 read_head(&mut tls).await;
                 tls.write_all(answer).await.unwrap();
-                read_head(&mut tls).await;
+                match then {
+                    Then::Close => drop(tls.shutdown().await),
+                    Then::CloseAtTheNextRequest => read_head(&mut tls).await,
+                }
             }
         })
         .await
