@@ -189,7 +189,7 @@ impl Node {
         self.gate().server.spawn();
         let pid = self.gate().server.pid().unwrap();
         if journey != FirstStart {
-            self.gate().server.start().await;
+            self.gate().start_again().await;
             let died = self.drive(journey, number).await.unwrap_err();
             assert!(!died.message().contains("(CS-"), "{step:?}: it refused, and did not die: {died:?}");
         }
