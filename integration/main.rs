@@ -5,6 +5,7 @@ mod attacks;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod credentials;
+mod crictl;
 mod faults;
 mod gate;
 mod harness;
