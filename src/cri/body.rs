@@ -12,8 +12,8 @@ use h2::{Reason, SendStream};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::sync::watch;
 
+use super::callers::Call;
 use super::upstream::{Loss, loss_of};
 use crate::connection::AnswerBody;
 
@@ -151,45 +151,6 @@ impl Body for ResponseBody {
             Self::Upstream(body, _) => body.size_hint(),
             Self::Framed(..) | Self::Ended => SizeHint::default(),
         }
-    }
-}
-
-/// Counts the calls of one connection, from the arrival of the request to the end of the answer.
-#[derive(Debug)]
-pub(super) struct Calls(watch::Sender<usize>);
-
-impl Calls {
-    /// None yet.
-    pub(super) fn new() -> Self {
-        Self(watch::Sender::new(0))
-    }
-
-    /// Counts a call until the value is dropped.
-    pub(super) fn begin(&self) -> Call {
-        self.0.send_modify(|running| *running = running.saturating_add(1));
-        Call(self.0.clone())
-    }
-
-    /// Ready when no call has run for as long as `linger`.
-    pub(super) async fn none_for(&self, linger: std::time::Duration) {
-        let mut running = self.0.subscribe();
-        loop {
-            // The sender is ours, so waiting cannot fail.
-            let _ = running.wait_for(|running| *running == 0).await;
-            if tokio::time::timeout(linger, running.wait_for(|running| *running > 0)).await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-/// A running call.
-#[derive(Debug)]
-pub(super) struct Call(watch::Sender<usize>);
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        self.0.send_modify(|running| *running = running.saturating_sub(1));
     }
 }
 

@@ -18,9 +18,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
-use super::body::{Calls, Counted, RequestBody, ResponseBody};
+use super::body::{Counted, RequestBody, ResponseBody};
+use super::callers::{CONNECTIONS, Callers, Calls, Entry};
 use super::checks::{self, CheckedCall, Checks};
 use super::frame::{self, Collector};
 use super::methods::{self, CheckedMethod, Method};
@@ -29,15 +29,12 @@ use super::upstream::{Reply, SendError, Upstream, strip_hop_by_hop};
 use crate::connection::{CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::listen::{Listener, Throttle};
 
-/// Callers' connections at once. kubelet holds two, crictl one; each costs two file descriptors of the 1024 that a
-/// service has by default.
-const CONNECTIONS: usize = 256;
 /// Calls at once on one connection. containerd sets no limit; hyper's 200 would stop a kubelet with 250 pods whose
 /// exec probes hang.
 const STREAMS: u32 = 2048;
 /// Bytes of headers that a caller may send: hyper's own 16 KiB, four times.
 const HEADER_LIST: u32 = 64 * 1024;
-/// For how long a connection without a running call stays open after a stop was asked for: HTTP/2 closes it in good
+/// For how long a connection without a running call stays open after it was asked to close: HTTP/2 closes it in good
 /// order within a round trip, and a caller that is itself stopped, or hangs, must not hold up the stop.
 const IDLE_LINGER: Duration = Duration::from_millis(250);
 
@@ -74,36 +71,33 @@ impl Gate {
     /// A call that never ends by itself (GetContainerEvents) uses the whole of `drain`; a connection without a call
     /// uses none of it.
     pub async fn serve(self, listener: Listener, shutdown: impl Future<Output = ()>, drain: Duration) -> Drained {
-        let (stop, stopping) = watch::channel(false);
-        let mut connections = JoinSet::new();
-        let full = Throttle::default();
+        let mut callers = Callers::default();
+        let (crowded, full) = (Throttle::default(), Throttle::default());
         let mut shutdown = pin!(shutdown);
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
-                Some(_ended) = connections.join_next() => {}
+                true = callers.ended() => {}
                 stream = listener.accept() => {
-                    if connections.len() < CONNECTIONS {
-                        connections.spawn(self.clone().connection(stream, stopping.clone()));
-                    } else if let Some(times) = full.pass() {
-                        tracing::warn!(limit = CONNECTIONS, times, "too many connections; the new one was closed");
+                    match callers.admit(|calls, closing| self.clone().connection(stream, calls, closing)) {
+                        Entry::Served => {}
+                        Entry::InPlaceOfAnother => log_crowded(&crowded, callers.len()),
+                        Entry::Refused => log_full(&full),
                     }
                 }
             }
         }
         drop(listener);
-        // Connections that have ended no longer listen; that is no failure.
-        stop.send_replace(true);
-        let drained = async { while connections.join_next().await.is_some() {} };
+        callers.close_all();
+        let drained = async { while callers.ended().await {} };
         if tokio::time::timeout(drain, drained).await.is_err() {
-            tracing::warn!(open = connections.len(), ?drain, "drain limit reached; closing what is left");
+            tracing::warn!(open = callers.len(), ?drain, "drain limit reached; closing what is left");
         }
-        Drained { cut: connections.len() }
+        Drained { cut: callers.len() }
     }
 
-    async fn connection(self, stream: UnixStream, mut stopping: watch::Receiver<bool>) {
+    async fn connection(self, stream: UnixStream, calls: Arc<Calls>, mut closing: watch::Receiver<bool>) {
         let upstream = Upstream::new(Arc::clone(&self.containerd));
-        let calls = Calls::new();
         let service = service_fn(|request| {
             let (gate, upstream, call) = (self.clone(), upstream.clone(), calls.begin());
             async move { gate.answer(request, upstream).await.map(|response| response.map(|body| Counted { body, _call: call })) }
@@ -118,7 +112,7 @@ impl Gate {
         let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = async { drop(stopping.wait_for(|stop| *stop).await) } => {
+            () = async { drop(closing.wait_for(|closing| *closing).await) } => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     ended = connection => ended,
@@ -159,6 +153,18 @@ impl Gate {
             Ok(reply) => replied(reply),
             Err(status) => refusal(status),
         }
+    }
+}
+
+fn log_crowded(throttle: &Throttle, open: usize) {
+    if let Some(times) = throttle.pass() {
+        tracing::warn!(open, times, "many connections: a client leaves them open; those longest without a call are closed");
+    }
+}
+
+fn log_full(throttle: &Throttle) {
+    if let Some(times) = throttle.pass() {
+        tracing::warn!(limit = CONNECTIONS, times, "too many connections; the new one was closed");
     }
 }
 

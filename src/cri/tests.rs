@@ -1,5 +1,6 @@
 //! The gate as a whole, between a caller and a fake containerd in the same process.
 
+mod crowd;
 mod fake;
 
 use std::path::PathBuf;
