@@ -6,7 +6,7 @@ use std::time::Instant;
 use countersign_trust::name::{ImageId, ImageReference, shown};
 use http::HeaderMap;
 
-use super::checked::{Guard, denial, log_admitted, unanswered};
+use super::checked::{Guard, denial, log_admitted, to_the_end, unanswered};
 use super::checks::CheckedCall;
 use super::messages::{
     CreateContainerRequest, Image, ImageSpec, create_container_response, image_status_request, image_status_response,
@@ -37,6 +37,8 @@ struct Ahead {
 }
 
 impl Guard {
+    /// Until containerd is asked for the container, a caller that goes away takes everything with it, the image's lock too:
+    /// containerd may never answer what it is asked first.
     pub(super) async fn create(&self, call: CheckedCall) -> Result<Reply, Status> {
         let began = Instant::now();
         let request = CreateContainerRequest::read(&call.message)?;
@@ -55,13 +57,18 @@ impl Guard {
             Ok(verified) => verified,
             Err(refusal) => return refused(refusal).await,
         };
-        let (image_id, _held) = (resolved.id, resolved.held);
+        let guard = self.clone();
+        to_the_end(async move { guard.create_admitted(&call, &verified, resolved.held).await }).await
+    }
+
+    /// Creates a container of the verified image, and looks what it was made from. Under the image's lock until the end.
+    async fn create_admitted(&self, call: &CheckedCall, verified: &VerifiedImage, _held: KeyGuard<ImageId>) -> Result<Reply, Status> {
         // By its ID, whatever the caller named it by: what a name means may have changed since, and the container would have
         // the config of another image, which its root file system does not show.
-        let message = patch::create_container_image(&call.message, &image_id.to_string())?;
+        let message = patch::create_container_image(&call.message, &verified.image_id.to_string())?;
         let reply = call.upstream.unary(CREATE_CONTAINER, message, &call.metadata).await?;
         Step::CreateCreated.reached();
-        self.check_created(&reply, &verified, &call.upstream).await.map(|()| reply)
+        self.check_created(&reply, verified, &call.upstream).await.map(|()| reply)
     }
 
     /// Finds out what image is meant, and takes its lock. kubelet gives an ID: while containerd's CRI is asked which names that

@@ -2,6 +2,7 @@
 
 mod crowd;
 mod fake;
+mod guard;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,0 +1,114 @@
+//! The checks themselves, before a containerd that does not answer.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_trust::mode::Mode;
+use countersign_trust::name::{ImageReference, Sha256};
+use countersign_trust::pin::Pins;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use k8s_cri::v1;
+use prost::Message as _;
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+
+use super::fake::{Body, Caller, request};
+use super::{Gate, soon};
+use crate::admit::{Admit, Policy};
+use crate::clock::SystemClock;
+use crate::cri::Guard;
+use crate::cri::frame::framed;
+use crate::cri::methods::CREATE_CONTAINER;
+use crate::ledger::Ledger;
+use crate::listen::{Inherited, Listener};
+
+const IMAGE: &str = "registry.test/team/app:1";
+
+/// What containerd is asked of its images' states. Answered when the sender is used, else never.
+type Asked = mpsc::Receiver<oneshot::Sender<()>>;
+
+/// A containerd that has no image, and takes its time for saying so.
+fn containerd(socket: &Path) -> Asked {
+    let (asked, questions) = mpsc::channel(8);
+    let listener = UnixListener::bind(socket).unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let asked = asked.clone();
+            let service = service_fn(move |request| not_found(request, asked.clone()));
+            tokio::spawn(async move {
+                let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                drop(server.serve_connection(TokioIo::new(stream), service).await);
+            });
+        }
+    });
+    questions
+}
+
+async fn not_found(request: Request<Incoming>, asked: mpsc::Sender<oneshot::Sender<()>>) -> Result<Response<Body>, h2::Error> {
+    if request.uri().path().ends_with("/ImageStatus") {
+        let (answer, answered) = oneshot::channel();
+        asked.send(answer).await.unwrap();
+        drop(answered.await);
+    }
+    let response = Response::builder().header("content-type", "application/grpc").header("grpc-status", "5");
+    let response = response.header("grpc-message", "no such image here");
+    Ok(response.body(Body::new(Empty::new().map_err(|never| match never {}))).unwrap())
+}
+
+/// A gate that enforces, before the containerd on `containerd`.
+async fn gate(directory: &Path, containerd: &Path) -> PathBuf {
+    let socket = directory.join("gate/cri.sock");
+    let listener = Listener::open(&socket, &mut Inherited::default()).await.unwrap();
+    let policy = Policy { mode: Mode::Enforced, pins: Pins::default(), servers: HashMap::new(), digest: Sha256::of(b"policy") };
+    let work = tokio::runtime::Handle::current();
+    let own_api = crate::containerd::Containerd::new(containerd);
+    let admit = Admit::new(policy, Arc::new(SystemClock), own_api, Ledger::open(directory), work);
+    let gate = Gate::new(Arc::new(Guard::new(Arc::new(admit))), containerd.into());
+    tokio::spawn(gate.serve(listener, std::future::pending(), Duration::ZERO));
+    socket
+}
+
+/// kubelet's way to create a container: by the image's ID, with the name that the pod gave.
+fn create() -> Request<Body> {
+    let image = v1::ImageSpec {
+        image: format!("sha256:{}", Sha256::of(b"config")),
+        user_specified_image: IMAGE.parse::<ImageReference>().unwrap().to_string(),
+        ..v1::ImageSpec::default()
+    };
+    let config = v1::ContainerConfig { image: Some(image), ..v1::ContainerConfig::default() };
+    let message = v1::CreateContainerRequest { config: Some(config), ..v1::CreateContainerRequest::default() };
+    request(CREATE_CONTAINER, framed(&message.encode_to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn a_create_whose_caller_went_away_unanswered_locks_the_image_for_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("containerd.sock");
+    let mut asked = containerd(&path);
+    let socket = gate(directory.path(), &path).await;
+
+    // The one is never answered, and its caller runs out of patience.
+    let mut unanswered = Vec::new();
+    for _ in 0..3 {
+        let caller = Caller::connect(&socket).await;
+        let waiting = tokio::spawn(async move { caller.got(create()).await });
+        unanswered.push(soon(asked.recv()).await.unwrap());
+        waiting.abort();
+        assert!(waiting.await.is_err());
+    }
+
+    let caller = Caller::connect(&socket).await;
+    let waiting = tokio::spawn(async move { caller.got(create()).await });
+    soon(asked.recv()).await.unwrap().send(()).unwrap();
+    let got = soon(waiting).await.unwrap();
+    let (code, message) = got.status();
+    assert_eq!((code, message.contains("no such image here")), ("2", true), "{message}");
+    assert!(unanswered.iter().all(oneshot::Sender::is_closed), "containerd is told that nobody waits for the others");
+}
