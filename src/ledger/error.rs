@@ -63,6 +63,16 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
+    /// Whether the ledger may be usable later without anybody's hand on its files. While somebody mends them, a file that is
+    /// away for a moment would be taken for a first use.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        match self {
+            Self::Directory { .. } | Self::InUse { .. } | Self::Write { .. } => true,
+            Self::Unreadable { .. } | Self::Read { .. } | Self::Full { .. } => false,
+        }
+    }
+
     /// Whether the database must be opened anew before it can be trusted or used again.
     pub(super) const fn needs_reopening(&self) -> bool {
         match self {

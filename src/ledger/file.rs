@@ -56,7 +56,7 @@ impl Files {
         &self.database
     }
 
-    /// Removes what an interrupted creation left. The lock is held, so nobody is creating now.
+    /// Removes what an interrupted or failed creation left. The lock is held, so nobody is creating now.
     pub(super) fn remove_leftover(&self) -> Result<(), LedgerError> {
         match fs::remove_file(&self.unfinished) {
             Ok(()) => Ok(()),
@@ -76,6 +76,7 @@ impl Files {
 
     /// Creates the database: whole under another name, on the disk, and only then under its own name.
     pub(super) fn create(&self, initialise: impl FnOnce(&Database) -> Result<(), redb::Error>) -> Result<(), LedgerError> {
+        self.remove_leftover()?;
         let failed = |source| LedgerError::Write { path: self.unfinished.clone(), source: Box::new(source) };
         let failed_io = |source: io::Error| failed(redb::Error::from(StorageError::Io(source)));
         let file = own_file().create_new(true).open(&self.unfinished).map_err(failed_io)?;

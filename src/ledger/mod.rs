@@ -155,7 +155,8 @@ impl Shared {
             None => guard.insert(Store::open_existing(&self.files, self.purpose)?),
         };
         let answer = call(store);
-        if answer.as_ref().is_err_and(LedgerError::needs_reopening) {
+        // What was not created yet has nothing to be opened anew.
+        if answer.as_ref().is_err_and(LedgerError::needs_reopening) && !store.is_to_be_created() {
             *guard = None;
         }
         answer

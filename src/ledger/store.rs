@@ -110,6 +110,11 @@ impl Store {
         Self { files: Arc::clone(files), place, sizes: BTreeMap::new(), images: BTreeMap::new(), numbers: HashMap::new() }
     }
 
+    /// Whether the first write creates the database.
+    pub(super) const fn is_to_be_created(&self) -> bool {
+        matches!(self.place, Place::Nowhere)
+    }
+
     fn refuse_other_versions(&self) -> Result<(), LedgerError> {
         let found = self.lookup(VERSION, VERSION_KEY)?;
         let Some(sealed) = found else { return Err(self.unreadable("it has no version", None)) };

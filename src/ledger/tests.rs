@@ -500,3 +500,24 @@ fn a_full_disk_is_a_write_error_and_the_ledger_recovers_when_there_is_room() {
     let reopened = Ledger::open(mount.0.path()).unwrap();
     assert_eq!(reopened.repository(&gun("r.test/a")).unwrap(), Some(held("r.test/a", 2, 600_000)));
 }
+
+#[test]
+fn a_look_that_found_the_disk_full_records_when_there_is_room() {
+    let Some(mount) = Mount::small() else {
+        eprintln!("skipped: a tmpfs cannot be mounted here (not root?)");
+        return;
+    };
+    let ledger = Ledger::open_to_look(mount.0.path()).unwrap();
+    let ballast = mount.0.path().join("ballast");
+    drop(fs::write(&ballast, vec![1; 4 << 20]));
+    for _ in 0..2 {
+        let error = ledger.store_repository(&held("r.test/a", 1, 10)).unwrap_err();
+        assert!(matches!(error, LedgerError::Write { .. }), "{error:?}");
+        assert_eq!(ledger.repositories().unwrap(), []);
+    }
+
+    fs::remove_file(&ballast).unwrap();
+    ledger.store_repository(&held("r.test/a", 1, 10)).unwrap();
+    drop(ledger);
+    assert_eq!(Ledger::open(mount.0.path()).unwrap().repositories().unwrap(), [(gun("r.test/a"), held("r.test/a", 1, 10))]);
+}
