@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use super::faults::{Scene, assert_refused};
 use super::gate::binary;
@@ -149,4 +150,24 @@ async fn a_restarted_daemon_creates_containers_of_what_it_verified_without_any_s
         let ran = scene.cri().run_image(&pod, &id, &scene.name).await.unwrap();
         assert_eq!(ran.output, "signed\n", "crash: {crash}");
     }
+}
+
+#[tokio::test]
+async fn a_daemon_that_finds_its_ledger_in_use_takes_it_as_soon_as_it_is_free() {
+    let mut scene = Scene::new("a_daemon_that_finds_its_ledger_in_use").await;
+    let ran = scene.cri().run(&scene.name, "default").await.unwrap();
+    let gate = scene.world.gate.as_mut().unwrap();
+    gate.server.stop();
+    // As `countersign verify` does while no daemon runs, for as long as its trust server takes to answer.
+    let verifying = File::open(gate.state().join("ledger/ledger.lock")).unwrap();
+    verifying.lock().unwrap();
+    gate.start_again().await;
+    let refused = scene.cri().create(&ran.pod, container(&ran.image, &scene.name)).await.unwrap_err();
+    assert_refused(&refused, DENIED, "another process has the ledger ", "CS-LEDGER");
+
+    drop(verifying);
+    let gate = scene.world.gate.as_ref().unwrap();
+    assert!(gate.logged("the ledger can be used now", Duration::from_secs(10)).await.is_some());
+    scene.front.stop();
+    scene.cri().create(&ran.pod, container(&ran.image, &scene.name)).await.unwrap();
 }

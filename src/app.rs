@@ -24,6 +24,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 const WORK_THREADS: usize = 2;
 /// How often containerd is asked whether it is there, before readiness is reported.
 const CONTAINERD_POLL: Duration = Duration::from_millis(200);
+/// How often a ledger that could not be opened is tried again: `countersign verify` holds it for as long as it takes.
+const LEDGER_POLL: Duration = Duration::from_secs(1);
 
 /// Why the daemon, or a command that works without it, does not start.
 #[derive(Debug, thiserror::Error)]
@@ -163,7 +165,8 @@ async fn run(config: &Config, mut inherited: Inherited, work: &Handle) -> Result
     }
     let admit = admit(config, open_ledger(config)?, work.clone())?;
     if let Some(error) = admit.ledger_fault() {
-        tracing::error!(error = chain(error), "the ledger cannot be used: every pull and container is denied until it can");
+        tracing::error!(error = chain(&*error), "the ledger cannot be used: every pull and container is denied until it can");
+        work.spawn(await_ledger(ledger_directory(config)?, Arc::clone(&admit)));
     }
     let cri = Listener::open(&config.listen.cri, &mut inherited).await?;
     let admin = Listener::open(&config.listen.admin, &mut inherited).await?;
@@ -202,6 +205,22 @@ async fn serve_admin(listener: Listener, admit: Arc<Admit>, mut stopped: tokio::
 async fn warm(admit: Arc<Admit>) {
     let repositories = admit.warm();
     tracing::info!(repositories, "held trust data was read");
+}
+
+/// Opens the ledger as soon as it can be. One that is damaged is left to the operator, who may be mending it just now.
+async fn await_ledger(directory: PathBuf, admit: Arc<Admit>) {
+    while let Some(error) = admit.ledger_fault() {
+        if !error.may_pass() {
+            tracing::error!(error = chain(&*error), "restart countersign when the ledger can be used");
+            return;
+        }
+        tokio::time::sleep(LEDGER_POLL).await;
+        let (directory, admit) = (directory.clone(), Arc::clone(&admit));
+        // One that panics is tried again.
+        let _ = tokio::task::spawn_blocking(move || admit.take_ledger(Ledger::open(&directory))).await;
+    }
+    tracing::info!("the ledger can be used now");
+    warm(admit).await;
 }
 
 /// Tells systemd that the daemon is ready, once containerd has answered.

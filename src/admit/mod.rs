@@ -11,7 +11,7 @@ mod refresh;
 mod refusal;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use countersign_trust::Approval;
 use countersign_trust::evidence::Gun;
@@ -84,7 +84,10 @@ pub struct Admit {
     clock: Arc<dyn Clock>,
     notary: NotaryClient,
     containerd: Containerd,
-    ledger: Result<(Ledger, Memory), Arc<LedgerError>>,
+    /// Set once there is one that can be used.
+    ledger: OnceLock<(Ledger, Memory)>,
+    /// Why there is none yet.
+    ledger_fault: RwLock<Option<Arc<LedgerError>>>,
     /// Where refreshes run, so that cryptography and TLS never hold up the calls that are only passed on.
     work: tokio::runtime::Handle,
     refreshes: KeyedLocks<Gun>,
@@ -103,7 +106,7 @@ impl std::fmt::Debug for Flights {
 }
 
 impl Admit {
-    /// Takes what the ledger holds into memory. A ledger that cannot be used is kept as the reason for every denial.
+    /// Takes what the ledger holds into memory. While it cannot be used, why is the reason for every denial.
     #[must_use]
     pub fn new(
         policy: Policy,
@@ -112,21 +115,32 @@ impl Admit {
         ledger: Result<Ledger, LedgerError>,
         work: tokio::runtime::Handle,
     ) -> Self {
-        let ledger = ledger.and_then(|ledger| {
-            let repositories = ledger.repositories()?.into_iter().map(|(_, held)| held);
-            let memory = Memory::new(repositories, ledger.images()?);
-            Ok((ledger, memory))
-        });
-        Self {
+        let admit = Self {
             policy,
             clock,
             notary: NotaryClient::new(),
             containerd,
-            ledger: ledger.map_err(Arc::new),
+            ledger: OnceLock::new(),
+            ledger_fault: RwLock::default(),
             work,
             refreshes: KeyedLocks::default(),
             flights: Flights::default(),
             image_locks: KeyedLocks::default(),
+        };
+        admit.take_ledger(ledger);
+        admit
+    }
+
+    /// Takes a ledger that could not be opened before, or the newest reason why it cannot be. The first that can be used stays.
+    pub fn take_ledger(&self, ledger: Result<Ledger, LedgerError>) {
+        let taken = ledger.and_then(|ledger| {
+            let repositories = ledger.repositories()?.into_iter().map(|(_, held)| held);
+            let memory = Memory::new(repositories, ledger.images()?);
+            Ok((ledger, memory))
+        });
+        match taken {
+            Ok(taken) => drop(self.ledger.set(taken)),
+            Err(error) => *self.ledger_fault.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(error)),
         }
     }
 
@@ -144,8 +158,11 @@ impl Admit {
 
     /// Why the ledger cannot be used, if it cannot.
     #[must_use]
-    pub fn ledger_fault(&self) -> Option<&LedgerError> {
-        self.ledger.as_ref().err().map(|error| &**error)
+    pub fn ledger_fault(&self) -> Option<Arc<LedgerError>> {
+        if self.ledger.get().is_some() {
+            return None;
+        }
+        self.ledger_fault.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Evaluates everything that is held once, so that what is found out about its bytes is remembered. Gives back the
@@ -243,7 +260,11 @@ impl Admit {
     }
 
     fn ledger(&self) -> Result<&(Ledger, Memory), Refusal> {
-        self.ledger.as_ref().map_err(|error| Refusal::Ledger { error: Arc::clone(error) })
+        if let Some(taken) = self.ledger.get() {
+            return Ok(taken);
+        }
+        let fault = self.ledger_fault.read().unwrap_or_else(PoisonError::into_inner).clone();
+        Err(fault.map_or(Refusal::Internal { what: "no ledger was taken" }, |error| Refusal::Ledger { error }))
     }
 
     fn memory(&self) -> Result<&Memory, Refusal> {
