@@ -40,6 +40,34 @@ async fn a_tag_that_is_signed_again_runs_the_new_image_and_one_that_is_unsigned_
     assert_refused(&refused, DENIED, &format!("no trust signature found for {by_digest}"), "CS-DIGEST-NOT-SIGNED");
 }
 
+/// Only the server's own snapshots go on listing a role whose delegation was taken away; the reference client's do not.
+#[tokio::test]
+async fn a_delegation_that_is_given_again_is_missed_only_where_its_owner_keeps_the_snapshot_key() {
+    for at_server in [true, false] {
+        let scene = Scene::new(&format!("a_delegation_that_is_given_again_{at_server}")).await;
+        let gun = scene.world.gun("team/app");
+        let (admin, alice) = (scene.world.notary.signer("admin"), scene.world.notary.signer("alice"));
+        if at_server {
+            admin.rotate(&gun, Rotation::SnapshotToServer).await;
+        }
+        admin.delegate(&gun, "targets/alice", &[&alice]).await;
+        let key = alice.certificate().key;
+        admin.import_key(&key, "alice").await;
+        admin.sign_as(&gun, "1", scene.image.top(), &["targets/alice"]).await;
+        scene.cri().pull(&scene.name).await.unwrap();
+        admin.undelegate(&gun, "targets/alice").await;
+        admin.delegate(&gun, "targets/alice", &[&alice]).await;
+
+        if !at_server {
+            let refused = scene.cri().pull(&scene.name).await.unwrap_err();
+            let sentence = "potential malicious behavior - trust data mismatch";
+            assert_refused(&refused, DENIED, sentence, "CS-ROLE-DISAPPEARED");
+            admin.undelegate(&gun, "targets/alice").await;
+        }
+        scene.cri().pull(&scene.name).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_root_that_is_rotated_away_from_its_pin_is_refused_with_the_ids_to_pin() {
     let mut scene = Scene::new("a_root_that_is_rotated_away").await;

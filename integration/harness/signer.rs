@@ -132,8 +132,12 @@ impl Signer {
 
     /// Takes this person's own key into their trust folder: needed once before signing in a delegation.
     pub async fn import_own_key(&self) {
-        let key = text(&self.certificate().key);
-        self.well(&["key", "import", &key, "--role", &self.name]).await;
+        self.import_key(&self.certificate().key, &self.name).await;
+    }
+
+    /// Takes another person's key into this person's trust folder.
+    pub async fn import_key(&self, key: &Path, role: &str) {
+        self.well(&["key", "import", &text(key), "--role", role]).await;
     }
 
     /// Signs the same content again in a role whose keys changed, and publishes.

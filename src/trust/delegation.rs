@@ -143,7 +143,8 @@ impl Evaluation<'_> {
 
     /// A server that holds the snapshot key can leave a delegation out, most of all the one whose keys were just changed: then
     /// an older digest in `targets` would count again. Whoever has seen it listed refuses, whoever may sign it now
-    /// (`docs/notary-v1.md`, 10.4): the real server goes on listing even a delegation that was taken away and given again.
+    /// (`docs/notary-v1.md`, 10.4): the real server goes on listing even a delegation that was taken away and given again. The
+    /// reference client does not when it keeps the snapshot key itself, which looks the same; nor can it publish that role again.
     fn refuse_hidden(&self, delegation: &Delegation) -> Result<(), Reason> {
         if self.known.published.contains(delegation.role.as_str()) {
             return Err(Reason::RoleDisappeared(delegation.role.clone()));
