@@ -12,6 +12,7 @@ use h2::{Reason, SendStream};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::oneshot;
 
 use super::callers::Call;
 use super::upstream::{Loss, loss_of};
@@ -35,18 +36,35 @@ impl RequestBody {
         }
     }
 
-    /// Sends what is here already together with the headers, in one write; what has yet to come follows in a task.
-    pub(super) fn send(self, mut stream: SendStream<Bytes>) {
+    /// Sends what is here already together with the headers, in one write; what has yet to come follows in a task, for as long
+    /// as somebody keeps what is returned.
+    pub(super) fn send(self, mut stream: SendStream<Bytes>) -> Option<Wanted> {
         let mut forwarding = match self {
-            // Fails only when the stream has ended, which its answer tells.
-            Self::Framed(frame) => return drop(stream.send_data(frame, true)),
+            Self::Framed(frame) => {
+                // Fails only when the stream has ended, which its answer tells.
+                drop(stream.send_data(frame, true));
+                return None;
+            }
             Self::Downstream(body) => Box::pin(forward(body, stream)),
         };
-        if forwarding.as_mut().now_or_never().is_none() {
-            tokio::spawn(forwarding);
+        if forwarding.as_mut().now_or_never().is_some() {
+            return None;
         }
+        let (wanted, unwanted) = oneshot::channel();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = forwarding => {}
+                // A caller's reset is not seen behind what of its body is still here, and containerd may never take that.
+                _ = unwanted => {}
+            }
+        });
+        Some(Wanted(wanted))
     }
 }
+
+/// Kept for as long as somebody wants the answer to a request that is still being sent.
+#[derive(Debug)]
+pub(super) struct Wanted(#[expect(dead_code, reason = "the task notices when it is dropped")] oneshot::Sender<()>);
 
 /// Forwards a caller's body until it ends, the caller resets its stream, or containerd wants no more of it.
 async fn forward(mut body: Incoming, mut stream: SendStream<Bytes>) {
@@ -108,7 +126,7 @@ fn reset_reason(error: &(dyn std::error::Error + 'static)) -> Option<Reason> {
 #[derive(Debug)]
 pub(super) enum ResponseBody {
     /// containerd's body, as it arrives. The path names containerd's socket if it goes away in the middle.
-    Upstream(AnswerBody, Arc<Path>),
+    Upstream(AnswerBody, Arc<Path>, #[expect(dead_code, reason = "what counts is when it is dropped")] Option<Wanted>),
     /// One framed message, then trailers.
     Framed(Option<Bytes>, Option<HeaderMap>),
     /// Nothing: the headers said it all ("Trailers-Only"), or the trailers did.
@@ -122,7 +140,7 @@ impl Body for ResponseBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         let this = self.get_mut();
         match this {
-            Self::Upstream(body, socket) => {
+            Self::Upstream(body, socket, _) => {
                 let polled = Pin::new(body).poll_frame(cx);
                 let Poll::Ready(Some(Err(error))) = &polled else { return polled };
                 // After a reset, hyper resets the caller's stream with the reason that containerd gave.
@@ -140,7 +158,7 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Upstream(body, _) => body.is_end_stream(),
+            Self::Upstream(body, ..) => body.is_end_stream(),
             Self::Framed(frame, trailers) => frame.is_none() && trailers.is_none(),
             Self::Ended => true,
         }
@@ -148,7 +166,7 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Upstream(body, _) => body.size_hint(),
+            Self::Upstream(body, ..) => body.size_hint(),
             Self::Framed(..) | Self::Ended => SizeHint::default(),
         }
     }

@@ -205,10 +205,10 @@ async fn transparent(
     strip_hop_by_hop(&mut parts.headers);
     parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
     match upstream.send(Request::from_parts(parts, RequestBody::Downstream(body))).await {
-        Ok(response) => {
+        Ok((response, wanted)) => {
             let (mut parts, body) = response.into_parts();
             strip_hop_by_hop(&mut parts.headers);
-            Ok(Response::from_parts(parts, ResponseBody::Upstream(body, Arc::clone(upstream.socket()))))
+            Ok(Response::from_parts(parts, ResponseBody::Upstream(body, Arc::clone(upstream.socket()), wanted)))
         }
         Err(SendError::Unavailable(status)) => Ok(refusal(status)),
         // hyper resets the caller's stream with the reason that containerd gave.

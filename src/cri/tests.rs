@@ -3,6 +3,7 @@
 mod crowd;
 mod fake;
 mod guard;
+mod upload;
 
 use std::path::PathBuf;
 use std::sync::Arc;

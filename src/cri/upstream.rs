@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, Version};
 
-use super::body::RequestBody;
+use super::body::{RequestBody, Wanted};
 use super::frame::{self, GRPC_ENCODING};
 use super::methods;
 use super::status::{Code, Status};
@@ -138,7 +138,7 @@ impl Upstream {
         *request.uri_mut() = known.uri.clone();
         *request.version_mut() = Version::HTTP_2;
         *request.headers_mut() = call_headers(metadata);
-        let response = self.send(request).await.map_err(|error| match error {
+        let (response, _) = self.send(request).await.map_err(|error| match error {
             SendError::Reset(_, reason) => Status::from_reset(reason),
             SendError::Unavailable(status) => status,
         })?;
@@ -170,17 +170,16 @@ impl Upstream {
         }
     }
 
-    /// Sends a request, opening the connection when there is none or when it was closed.
-    pub(super) async fn send(&self, request: Request<RequestBody>) -> Result<Response<AnswerBody>, SendError> {
+    /// Sends a request, opening the connection when there is none or when it was closed. A body that is not here yet is sent
+    /// until the future, and then what it gives back, is dropped.
+    pub(super) async fn send(&self, request: Request<RequestBody>) -> Result<(Response<AnswerBody>, Option<Wanted>), SendError> {
         let mut sender = self.connection.sender().await.map_err(|error| self.unreachable(&error))?;
         let (head, body) = request.into_parts();
         let sent = sender.send_request(Request::from_parts(head, ()), body.is_empty());
         let (response, stream) = sent.map_err(|error| self.send_error(error))?;
-        if !body.is_empty() {
-            body.send(stream);
-        }
+        let wanted = if body.is_empty() { None } else { body.send(stream) };
         let response = response.await.map_err(|error| self.send_error(error))?;
-        Ok(response.map(AnswerBody::new))
+        Ok((response.map(AnswerBody::new), wanted))
     }
 
     fn send_error(&self, error: h2::Error) -> SendError {
