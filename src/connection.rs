@@ -142,3 +142,6 @@ impl Body for AnswerBody {
         self.0.is_end_stream()
     }
 }
+
+#[cfg(test)]
+mod tests;

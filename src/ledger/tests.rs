@@ -502,6 +502,7 @@ fn a_full_disk_is_a_write_error_and_the_ledger_recovers_when_there_is_room() {
 }
 
 #[test]
+#[allow(clippy::print_stderr, reason = "a skipped test must not pass in silence")]
 fn a_look_that_found_the_disk_full_records_when_there_is_room() {
     let Some(mount) = Mount::small() else {
         eprintln!("skipped: a tmpfs cannot be mounted here (not root?)");
