@@ -21,6 +21,12 @@ pub enum LedgerError {
         /// The ledger's file.
         path: PathBuf,
     },
+    /// There was none, and then somebody put one there: what it has seen is not known to this process.
+    #[error("the ledger {} was put there while another was about to be made: try again", path.display())]
+    Appeared {
+        /// The ledger's file.
+        path: PathBuf,
+    },
     /// What is there is not what was written. It is never taken for an empty ledger.
     #[error(
         "the ledger {} is unreadable ({what}): restore it from a backup, or move it away to begin anew, which forgets the newest version of every repository that this node has seen",
@@ -68,7 +74,7 @@ impl LedgerError {
     #[must_use]
     pub const fn may_pass(&self) -> bool {
         match self {
-            Self::Directory { .. } | Self::InUse { .. } | Self::Write { .. } => true,
+            Self::Directory { .. } | Self::InUse { .. } | Self::Appeared { .. } | Self::Write { .. } => true,
             Self::Unreadable { .. } | Self::Read { .. } | Self::Full { .. } => false,
         }
     }
@@ -77,7 +83,7 @@ impl LedgerError {
     pub(super) const fn needs_reopening(&self) -> bool {
         match self {
             Self::Read { .. } | Self::Write { .. } => true,
-            Self::Directory { .. } | Self::InUse { .. } | Self::Unreadable { .. } | Self::Full { .. } => false,
+            Self::Directory { .. } | Self::InUse { .. } | Self::Appeared { .. } | Self::Unreadable { .. } | Self::Full { .. } => false,
         }
     }
 }

@@ -87,6 +87,11 @@ impl Files {
         database.close().map_err(|error| failed(error.into()))?;
         file.sync_all().map_err(failed_io)?;
         Step::LedgerWritten.reached();
+        // The lock keeps other processes off, and not an operator who puts a backup back.
+        if !self.is_first_use()? {
+            self.remove_leftover()?;
+            return Err(LedgerError::Appeared { path: self.database.clone() });
+        }
         fs::rename(&self.unfinished, &self.database).map_err(failed_io)?;
         Step::LedgerRenamed.reached();
         File::open(&self.directory).and_then(|directory| directory.sync_all()).map_err(failed_io)

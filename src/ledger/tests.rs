@@ -132,6 +132,22 @@ fn a_ledger_that_vanished_is_not_taken_for_a_new_one() {
 }
 
 #[test]
+fn a_ledger_that_is_put_back_during_a_look_is_not_written_over() {
+    let (directory, backup) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    Ledger::open(backup.path()).unwrap().store_repository(&held("r.test/a", 9, 10)).unwrap();
+    let ledger = Ledger::open_to_look(directory.path()).unwrap();
+    fs::copy(file(&backup), file(&directory)).unwrap();
+    for _ in 0..2 {
+        let error = ledger.store_repository(&held("r.test/a", 1, 10)).unwrap_err();
+        assert!(matches!(error, LedgerError::Appeared { .. }), "{error:?}");
+    }
+    drop(ledger);
+    assert_eq!(fs::read(file(&directory)).unwrap(), fs::read(file(&backup)).unwrap());
+    let ledger = Ledger::open_to_look(directory.path()).unwrap();
+    assert_eq!(ledger.repository(&gun("r.test/a")).unwrap(), Some(held("r.test/a", 9, 10)));
+}
+
+#[test]
 fn a_look_after_a_crash_finds_what_was_recorded() {
     let directory = TempDir::new().unwrap();
     let ledger = Ledger::open(directory.path()).unwrap();
