@@ -2,7 +2,6 @@
 
 mod crowd;
 mod fake;
-mod guard;
 mod upload;
 
 use std::path::PathBuf;

@@ -1,33 +1,38 @@
 //! The checks themselves, before a containerd that does not answer.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "test code")]
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use countersign_trust::mode::Mode;
 use countersign_trust::name::{ImageReference, Sha256};
 use countersign_trust::pin::Pins;
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8s_cri::v1;
 use prost::Message as _;
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
-use super::fake::{Body, Caller, request};
-use super::{Gate, soon};
-use crate::admit::{Admit, Policy};
-use crate::clock::SystemClock;
-use crate::cri::Guard;
-use crate::cri::frame::framed;
-use crate::cri::methods::CREATE_CONTAINER;
-use crate::ledger::Ledger;
-use crate::listen::{Inherited, Listener};
+use countersign::admit::{Admit, Policy};
+use countersign::clock::SystemClock;
+use countersign::containerd::Containerd;
+use countersign::cri::methods::CREATE_CONTAINER;
+use countersign::cri::{Gate, Guard};
+use countersign::ledger::Ledger;
+use countersign::listen::{Inherited, Listener};
 
+type Body = Full<Bytes>;
+
+/// Longer than anything takes here.
+const PATIENCE: Duration = Duration::from_secs(20);
 const IMAGE: &str = "registry.test/team/app:1";
 
 /// What containerd is asked of its images' states. Answered when the sender is used, else never.
@@ -51,7 +56,7 @@ fn containerd(socket: &Path) -> Asked {
     questions
 }
 
-async fn not_found(request: Request<Incoming>, asked: mpsc::Sender<oneshot::Sender<()>>) -> Result<Response<Body>, h2::Error> {
+async fn not_found(request: Request<Incoming>, asked: mpsc::Sender<oneshot::Sender<()>>) -> Result<Response<Body>, Infallible> {
     if request.uri().path().ends_with("/ImageStatus") {
         let (answer, answered) = oneshot::channel();
         asked.send(answer).await.unwrap();
@@ -59,7 +64,7 @@ async fn not_found(request: Request<Incoming>, asked: mpsc::Sender<oneshot::Send
     }
     let response = Response::builder().header("content-type", "application/grpc").header("grpc-status", "5");
     let response = response.header("grpc-message", "no such image here");
-    Ok(response.body(Body::new(Empty::new().map_err(|never| match never {}))).unwrap())
+    Ok(response.body(Body::default()).unwrap())
 }
 
 /// A gate that enforces, before the containerd on `containerd`.
@@ -68,7 +73,7 @@ async fn gate(directory: &Path, containerd: &Path) -> PathBuf {
     let listener = Listener::open(&socket, &mut Inherited::default()).await.unwrap();
     let policy = Policy { mode: Mode::Enforced, pins: Pins::default(), servers: HashMap::new(), digest: Sha256::of(b"policy") };
     let work = tokio::runtime::Handle::current();
-    let own_api = crate::containerd::Containerd::new(containerd);
+    let own_api = Containerd::new(containerd);
     let admit = Admit::new(policy, Arc::new(SystemClock), own_api, Ledger::open(directory), work);
     let gate = Gate::new(Arc::new(Guard::new(Arc::new(admit))), containerd.into());
     tokio::spawn(gate.serve(listener, std::future::pending(), Duration::ZERO));
@@ -84,7 +89,24 @@ fn create() -> Request<Body> {
     };
     let config = v1::ContainerConfig { image: Some(image), ..v1::ContainerConfig::default() };
     let message = v1::CreateContainerRequest { config: Some(config), ..v1::CreateContainerRequest::default() };
-    request(CREATE_CONTAINER, framed(&message.encode_to_vec()).unwrap())
+    let message = message.encode_to_vec();
+    let frame = [&[0], u32::try_from(message.len()).unwrap().to_be_bytes().as_slice(), &message].concat();
+    let request = Request::post(format!("http://localhost{CREATE_CONTAINER}")).header("content-type", "application/grpc");
+    request.header("te", "trailers").body(Body::from(frame)).unwrap()
+}
+
+/// A caller with a connection of its own: the code and the message of the answer.
+async fn called(socket: PathBuf) -> (String, String) {
+    let stream = UnixStream::connect(socket).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let answer = sender.send_request(create()).await.unwrap();
+    let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+    (header("grpc-status"), header("grpc-message"))
+}
+
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("it did not happen")
 }
 
 #[tokio::test]
@@ -97,18 +119,15 @@ async fn a_create_whose_caller_went_away_unanswered_locks_the_image_for_nobody()
     // The one is never answered, and its caller runs out of patience.
     let mut unanswered = Vec::new();
     for _ in 0..3 {
-        let caller = Caller::connect(&socket).await;
-        let waiting = tokio::spawn(async move { caller.got(create()).await });
+        let waiting = tokio::spawn(called(socket.clone()));
         unanswered.push(soon(asked.recv()).await.unwrap());
         waiting.abort();
         assert!(waiting.await.is_err());
     }
 
-    let caller = Caller::connect(&socket).await;
-    let waiting = tokio::spawn(async move { caller.got(create()).await });
+    let waiting = tokio::spawn(called(socket));
     soon(asked.recv()).await.unwrap().send(()).unwrap();
-    let got = soon(waiting).await.unwrap();
-    let (code, message) = got.status();
-    assert_eq!((code, message.contains("no such image here")), ("2", true), "{message}");
+    let (code, message) = soon(waiting).await.unwrap();
+    assert_eq!((code.as_str(), message.contains("no such image here")), ("2", true), "{message}");
     assert!(unanswered.iter().all(oneshot::Sender::is_closed), "containerd is told that nobody waits for the others");
 }
