@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+
+type Locks<K> = Arc<Mutex<HashMap<K, Arc<RwLock<()>>>>>;
 
 /// A lock for each key that somebody holds or waits for. A key nobody holds costs nothing.
 #[derive(Debug)]
-pub struct KeyedLocks<K>(Arc<Mutex<HashMap<K, Arc<tokio::sync::Mutex<()>>>>>);
+pub struct KeyedLocks<K>(Locks<K>);
 
 impl<K> Default for KeyedLocks<K> {
     fn default() -> Self {
@@ -19,18 +21,35 @@ impl<K> Default for KeyedLocks<K> {
 /// Holds the lock of a key until it is dropped.
 #[derive(Debug)]
 pub struct KeyGuard<K: Eq + Hash> {
-    locks: Arc<Mutex<HashMap<K, Arc<tokio::sync::Mutex<()>>>>>,
+    locks: Locks<K>,
     key: K,
-    guard: Option<OwnedMutexGuard<()>>,
+    held: Option<Held>,
+}
+
+#[derive(Debug)]
+enum Held {
+    Alone { _guard: OwnedRwLockWriteGuard<()> },
+    Shared { _guard: OwnedRwLockReadGuard<()> },
 }
 
 impl<K: Clone + Eq + Hash> KeyedLocks<K> {
     /// Waits until nobody else holds the lock of `key`.
     pub async fn lock(&self, key: K) -> KeyGuard<K> {
+        let (lock, mut guard) = self.entry(key);
+        guard.held = Some(Held::Alone { _guard: lock.write_owned().await });
+        guard
+    }
+
+    /// Waits until nobody holds the lock of `key` alone, or has waited for that for longer.
+    pub async fn share(&self, key: K) -> KeyGuard<K> {
+        let (lock, mut guard) = self.entry(key);
+        guard.held = Some(Held::Shared { _guard: lock.read_owned().await });
+        guard
+    }
+
+    fn entry(&self, key: K) -> (Arc<RwLock<()>>, KeyGuard<K>) {
         let lock = Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key.clone()).or_default());
-        let mut held = KeyGuard { locks: Arc::clone(&self.0), key, guard: None };
-        held.guard = Some(lock.lock_owned().await);
-        held
+        (lock, KeyGuard { locks: Arc::clone(&self.0), key, held: None })
     }
 
     /// Waits for the locks of all of `keys`, in one order for everybody, so that no two wait for each other.
@@ -49,7 +68,7 @@ impl<K: Clone + Eq + Hash> KeyedLocks<K> {
 
 impl<K: Eq + Hash> Drop for KeyGuard<K> {
     fn drop(&mut self) {
-        self.guard = None;
+        self.held = None;
         let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         // The map's own reference is the last one: nobody holds the lock or waits for it.
         if locks.get(&self.key).is_some_and(|lock| Arc::strong_count(lock) == 1) {
@@ -71,6 +90,20 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_secs(1), locks.lock(2)).await.is_ok());
         drop(first);
         assert!(tokio::time::timeout(Duration::from_secs(1), locks.lock(1)).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_share_a_key_wait_only_for_whom_has_it_alone() {
+        let locks = KeyedLocks::default();
+        let waits = Duration::from_secs(1);
+        let shared = [locks.share(1).await, locks.share(1).await];
+        assert!(tokio::time::timeout(waits, locks.lock(1)).await.is_err());
+        drop(shared);
+        let alone = locks.lock(1).await;
+        assert!(tokio::time::timeout(waits, locks.share(1)).await.is_err());
+        drop(alone);
+        assert!(tokio::time::timeout(waits, locks.share(1)).await.is_ok());
+        assert!(locks.0.lock().unwrap().is_empty());
     }
 
     #[tokio::test]

@@ -92,7 +92,8 @@ pub struct Admit {
     work: tokio::runtime::Handle,
     refreshes: KeyedLocks<Gun>,
     flights: Flights,
-    /// Held while an image's tag record is written or a container is created from it.
+    /// Held alone while an image's tag record is written, shared while a container is created from it: a create that takes
+    /// long, or that containerd never answers, holds up no other.
     pub image_locks: KeyedLocks<ImageId>,
 }
 

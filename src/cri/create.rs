@@ -77,9 +77,9 @@ impl Guard {
         let Some((likely_id, named)) = likely(spec) else {
             let image = canonical(upstream, &spec.image).await?;
             let id = parsed_id(&image)?;
-            return Ok(Resolved { held: self.admit.image_locks.lock(id).await, id, image, ahead: None });
+            return Ok(Resolved { held: self.admit.image_locks.share(id).await, id, image, ahead: None });
         };
-        let held = self.admit.image_locks.lock(likely_id).await;
+        let held = self.admit.image_locks.share(likely_id).await;
         let (image, records, admitted) =
             tokio::join!(canonical(upstream, &spec.image), self.admit.read_likely_records(&named, likely_id), self.judge(spec, likely_id));
         let image = image?;
@@ -89,7 +89,7 @@ impl Guard {
         }
         // Never two at once: only `lock_all` takes them in an order.
         drop(held);
-        Ok(Resolved { held: self.admit.image_locks.lock(id).await, id, image, ahead: None })
+        Ok(Resolved { held: self.admit.image_locks.share(id).await, id, image, ahead: None })
     }
 
     async fn judge(&self, spec: &ImageSpec, image_id: ImageId) -> Result<(Admission, VerifiedImage), Refusal> {
