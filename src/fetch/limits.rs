@@ -20,6 +20,9 @@ pub struct Limits {
     pub request_deadline: Duration,
     /// Requests of one conversation that may be under way at once.
     pub parallel: usize,
+    /// How long the first request to a server goes alone, unless it is answered before. Then the others follow on its
+    /// connection, or on connections of their own.
+    pub head_start: Duration,
     /// Idle connections that are kept for each server.
     pub idle_connections: usize,
     /// How long an idle connection is kept.
@@ -30,12 +33,14 @@ impl Default for Limits {
     /// A whole update has about 30 seconds (`docs/notary-v1.md`, 9.2): one dead server must leave time
     /// to say so, and one slow file must not use it all up. Eight at once load a repository with many
     /// delegations in few round trips and stay below the connection limits that proxies commonly set for one
-    /// client. Notary's front ends commonly close idle connections after 60 seconds or more; ours go first.
+    /// client. A server in the same room answers its first request within 5 ms, and a second handshake would take longer
+    /// than asking it twice; to one farther away that is a fraction of a round trip. Notary's front ends commonly close idle connections after 60 seconds or more; ours go first.
     fn default() -> Self {
         Self {
             connect_deadline: Duration::from_secs(5),
             request_deadline: Duration::from_secs(15),
             parallel: 8,
+            head_start: Duration::from_millis(5),
             idle_connections: 8,
             idle_time: Duration::from_secs(45),
         }

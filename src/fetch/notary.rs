@@ -11,7 +11,7 @@ use http::HeaderValue;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION};
 use reqwest::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 
 use super::challenge::Challenge;
 use super::credential::{Credential, Secret, bearer_header};
@@ -53,7 +53,7 @@ impl NotaryClient {
     pub fn conversation(&self, server: &TrustServer, gun: &Gun, credential: Option<&Credential>) -> Result<Conversation, FetchError> {
         Ok(Conversation {
             client: self.client(server)?,
-            parallel: self.limits.parallel.max(1),
+            limits: self.limits,
             server: server.clone(),
             gun: gun.clone(),
             credential: credential.cloned(),
@@ -90,7 +90,7 @@ fn ready_access(server: &TrustServer, credential: Option<&Credential>) -> Result
 #[derive(Debug)]
 pub struct Conversation {
     client: Arc<HttpClient>,
-    parallel: usize,
+    limits: Limits,
     server: TrustServer,
     gun: Gun,
     credential: Option<Credential>,
@@ -105,8 +105,20 @@ impl Conversation {
     /// whose kept-open connection turned out to be closed, and once after the token step.
     pub async fn ask(&self, wants: &[Want]) -> Vec<(FileName, Result<Answer, FetchError>)> {
         // Collected before the first `await`: a stream that still holds the closure is not `Send` for every lifetime.
-        let questions: Vec<_> = wants.iter().map(|want| self.named_answer(want)).collect();
-        stream::iter(questions).buffered(self.parallel).collect().await
+        let first = watch::Sender::new(self.client.has_been_answered());
+        let questions: Vec<_> = wants.iter().enumerate().map(|(place, want)| self.answer_in_turn(place, want, &first)).collect();
+        stream::iter(questions).buffered(self.limits.parallel.max(1)).collect().await
+    }
+
+    /// The first question to a server gets a head start.
+    async fn answer_in_turn(&self, place: usize, want: &Want, first: &watch::Sender<bool>) -> (FileName, Result<Answer, FetchError>) {
+        if place > 0 {
+            let mut first = first.subscribe();
+            drop(tokio::time::timeout(self.limits.head_start, first.wait_for(|answered| *answered)).await);
+        }
+        let answer = self.named_answer(want).await;
+        first.send_replace(true);
+        answer
     }
 
     async fn named_answer(&self, want: &Want) -> (FileName, Result<Answer, FetchError>) {

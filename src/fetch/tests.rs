@@ -21,6 +21,7 @@ const PATIENT: Limits = Limits {
     connect_deadline: Duration::from_secs(20),
     request_deadline: Duration::from_secs(30),
     parallel: 4,
+    head_start: Duration::from_millis(5),
     idle_connections: 4,
     idle_time: Duration::from_secs(30),
 };
@@ -137,6 +138,34 @@ async fn a_server_that_always_closes_is_asked_twice() {
     let answer = ask_one(&conversation(&authority, &server, None)).await;
     assert!(matches!(answer, Err(FetchError::Interrupted { .. })), "{answer:?}");
     assert_eq!(server.connections(), 2);
+}
+
+#[tokio::test]
+async fn files_are_asked_for_on_the_connection_of_the_first_if_it_is_answered_at_once() {
+    let limits = Limits { head_start: Duration::from_secs(20), ..PATIENT };
+    let authority = Authority::new();
+    let server = TestServer::start(&authority, |_| Reply::sized(404, "none")).await;
+    let server_of_trust = trust_server(&authority, &server.url("localhost"));
+    let conversation = NotaryClient::with_limits(limits).conversation(&server_of_trust, &gun(), None).unwrap();
+    conversation.ask(&[want(FileName::NewestRoot), want(FileName::Timestamp)]).await;
+    assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn files_are_asked_for_beside_a_first_one_that_is_not_answered_at_once() {
+    let authority = Authority::new();
+    let server = TestServer::start(&authority, |_| Reply::Silence).await;
+    let conversation = conversation(&authority, &server, None);
+    let wants = [want(FileName::NewestRoot), want(FileName::Timestamp)];
+    let both_are_asked_for = async {
+        while server.seen().len() < wants.len() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        answers = conversation.ask(&wants) => panic!("{answers:?}"),
+        () = both_are_asked_for => assert_eq!(server.connections(), 2),
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use countersign_trust::name::shown;
 use http::HeaderMap;
@@ -26,6 +27,7 @@ pub(super) struct HttpClient {
     /// None without a bundle.
     with_bundle: Option<Client>,
     with_all_roots: OnceLock<Client>,
+    has_been_answered: AtomicBool,
 }
 
 /// What a client verifies servers with.
@@ -39,15 +41,32 @@ impl HttpClient {
     /// A client for `server`, under its CA bundle if it has one.
     pub(super) fn new(server: &TrustServer, limits: Limits) -> Result<Self, FetchError> {
         let with_bundle = server.ca_bundle().map(|_| built(server, &limits, Roots::Bundle)).transpose()?;
-        let client = Self { server: server.clone(), limits, with_bundle, with_all_roots: OnceLock::new() };
+        let client = Self {
+            server: server.clone(),
+            limits,
+            with_bundle,
+            with_all_roots: OnceLock::new(),
+            has_been_answered: AtomicBool::new(false),
+        };
         if client.with_bundle.is_none() {
             client.with_all_roots()?;
         }
         Ok(client)
     }
 
+    /// Whether any request was ever answered, so that there is probably an open connection.
+    pub(super) fn has_been_answered(&self) -> bool {
+        self.has_been_answered.load(Ordering::Relaxed)
+    }
+
     /// Sends a request to `origin`. The body must not be a stream.
     pub(super) async fn send(&self, origin: &str, request: Request) -> Result<Response, FetchError> {
+        let response = self.answer(origin, request).await?;
+        self.has_been_answered.store(true, Ordering::Relaxed);
+        Ok(response)
+    }
+
+    async fn answer(&self, origin: &str, request: Request) -> Result<Response, FetchError> {
         let failed = |error| failure(origin, error);
         let (Some(with_bundle), None) = (&self.with_bundle, self.with_all_roots.get()) else {
             return exchange(self.with_all_roots()?, request).await.map_err(failed);

@@ -155,8 +155,7 @@ impl Shared {
             None => guard.insert(Store::open_existing(&self.files, self.purpose)?),
         };
         let answer = call(store);
-        // What was not created yet has nothing to be opened anew.
-        if answer.as_ref().is_err_and(LedgerError::needs_reopening) && !store.is_to_be_created() {
+        if store.is_spent(answer.as_ref().map(|_| ())) {
             *guard = None;
         }
         answer

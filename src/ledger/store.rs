@@ -66,7 +66,7 @@ enum Place {
     Overlay(Database),
     /// The file.
     Disk(Database),
-    /// The file, which could not be opened to be written. It is there, so that nothing may be taken for absent.
+    /// The file, which is not open. It is there, so that nothing may be taken for absent.
     Closed,
 }
 
@@ -110,9 +110,14 @@ impl Store {
         Self { files: Arc::clone(files), place, sizes: BTreeMap::new(), images: BTreeMap::new(), numbers: HashMap::new() }
     }
 
-    /// Whether the first write creates the database.
-    pub(super) const fn is_to_be_created(&self) -> bool {
-        matches!(self.place, Place::Nowhere)
+    /// Whether it must be opened anew to be used again, after a call that ended so.
+    pub(super) fn is_spent(&self, ended: Result<(), &LedgerError>) -> bool {
+        match self.place {
+            // What was not created yet has nothing to be opened anew.
+            Place::Nowhere => false,
+            Place::Closed => true,
+            Place::Overlay(_) | Place::Disk(_) => ended.is_err_and(LedgerError::needs_reopening),
+        }
     }
 
     fn refuse_other_versions(&self) -> Result<(), LedgerError> {
@@ -291,7 +296,6 @@ impl Store {
     fn create(&mut self, write: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>) -> Result<(), LedgerError> {
         self.files.create(|database| initialise(database, write))?;
         self.place = Place::Closed;
-        *self = Self::open_existing(&self.files, Purpose::Look)?;
         Ok(())
     }
 
