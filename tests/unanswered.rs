@@ -131,3 +131,19 @@ async fn a_create_whose_caller_went_away_unanswered_locks_the_image_for_nobody()
     assert_eq!((code.as_str(), message.contains("no such image here")), ("2", true), "{message}");
     assert!(unanswered.iter().all(oneshot::Sender::is_closed), "containerd is told that nobody waits for the others");
 }
+
+#[tokio::test]
+async fn a_create_that_containerd_leaves_unanswered_ends_and_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("containerd.sock");
+    let mut asked = containerd(&path);
+    let socket = gate(directory.path(), &path).await;
+
+    let waiting = tokio::spawn(called(socket));
+    let _unanswered = soon(asked.recv()).await.unwrap();
+    let (code, message) = soon(waiting).await.unwrap();
+    assert_eq!(code, "14", "{message}");
+    let said = format!("containerd at {} did not answer /runtime.v1.ImageService/ImageStatus within 10 s", path.display());
+    assert!(message.starts_with(&said), "{message}");
+    assert!(message.ends_with("(CS-CONTAINERD)"), "{message}");
+}

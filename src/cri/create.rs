@@ -4,7 +4,6 @@
 use std::time::Instant;
 
 use countersign_trust::name::{ImageId, ImageReference, shown};
-use http::HeaderMap;
 
 use super::checked::{Guard, denial, log_admitted, to_the_end, unanswered};
 use super::checks::CheckedCall;
@@ -133,7 +132,7 @@ impl Guard {
         tracing::error!(container, code = refusal.code(), reason, "denied; the container is removed");
         Step::CreateRootFsRefused.reached();
         // With no deadline of the caller's: the container must go even if the caller is out of patience.
-        if let Err(status) = upstream.unary(REMOVE_CONTAINER, remove_container_request(&container_id), &HeaderMap::new()).await {
+        if let Err(status) = upstream.ask(REMOVE_CONTAINER, remove_container_request(&container_id)).await {
             tracing::error!(container, error = status.message(), "a denied container could not be removed; its start will be refused");
         }
         Step::CreateRemoved.reached();
@@ -144,7 +143,7 @@ impl Guard {
 /// What containerd's CRI says that `given` means.
 async fn canonical(upstream: &Upstream, given: &str) -> Result<Image, Refusal> {
     let answer = |what: String| Refusal::Answer { what };
-    let reply = upstream.unary(IMAGE_STATUS, image_status_request(given), &HeaderMap::new()).await;
+    let reply = upstream.ask(IMAGE_STATUS, image_status_request(given)).await;
     let reply = reply.map_err(|status| unanswered(&format!("ImageStatus of `{}`", shown(given)), &status))?;
     let image = image_status_response(&reply.message).map_err(|error| answer(format!("a malformed ImageStatus: {error}")))?;
     image.ok_or_else(|| Refusal::NotPresent { image: shown(given) })

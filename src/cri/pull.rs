@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use countersign_trust::mode::Mode;
 use countersign_trust::name::{ImageId, ImageReference, Selector};
-use http::HeaderMap;
 
 use super::checked::{Guard, log_admitted, to_the_end, unanswered};
 use super::checks::CheckedCall;
@@ -150,7 +149,7 @@ impl Guard {
 /// Which image containerd's CRI shows for a name.
 async fn shown_image(upstream: &Upstream, name: &str) -> Result<Option<ImageId>, Refusal> {
     let answer = |what: String| Refusal::Answer { what };
-    let reply = upstream.unary(IMAGE_STATUS, image_status_request(name), &HeaderMap::new()).await;
+    let reply = upstream.ask(IMAGE_STATUS, image_status_request(name)).await;
     let reply = reply.map_err(|status| unanswered("ImageStatus", &status))?;
     let image = image_status_response(&reply.message).map_err(|error| answer(format!("a malformed ImageStatus: {error}")))?;
     Ok(image.and_then(|image| image.id.parse().ok()))

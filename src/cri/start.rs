@@ -2,8 +2,6 @@
 
 use std::time::Instant;
 
-use http::HeaderMap;
-
 use super::checked::{Guard, denial, log_admitted};
 use super::checks::CheckedCall;
 use super::messages::{StartContainerRequest, container_status_request, container_status_response};
@@ -42,7 +40,7 @@ async fn whole_id(upstream: &Upstream, given: &str) -> Result<String, Status> {
     if given.len() == ID_DIGITS && given.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return Ok(given.to_owned());
     }
-    let reply = upstream.unary(CONTAINER_STATUS, container_status_request(given), &HeaderMap::new()).await?;
+    let reply = upstream.ask(CONTAINER_STATUS, container_status_request(given)).await?;
     let malformed = |error| Refusal::Answer { what: format!("a malformed ContainerStatus: {error}") };
     container_status_response(&reply.message).map_err(|error| denial(&malformed(error)))
 }

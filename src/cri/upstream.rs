@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -13,6 +14,10 @@ use super::frame::{self, GRPC_ENCODING};
 use super::methods;
 use super::status::{Code, Status};
 use crate::connection::{AnswerBody, ConnectError, Connection};
+
+/// For what the gate itself asks of containerd's CRI. The answers come within milliseconds; one that never came would keep an
+/// image's lock for ever.
+const QUESTION_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Headers that belong to one connection and are never passed on (RFC 9110, 7.6.1; RFC 9113, 8.2.2), `host` because
 /// it could contradict `:authority`, and `te`, which is set anew.
@@ -143,6 +148,19 @@ impl Upstream {
             SendError::Unavailable(status) => status,
         })?;
         self.unary_reply(response).await
+    }
+
+    /// A question of our own, which no caller's deadline bounds.
+    ///
+    /// # Errors
+    /// As [`Upstream::unary`]; also `UNAVAILABLE` when containerd does not answer in time.
+    pub(super) async fn ask(&self, method: &'static str, message: Bytes) -> Result<Reply, Status> {
+        let asked = tokio::time::timeout(QUESTION_DEADLINE, self.unary(method, message, &HeaderMap::new())).await;
+        asked.unwrap_or_else(|_elapsed| {
+            let (socket, seconds) = (self.socket().display(), QUESTION_DEADLINE.as_secs());
+            let text = format!("containerd at {socket} did not answer {method} within {seconds} s; see `systemctl status containerd`");
+            Err(Status::new(Code::Unavailable, text))
+        })
     }
 
     async fn unary_reply(&self, response: Response<AnswerBody>) -> Result<Reply, Status> {
