@@ -16,8 +16,8 @@ test: parts
 	cargo test --workspace $(TESTED)
 
 demo: parts
-	cargo build --locked --release
-	cargo run --locked --release --example demo -- $(TARGET)/release/countersign
+	cargo build --locked --release --bin countersign --example demo
+	$(TARGET)/release/examples/demo $(TARGET)/release/countersign
 
 bench: parts
 	cargo bench --locked --bench gate
