@@ -147,3 +147,18 @@ async fn a_create_that_containerd_leaves_unanswered_ends_and_says_so() {
     assert!(message.starts_with(&said), "{message}");
     assert!(message.ends_with("(CS-CONTAINERD)"), "{message}");
 }
+
+#[tokio::test]
+async fn a_create_that_waits_for_containerd_holds_up_no_other_of_its_image() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("containerd.sock");
+    let mut asked = containerd(&path);
+    let socket = gate(directory.path(), &path).await;
+
+    let first = tokio::spawn(called(socket.clone()));
+    let _unanswered = soon(asked.recv()).await.unwrap();
+    let second = tokio::spawn(called(socket));
+    soon(asked.recv()).await.unwrap().send(()).unwrap();
+    soon(second).await.unwrap();
+    assert!(!first.is_finished(), "the first still waits");
+}
