@@ -24,9 +24,8 @@ use super::harness::world::World;
 const VARIABLE: &str = "COUNTERSIGN_CRASH_AT";
 /// How long it may take until it is dead after the call that it died in has failed.
 const DIES_WITHIN: Duration = Duration::from_secs(20);
-/// containerd's CRI has seen a record's event after 2 ms; a busy machine gets fifty times as long, which is a tenth of the
-/// time that CRI then stays blind.
-const SEEN_WITHIN: Duration = Duration::from_millis(100);
+/// Between two looks at the containers that are left.
+const LOOKS_EACH: Duration = Duration::from_millis(100);
 /// How long containers may take to start and to end, on a busy machine.
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
 const REPOSITORY: &str = "team/app";
@@ -221,13 +220,10 @@ impl Node {
         }
     }
 
-    /// Makes CRI keep its view of a name for about a second, whatever its record targets: the event of a record that leads
-    /// nowhere fails, and later ones wait behind it. The record is good again when this returns.
+    /// CRI keeps its view of the name, whose record is good again when this returns.
     async fn blind_cri(&self, name: &str, image: &Image) {
-        let ctr = self.world.containerd.ctr();
-        ctr.retarget(name, Recipe::prints("absent").build().top()).await.unwrap();
-        tokio::time::sleep(SEEN_WITHIN).await;
-        ctr.retarget(name, image.top()).await.unwrap();
+        self.world.containerd.blind_cri(name).await.unwrap();
+        self.world.containerd.ctr().retarget(name, image.top()).await.unwrap();
     }
 
     /// Switches the record to the unsigned image when everything was looked at and the create is on its way.
@@ -325,7 +321,7 @@ impl Node {
             if containers.is_empty() || Instant::now() > deadline {
                 return containers;
             }
-            tokio::time::sleep(SEEN_WITHIN).await;
+            tokio::time::sleep(LOOKS_EACH).await;
         }
     }
 }

@@ -2,9 +2,13 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tonic::Status;
 
 use super::Must as _;
 use super::folder::Folder;
+use super::image::Recipe;
 use super::leftovers;
 use super::process::{Launch, Ready, Server, text};
 use super::registry::{Registry, write_hosts_toml};
@@ -13,6 +17,9 @@ use super::{cri::Cri, ctr::Ctr};
 
 /// `OVERLAYFS_SUPER_MAGIC` of Linux's `magic.h`.
 const OVERLAYFS_MAGIC: i64 = 0x794c_7630;
+
+/// How long CRI may take to fail on an event, on a busy machine.
+const FAILS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Which containerd is meant, and so which form of configuration it reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -83,6 +90,20 @@ impl Containerd {
     /// A CRI client through another socket, with the same folder for container logs and the same control group.
     pub fn cri_through(&self, socket: &Path) -> Cri {
         Cri::new(socket, &self.pods, &leftovers::cgroup_of(&self.folder))
+    }
+
+    /// Makes CRI keep its view of a record for a second or more, whatever it targets from now on: the event of a record that
+    /// leads nowhere fails, and later events of that name wait until it is tried again. Returns when CRI has failed on it.
+    pub async fn blind_cri(&self, record: &str) -> Result<(), Status> {
+        let failures = || self.server.log().lines().filter(|line| line.contains("Failed to handle event") && line.contains(record)).count();
+        let before = failures();
+        self.ctr().retarget(record, Recipe::prints("an image that is not here").build().top()).await?;
+        let deadline = Instant::now() + FAILS_WITHIN;
+        while failures() == before {
+            assert!(Instant::now() < deadline, "CRI did not fail on the event of {record}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
     }
 
     /// Its own tool, for what CRI cannot do.

@@ -6,14 +6,12 @@ use tonic::{Code, Status};
 
 use super::super::harness::cri::{Cri, container};
 use super::super::harness::gate::Gate;
-use super::super::harness::image::{Image, Recipe};
+use super::super::harness::image::Image;
 use super::show::{Outcome, Step};
 use super::{EVIL, LATER, SIGNED, Stage, signed_image, signed_line};
 
 /// How long a line may take to come into the daemon's log.
 const LOGGED_WITHIN: Duration = Duration::from_secs(2);
-/// containerd's CRI has seen a record's event after 2 ms; a busy machine gets fifty times as long.
-const SEEN_WITHIN: Duration = Duration::from_millis(100);
 
 /// What the steps are about, in their order.
 pub(super) fn all(stage: &Stage) -> Vec<Step> {
@@ -188,15 +186,12 @@ impl Stage {
     }
 
     /// Pulls a tag and makes its record lead to `target`, while CRI goes on to take the name for what it was for a second or
-    /// more: the event of a record that leads nowhere fails, and later events of that name wait behind it. Gives back the
-    /// image ID that kubelet goes on with.
+    /// more. Gives back the image ID that kubelet goes on with.
     async fn retarget_unseen(&self, tag: &str, target: &Image) -> Result<String, Vec<String>> {
         let (ctr, name) = (self.world.containerd.ctr(), self.app(tag));
         ctr.import(&self.evil, "example.com/evil:1").await;
         let id = self.cri().pull(&name).await.map_err(unexpected)?;
-        let absent = Recipe::prints("an image that is not here").build();
-        ctr.retarget(&name, absent.top()).await.map_err(unexpected)?;
-        tokio::time::sleep(SEEN_WITHIN).await;
+        self.world.containerd.blind_cri(&name).await.map_err(unexpected)?;
         ctr.retarget(&name, target.top()).await.map_err(unexpected)?;
         Ok(id)
     }
