@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::admin;
 use crate::admit::{Admit, Policy, chain};
 use crate::clock::SystemClock;
-use crate::config::{Config, Registry};
+use crate::config::{Config, ExpiredTrustData, Registry};
 use crate::containerd::Containerd;
 use crate::cri::{Gate, Guard, Upstream, methods};
 use crate::fetch::{CaBundle, CaBundleError, TrustServer, TrustServerError};
@@ -77,8 +77,11 @@ pub fn policy(config: &Config) -> Result<Policy, StartError> {
     for registry in &config.registries {
         servers.insert(registry.host.clone(), trust_server(registry)?);
     }
-    let trust = &config.content_trust;
-    Ok(Policy { mode: trust.mode, pins: trust.pins.clone(), servers, digest: config.digest })
+    let expired_serves_for = match config.expired_trust_data {
+        ExpiredTrustData::Refused => None,
+        ExpiredTrustData::AllowedFor(length) => Some(length),
+    };
+    Ok(Policy { trust: config.policy.clone(), servers, expired_serves_for, digest: config.digest })
 }
 
 fn trust_server(registry: &Registry) -> Result<TrustServer, StartError> {
@@ -177,6 +180,7 @@ async fn run(config: &Config, mut inherited: Inherited, work: &Handle) -> Result
     let (stopping, stopped) = tokio::sync::watch::channel(false);
     work.spawn(serve_admin(admin, Arc::clone(&admit), stopped));
     work.spawn(warm(Arc::clone(&admit)));
+    work.spawn(Arc::clone(&admit).refresh_in_background(config.refresh_interval));
     let containerd: Arc<Path> = config.containerd.address.as_path().into();
     tokio::spawn(report_readiness(Arc::clone(&containerd)));
     tracing::info!(socket = %config.listen.cri.display(), mode = %admit.mode(), policy = %config.digest, "serving");

@@ -19,8 +19,8 @@ use countersign_trust::evidence::Gun;
 use countersign_trust::name::{ImageReference, Repository};
 use countersign_trust::pin::Pins;
 use countersign_trust::time::UnixTime;
-use countersign_trust::{Approval, TrustedRepository};
-use node::{Node, Outcome};
+use countersign_trust::{Release, TrustedRepository};
+use node::{Node, Outcome, pinning, terms};
 use server::Tree;
 
 const NOW: &str = "2026-11-22T06:00:00Z";
@@ -302,7 +302,7 @@ fn unusable(trusted: &TrustedRepository) -> Vec<(String, String)> {
 }
 
 /// An approval as the table writes it.
-fn described(approval: &Approval) -> String {
+fn described(approval: &Release) -> String {
     let images = ["v1", "v2", "v3"];
     let image = images.into_iter().find(|image| digest_of(image) == approval.digest.to_string()).unwrap_or("?");
     let signed_by: BTreeSet<String> = approval
@@ -492,7 +492,7 @@ fn trust_ends_with_the_timestamp_at_the_latest() {
 fn what_was_trusted_is_trusted_again_from_what_was_kept() {
     use countersign_trust::evidence::Evidence;
     use countersign_trust::known::Known;
-    use countersign_trust::{Facts, Freshness, Progress, Terms, evaluate};
+    use countersign_trust::{Facts, Freshness, Progress, evaluate};
     for live in LIVE.into_iter().filter(|live| live.tags[0].1 != "CS-RELEASES-UNUSABLE") {
         let pins = live.key_pins();
         let trusted = live.refresh(&mut Node::default(), &pins).unwrap();
@@ -501,7 +501,8 @@ fn what_was_trusted_is_trusted_again_from_what_was_kept() {
         for known in [Known::default(), Known::decode(&trusted.known().encode()).unwrap()] {
             let gun = live.gun();
             let now = UnixTime::parse_rfc3339(NOW).unwrap();
-            let terms = Terms { anchor: pins.anchor_for(&gun).unwrap(), now, freshness: Freshness::Held { allow_expired: false } };
+            let policy = pinning(&pins);
+            let terms = terms(&policy, &gun, now, Freshness::Held { allow_expired: false }).unwrap();
             let Ok(Progress::Trusted(again)) = evaluate(&evidence, &known, terms, &mut Facts::default()) else {
                 panic!("{} is not trusted again", live.directory)
             };

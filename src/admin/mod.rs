@@ -4,6 +4,8 @@
 use std::sync::Arc;
 
 use countersign_trust::name::ImageReference;
+use countersign_trust::time::UnixTime;
+use countersign_trust::{Question, SignedBy};
 use tokio::net::UnixStream;
 use tonic::{Request, Response, Status};
 
@@ -28,14 +30,19 @@ struct Api {
 #[tonic::async_trait]
 impl v1::admin_server::Admin for Api {
     async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyResponse>, Status> {
-        Ok(Response::new(verify(&self.admit, &request.into_inner().image).await))
+        let request = request.into_inner();
+        Ok(Response::new(verify(&self.admit, &request).await))
     }
 }
 
 /// Judges an image as a pull without a credential would be judged, in whatever process.
-pub async fn verify(admit: &Arc<Admit>, image: &str) -> v1::VerifyResponse {
-    let outcome = match image.parse::<ImageReference>() {
-        Ok(image) => admit.pull(&image, "", None).await.map_err(|refusal| (refusal, image.to_string())),
+pub async fn verify(admit: &Arc<Admit>, request: &v1::VerifyRequest) -> v1::VerifyResponse {
+    let namespace = Some(request.namespace.as_str()).filter(|namespace| !namespace.is_empty());
+    let outcome = match request.image.parse::<ImageReference>() {
+        Ok(image) => {
+            let judged = admit.pull(Question { image: &image, namespace }, None).await;
+            judged.map_err(|refusal| (refusal, image.to_string()))
+        }
         Err(error) => Err((Refusal::Name { error }, String::new())),
     };
     let outcome = match outcome {
@@ -47,15 +54,28 @@ pub async fn verify(admit: &Arc<Admit>, image: &str) -> v1::VerifyResponse {
 
 fn approval(admission: &Admission) -> v1::Approval {
     let approval = &admission.approval;
+    let release = approval.release();
     v1::Approval {
         image: admission.image.to_string(),
-        digest: approval.digest.to_string(),
-        tag: approval.tag.to_string(),
-        released_by: approval.released_by.to_string(),
-        signed_by: approval.signed_by.iter().map(|by| v1::SignedBy { role: by.role.to_string(), key: by.key.to_string() }).collect(),
-        valid_until: approval.valid_until.to_string(),
-        from_held_evidence: admission.origin == Origin::Held,
-        evidence: admission.evidence.to_string(),
+        digest: admission.digest.to_string(),
+        tag: release.map(|release| release.tag.to_string()).unwrap_or_default(),
+        released_by: release.map(|release| release.released_by.to_string()).unwrap_or_default(),
+        signed_by: release.map(|release| release.signed_by.iter().map(signed_by).collect()).unwrap_or_default(),
+        valid_until: if approval.valid_until == UnixTime::NEVER { String::new() } else { approval.valid_until.to_string() },
+        from_held_evidence: matches!(admission.origin, Origin::Held | Origin::Expired),
+        evidence: admission.evidence.map(|evidence| evidence.to_string()).unwrap_or_default(),
+        rule: approval.rule.clone(),
+        listed_by_rule: admission.origin == Origin::Rule,
+        expired: admission.origin == Origin::Expired,
+    }
+}
+
+fn signed_by(by: &SignedBy) -> v1::SignedBy {
+    v1::SignedBy {
+        role: by.role.to_string(),
+        key: by.key.to_string(),
+        signer: by.signer.as_ref().map(ToString::to_string).unwrap_or_default(),
+        certificate_ends: by.certificate_ends.map(|end| end.to_string()).unwrap_or_default(),
     }
 }
 

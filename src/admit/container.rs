@@ -11,6 +11,7 @@ use super::{Admission, Admit};
 use crate::containerd::chain::{ImageContent, image_under, images_under};
 use crate::containerd::{ContainerRecord, Record, Standing as ContentStanding, stands_on};
 use crate::ledger::VerifiedImage;
+use countersign_trust::{Approval, Question};
 
 /// containerd's own choice of a snapshotter (its `defaults.DefaultSnapshotter` on Linux). CRI names a container's
 /// snapshot after the container.
@@ -25,6 +26,15 @@ pub enum Subject {
     Named(ImageReference),
     /// No name, only an image ID: it may be any image that was verified here and has this ID.
     Unnamed,
+}
+
+/// For what a container was made: the image that the pod named, and the pod's namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The image, as it was named.
+    pub image: String,
+    /// The pod's namespace, if it was known.
+    pub namespace: Option<String>,
 }
 
 /// Records that were read before it was known which names they were needed of.
@@ -55,37 +65,99 @@ impl Admit {
     /// Judges the image that a container would be made from: `image_id`, which containerd says `shown` means.
     ///
     /// # Errors
-    /// A [`Refusal`]; [`Refusal::OtherImage`] if the signatures allow another image than this.
-    pub async fn admit_container(&self, subject: &Subject, image_id: ImageId, shown: &str) -> Result<(Admission, VerifiedImage), Refusal> {
+    /// A [`Refusal`]; [`Refusal::OtherImage`] if the policy allows another image than this.
+    pub async fn admit_container(
+        &self,
+        subject: &Subject,
+        namespace: Option<&str>,
+        image_id: ImageId,
+        shown: &str,
+    ) -> Result<(Admission, VerifiedImage), Refusal> {
         match subject {
-            Subject::Named(image) => self.bind(self.judge(image)?, image_id).await,
+            Subject::Named(image) => self.admit_named(Question { image, namespace }, image_id).await,
             Subject::Unnamed => {
                 let candidates = self.memory()?.images_with(&image_id);
-                self.first_allowed(candidates, || Refusal::NotHeld { image: shown.to_owned() })
+                self.first_allowed(candidates, namespace, || Refusal::NotHeld { image: shown.to_owned() }).await
             }
         }
+    }
+
+    async fn admit_named(&self, question: Question<'_>, image_id: ImageId) -> Result<(Admission, VerifiedImage), Refusal> {
+        if let Some(admitted) = self.listed_content(question, image_id).await? {
+            return Ok(admitted);
+        }
+        match self.judge(question) {
+            Ok(admission) => self.bind(admission, image_id).await,
+            Err(refusal) => {
+                let admission = self.platform_of_signed(question, refusal).await?;
+                self.bind(admission, image_id).await
+            }
+        }
+    }
+
+    /// The image is one that the rule lists by digest, whatever name it goes by: a tag has no digest until one looks what is
+    /// here.
+    async fn listed_content(&self, question: Question<'_>, image_id: ImageId) -> Result<Option<(Admission, VerifiedImage)>, Refusal> {
+        for (digest, approval) in self.listed_digests(question)? {
+            if let Some(content) = self.content_of(digest, image_id).await? {
+                let admission = self.listed(question, approval);
+                return self.bound(admission, &content).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Every digest that the rule of the image lists. Nothing, when the rule denies.
+    fn listed_digests(&self, question: Question<'_>) -> Result<Vec<(ManifestDigest, Approval)>, Refusal> {
+        let demand = self.policy.trust.demand_for(question, self.clock.now()?);
+        let demand = demand.map_err(|reason| Refusal::Trust(countersign_trust::Refusal::of_image(question.image, reason)))?;
+        if demand.deny {
+            return Ok(Vec::new());
+        }
+        Ok(demand.allowed_digests().filter_map(|digest| Some((digest, demand.listed(digest)?))).collect())
     }
 
     /// The allowed digest must lead to this image.
     async fn bind(&self, admission: Admission, image_id: ImageId) -> Result<(Admission, VerifiedImage), Refusal> {
-        let digest = admission.approval.digest;
-        let other = || Refusal::OtherImage { image: Box::new(admission.image.clone()), signed: digest, found: image_id };
-        let content = self.content_of(digest, image_id).await?.ok_or_else(other)?;
-        let repository = admission.image.repository().clone();
-        let image = VerifiedImage { repository, digest, image_id, chain_id: content.chain_id };
-        Ok((admission, image))
+        let other = || Refusal::OtherImage { image: Box::new(admission.image.clone()), signed: admission.digest, found: image_id };
+        let content = self.content_of(admission.digest, image_id).await?.ok_or_else(other)?;
+        self.bound(admission, &content)
     }
 
-    /// The first image on record that the evidence held today still allows; else why the first of them is refused.
-    fn first_allowed(&self, candidates: Vec<VerifiedImage>, none: impl FnOnce() -> Refusal) -> Result<(Admission, VerifiedImage), Refusal> {
+    /// What an allowed digest leads to must not be denied, on no step of the way.
+    pub fn bound(&self, admission: Admission, content: &ImageContent) -> Result<(Admission, VerifiedImage), Refusal> {
+        let digest = admission.digest;
+        self.refuse_denied(&admission.image, [digest.hash(), content.manifest.hash(), content.image_id.hash()])?;
+        let repository = admission.image.repository().clone();
+        Ok((admission, VerifiedImage { repository, digest, image_id: content.image_id, chain_id: content.chain_id }))
+    }
+
+    /// The first image on record that is allowed today; else why the first of them is refused.
+    async fn first_allowed(
+        &self,
+        candidates: Vec<VerifiedImage>,
+        namespace: Option<&str>,
+        none: impl FnOnce() -> Refusal,
+    ) -> Result<(Admission, VerifiedImage), Refusal> {
         let mut first_refusal = None;
         for candidate in candidates {
-            match self.judge(&ImageReference::by_digest(candidate.repository.clone(), candidate.digest)) {
-                Ok(admission) => return Ok((admission, candidate)),
+            match self.allowed_on_record(candidate, namespace).await {
+                Ok(admitted) => return Ok(admitted),
                 Err(refusal) => first_refusal = first_refusal.or(Some(refusal)),
             }
         }
         Err(first_refusal.unwrap_or_else(none))
+    }
+
+    async fn allowed_on_record(&self, image: VerifiedImage, namespace: Option<&str>) -> Result<(Admission, VerifiedImage), Refusal> {
+        let by_digest = ImageReference::by_digest(image.repository.clone(), image.digest);
+        let question = Question { image: &by_digest, namespace };
+        let admission = match self.judge(question) {
+            Ok(admission) => admission,
+            Err(refusal) => self.platform_of_signed(question, refusal).await?,
+        };
+        // What lies between the digest and the image is looked at only when some of it could be denied.
+        if self.has_denied_digests() { self.bind(admission, image.image_id).await } else { Ok((admission, image)) }
     }
 
     /// Every record that could be taken for `image_id` leads, by hashed content, to it. containerd takes the first *name*
@@ -97,7 +169,7 @@ impl Admit {
     ///
     /// # Errors
     /// [`Refusal::OtherRecord`], naming the record; [`Refusal::Content`].
-    pub async fn check_records(&self, names: &[String], read: Option<RecordsRead>, image_id: ImageId) -> Result<(), Refusal> {
+    pub async fn check_records(&self, names: &[String], read: Option<RecordsRead>, image_id: ImageId, mode: Mode) -> Result<(), Refusal> {
         let records = match read.filter(|read| names.iter().all(|name| read.names.contains(name))) {
             Some(read) => read.records.into_iter().filter(|record| names.contains(&record.name)).collect(),
             None => self.containerd.records(names).await?,
@@ -108,7 +180,7 @@ impl Admit {
             match self.content_of(target, image_id).await {
                 Ok(Some(_)) => {}
                 Ok(None) => return Err(other()),
-                Err(_) if self.mode() == Mode::Enforced && self.is_refused_content(target).await => {
+                Err(_) if mode == Mode::Enforced && self.is_refused_content(target).await => {
                     tracing::warn!(record = shown(&record.name), %target, "removed a record of refused content");
                     self.containerd.remove_records(&[record.name], &record.target.digest).await?;
                 }
@@ -149,14 +221,42 @@ impl Admit {
         }
     }
 
-    /// Judges a container that exists: an image that was verified here and is allowed today has its root file system.
+    /// Keeps in mind for what a container was made, so that its start is judged for the same.
+    pub fn remember_container(&self, container_id: &str, asked: Asked) {
+        if let Ok(memory) = self.memory() {
+            memory.remember_container(container_id, asked);
+        }
+    }
+
+    /// For what a container was made, if it was made here since the daemon started.
+    #[must_use]
+    pub fn asked_for(&self, container_id: &str) -> Option<Asked> {
+        self.memory().ok()?.asked_for(container_id)
+    }
+
+    /// Judges a container that exists, of a pod in `namespace`: an image that was verified here and is allowed today has its
+    /// root file system.
     ///
     /// # Errors
     /// [`Refusal::UnknownRootFs`]; [`Refusal::Snapshotter`]; or why the image on record is refused.
-    pub async fn admit_start(&self, container_id: &str) -> Result<(Admission, VerifiedImage), Refusal> {
+    pub async fn admit_start(&self, container_id: &str, asked: Option<&Asked>) -> Result<(Admission, VerifiedImage), Refusal> {
         let (container, parent) = self.root_fs_of(container_id).await?;
-        let candidates = self.memory()?.images_on(|chain| stands_on(&parent, chain, container.id_mapping.as_ref()));
-        self.first_allowed(candidates, || Refusal::UnknownRootFs { found: shown(&parent) })
+        let namespace = asked.and_then(|asked| asked.namespace.as_deref());
+        let mut candidates = self.memory()?.images_on(|chain| stands_on(&parent, chain, container.id_mapping.as_ref()));
+        // One that was made for a name is judged for that name: what another name with the same files needs is no matter.
+        let Some(image) = asked.and_then(|asked| asked.image.parse::<ImageReference>().ok()) else {
+            return self.first_allowed(candidates, namespace, || Refusal::UnknownRootFs { found: shown(&parent) }).await;
+        };
+        let mut refusal = Refusal::UnknownRootFs { found: shown(&parent) };
+        candidates.retain(|candidate| candidate.repository == *image.repository());
+        for candidate in candidates {
+            match self.admit_named(Question { image: &image, namespace }, candidate.image_id).await {
+                Ok((admission, verified)) if verified.chain_id == candidate.chain_id => return Ok((admission, verified)),
+                Ok(_) => {}
+                Err(error) => refusal = error,
+            }
+        }
+        Err(refusal)
     }
 
     async fn root_fs_of(&self, container_id: &str) -> Result<(ContainerRecord, String), Refusal> {

@@ -1,20 +1,25 @@
 //! What this node holds, in memory: the ledger's content with the facts that were found out about it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use countersign_trust::evidence::{Answer, Evidence, FileName, Gun};
-use countersign_trust::name::{ChainId, EvidenceDigest, ImageId, ImageReference};
-use countersign_trust::pin::Pins;
+use countersign_trust::name::{ChainId, EvidenceDigest, ImageId, Repository as RepositoryName};
 use countersign_trust::time::UnixTime;
-use countersign_trust::{Approval, Facts, Freshness, Policy, Terms, Verdict, evaluate, verify};
+use countersign_trust::{Approval, Facts, Freshness, Holding, Question, Reason, RoleFault, Terms, Verdict, evaluate, verify};
 
+use super::Origin;
+use super::container::Asked;
+use super::policy::Policy;
 use super::refusal::Refusal;
 use crate::ledger::{Held, MAX_IMAGES, VerifiedImage};
 
 /// Verified images that are kept in mind: all that the ledger holds, and as many that it has given up since the start. Whose
 /// image is forgotten is admitted again by its next create.
 const MAX_REMEMBERED: usize = 2 * MAX_IMAGES;
+
+/// Containers of which is remembered for what they were made. Far more than a node has that were made and not started.
+const MAX_CONTAINERS: usize = 4096;
 
 /// One repository's evidence, and what is remembered of its bytes.
 #[derive(Debug)]
@@ -23,11 +28,39 @@ struct Repository {
     facts: Facts,
     /// The evidence's name, once it was asked for: it costs more than judging an image again.
     name: Option<EvidenceDigest>,
+    contact: Contact,
+}
+
+/// How the last try to reach the repository's server ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Contact {
+    /// There was none since this process began.
+    None,
+    /// The server answered, whatever it said.
+    Answered,
+    /// It could not be reached.
+    Outage,
+}
+
+/// An image that what is held allows.
+#[derive(Debug)]
+pub(super) struct Judged {
+    pub(super) approval: Approval,
+    pub(super) evidence: EvidenceDigest,
+    pub(super) origin: Origin,
 }
 
 impl Repository {
-    const fn new(held: Arc<Held>, facts: Facts) -> Self {
-        Self { held, facts, name: None }
+    const fn new(held: Arc<Held>, facts: Facts, contact: Contact) -> Self {
+        Self { held, facts, name: None, contact }
+    }
+
+    /// Whether it is allowed to go on with expired data: its server cannot be reached, and the data was found good not too long
+    /// ago (`docs/notary-v1.md`, 10.3).
+    fn expired_serves(&self, policy: &Policy, now: UnixTime) -> bool {
+        let found_good = UnixTime::from_seconds(i64::try_from(self.held.checked_at).unwrap_or(i64::MAX));
+        let lasts = |length: std::time::Duration| found_good.plus_seconds(i64::try_from(length.as_secs()).unwrap_or(i64::MAX)) >= now;
+        self.contact == Contact::Outage && policy.expired_serves_for.is_some_and(lasts)
     }
 }
 
@@ -36,15 +69,20 @@ impl Repository {
 pub(super) struct Memory {
     repositories: RwLock<HashMap<Gun, Arc<Mutex<Repository>>>>,
     images: RwLock<BTreeSet<VerifiedImage>>,
+    containers: Mutex<(HashMap<String, Asked>, VecDeque<String>)>,
 }
 
 impl Memory {
     pub(super) fn new(repositories: impl IntoIterator<Item = Held>, images: impl IntoIterator<Item = VerifiedImage>) -> Self {
         let repositories = repositories.into_iter().map(|held| {
-            let repository = Repository::new(Arc::new(held), Facts::default());
+            let repository = Repository::new(Arc::new(held), Facts::default(), Contact::None);
             (repository.held.evidence.gun().clone(), Arc::new(Mutex::new(repository)))
         });
-        Self { repositories: RwLock::new(repositories.collect()), images: RwLock::new(images.into_iter().collect()) }
+        Self {
+            repositories: RwLock::new(repositories.collect()),
+            images: RwLock::new(images.into_iter().collect()),
+            containers: Mutex::default(),
+        }
     }
 
     fn repository(&self, gun: &Gun) -> Option<Arc<Mutex<Repository>>> {
@@ -57,33 +95,60 @@ impl Memory {
         Some(Arc::clone(&repository.held))
     }
 
-    pub(super) fn hold(&self, held: Arc<Held>, facts: Facts) {
+    pub(super) fn hold(&self, held: Arc<Held>, facts: Facts, contact: Contact) {
         let gun = held.evidence.gun().clone();
-        let repository = Arc::new(Mutex::new(Repository::new(held, facts)));
+        let repository = Arc::new(Mutex::new(Repository::new(held, facts, contact)));
         self.repositories.write().unwrap_or_else(PoisonError::into_inner).insert(gun, repository);
     }
 
-    /// Judges the held evidence of the image's repository again, at `now`, and names it.
-    pub(super) fn judge(&self, image: &ImageReference, pins: &Pins, now: UnixTime) -> Result<(Approval, EvidenceDigest), Refusal> {
-        let gun = Gun::for_repository(image.repository());
-        let repository = self.repository(&gun).ok_or_else(|| Refusal::NotHeld { image: image.to_string() })?;
-        let mut repository = repository.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = Arc::clone(&repository.held);
-        let policy = Policy { pins, allow_expired: false };
-        match verify(image, &held.evidence, &held.known, policy, now, &mut repository.facts) {
-            (Verdict::Allow(approval), _) => Ok((approval, *repository.name.get_or_insert_with(|| held.evidence.digest()))),
-            (Verdict::Deny(refusal), _) => Err(Refusal::Trust(refusal)),
+    /// Every repository of which something is held.
+    pub(super) fn guns(&self) -> Vec<Gun> {
+        self.repositories.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    /// Keeps in mind how a try to reach the repository's server ended.
+    pub(super) fn contacted(&self, gun: &Gun, contact: Contact) {
+        if let Some(repository) = self.repository(gun) {
+            repository.lock().unwrap_or_else(PoisonError::into_inner).contact = contact;
         }
     }
 
+    /// Whether expired data of the repository may be used at `now`.
+    pub(super) fn expired_serves(&self, gun: &Gun, policy: &Policy, now: UnixTime) -> bool {
+        let repository = self.repository(gun);
+        repository.is_some_and(|repository| repository.lock().unwrap_or_else(PoisonError::into_inner).expired_serves(policy, now))
+    }
+
+    /// Judges the held evidence of the image's repository again, at `now`, and names it. Expired evidence serves only where
+    /// unexpired would not have been needed.
+    pub(super) fn judge(&self, question: Question<'_>, policy: &Policy, now: UnixTime) -> Result<Judged, Refusal> {
+        let gun = Gun::for_repository(question.image.repository());
+        let repository = self.repository(&gun).ok_or_else(|| Refusal::NotHeld { image: question.image.to_string() })?;
+        let mut repository = repository.lock().unwrap_or_else(PoisonError::into_inner);
+        let refusal = match judge_with(&mut repository, question, policy, now, false) {
+            Ok(judged) => return Ok(judged),
+            Err(refusal) => refusal,
+        };
+        if !is_expiry(refusal.reason()) || policy.expired_serves_for.is_none() {
+            return Err(Refusal::Trust(refusal));
+        }
+        if repository.expired_serves(policy, now) {
+            return judge_with(&mut repository, question, policy, now, true).map_err(Refusal::Trust);
+        }
+        if repository.contact == Contact::None {
+            return Err(Refusal::ServerNotAsked { image: Box::new(question.image.clone()), refusal: Box::new(refusal) });
+        }
+        Err(Refusal::Trust(refusal))
+    }
+
     /// Evaluates every repository once, one after the other.
-    pub(super) fn warm(&self, pins: &Pins, now: UnixTime) -> usize {
-        let guns: Vec<Gun> = self.repositories.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+    pub(super) fn warm(&self, policy: &countersign_trust::Policy, now: UnixTime) -> usize {
+        let guns = self.guns();
         for gun in &guns {
-            let (Some(anchor), Some(repository)) = (pins.anchor_for(gun), self.repository(gun)) else { continue };
+            let (Some(anchor), Some(repository)) = (policy.pins.anchor_for(gun), self.repository(gun)) else { continue };
             let mut repository = repository.lock().unwrap_or_else(PoisonError::into_inner);
             let held = Arc::clone(&repository.held);
-            let terms = Terms { anchor, now, freshness: Freshness::Held { allow_expired: false } };
+            let terms = Terms { anchor, policy, now, freshness: Freshness::Held { allow_expired: false } };
             // Whether it is good is asked when an image is.
             let _ = evaluate(&held.evidence, &held.known, terms, &mut repository.facts);
         }
@@ -102,8 +167,31 @@ impl Memory {
         images.insert(image.clone());
     }
 
+    /// The oldest makes room: kubelet starts a container right after it was made.
+    pub(super) fn remember_container(&self, container_id: &str, asked: Asked) {
+        let mut containers = self.containers.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, order) = &mut *containers;
+        if known.insert(container_id.to_owned(), asked).is_none() {
+            order.push_back(container_id.to_owned());
+        }
+        if order.len() > MAX_CONTAINERS
+            && let Some(oldest) = order.pop_front()
+        {
+            known.remove(&oldest);
+        }
+    }
+
+    pub(super) fn asked_for(&self, container_id: &str) -> Option<Asked> {
+        self.containers.lock().unwrap_or_else(PoisonError::into_inner).0.get(container_id).cloned()
+    }
+
     pub(super) fn images_with(&self, image_id: &ImageId) -> Vec<VerifiedImage> {
         self.images_where(|image| image.image_id == *image_id)
+    }
+
+    /// Images on record of one repository.
+    pub(super) fn images_of(&self, repository: &RepositoryName) -> Vec<VerifiedImage> {
+        self.images_where(|image| image.repository == *repository)
     }
 
     pub(super) fn images_on(&self, chain: impl Fn(&ChainId) -> bool) -> Vec<VerifiedImage> {
@@ -113,6 +201,36 @@ impl Memory {
     fn images_where(&self, fits: impl Fn(&VerifiedImage) -> bool) -> Vec<VerifiedImage> {
         self.images.read().unwrap_or_else(PoisonError::into_inner).iter().filter(|image| fits(image)).cloned().collect()
     }
+}
+
+fn judge_with(
+    repository: &mut Repository,
+    question: Question<'_>,
+    policy: &Policy,
+    now: UnixTime,
+    allow_expired: bool,
+) -> Result<Judged, countersign_trust::Refusal> {
+    let held = Arc::clone(&repository.held);
+    let holding = Holding { evidence: &held.evidence, known: &held.known, allow_expired };
+    match verify(question, holding, &policy.trust, now, &mut repository.facts) {
+        (Verdict::Allow(approval), _) => {
+            let evidence = *repository.name.get_or_insert_with(|| held.evidence.digest());
+            Ok(Judged { approval, evidence, origin: if allow_expired { Origin::Expired } else { Origin::Held } })
+        }
+        (Verdict::Deny(refusal), _) => Err(refusal),
+    }
+}
+
+/// Whether the passing of time may be all that is wrong. A delegation that has expired is left out, so that the signature of
+/// a team is missing.
+pub(super) const fn is_expiry(reason: &Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Expired { .. }
+            | Reason::RootCertificates(_)
+            | Reason::ReleasesUnusable { fault: RoleFault::Expired(_) | RoleFault::CertificateEnded(_), .. }
+            | Reason::SigningPolicy(_)
+    )
 }
 
 /// The evidence that is held, with the roots that were fetched before the refresh failed.

@@ -3,9 +3,11 @@
 //! A pull brings what is held of the repository up to date and judges it. A container is judged by what is held alone,
 //! without a packet. Both go through the same pure evaluation, and so does `countersign verify`.
 
+mod background;
 mod container;
 mod keyed;
 mod memory;
+mod platform;
 mod policy;
 mod refresh;
 mod refusal;
@@ -13,17 +15,17 @@ mod refusal;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
-use countersign_trust::Approval;
 use countersign_trust::evidence::Gun;
 use countersign_trust::mode::Mode;
-use countersign_trust::name::{EvidenceDigest, ImageId, ImageReference, Sha256};
-use countersign_trust::{Facts, SignedBy};
+use countersign_trust::name::{EvidenceDigest, ImageId, ImageReference, ManifestDigest, Sha256};
+use countersign_trust::{Approval, Facts, Question, SignedBy};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 
-pub use container::{RecordsRead, Subject};
+pub use container::{Asked, RecordsRead, Subject};
 pub use keyed::{KeyGuard, KeyedLocks};
-use memory::Memory;
+use memory::{Contact, Judged, Memory};
+use policy::Local;
 pub use policy::Policy;
 use refresh::Refresh;
 pub use refresh::UPDATE_DEADLINE;
@@ -34,14 +36,19 @@ use crate::containerd::Containerd;
 use crate::crash::Step;
 use crate::fetch::{Credential, NotaryClient};
 use crate::ledger::{Held, Ledger, LedgerError, VerifiedImage};
+use countersign_trust::time::UnixTime;
 
 /// Where the trust data that a verdict rests on came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// The trust server confirmed it just now.
     Server,
-    /// The server could not be reached; what this node holds is still valid.
+    /// The server could not be reached, or was not asked; what this node holds is still valid.
     Held,
+    /// The server could not be reached and what this node holds has expired, which is allowed.
+    Expired,
+    /// No trust data was needed: a rule names the digest.
+    Rule,
 }
 
 /// An image that may be used.
@@ -49,21 +56,37 @@ pub enum Origin {
 pub struct Admission {
     /// The image that was asked about.
     pub image: ImageReference,
-    /// What the signatures allow.
+    /// What the policy allows.
     pub approval: Approval,
+    /// The digest that is pulled: the approved one, or that of a platform's manifest in the approved index.
+    pub digest: ManifestDigest,
     /// Where the trust data came from.
     pub origin: Origin,
-    /// Names the evidence.
-    pub evidence: EvidenceDigest,
+    /// Names the evidence, if any was needed.
+    pub evidence: Option<EvidenceDigest>,
+    /// What becomes of the image if something else is wrong with it.
+    pub mode: Mode,
 }
 
 impl Admission {
     /// Everybody who signed, as text, for logs.
     #[must_use]
     pub fn signers(&self) -> String {
-        let signers: Vec<String> = self.approval.signed_by.iter().map(|SignedBy { role, key, .. }| format!("{role}:{key}")).collect();
+        let signed_by = self.approval.release().map(|release| release.signed_by.as_slice()).unwrap_or_default();
+        let signers: Vec<String> = signed_by.iter().map(signer).collect();
         signers.join(" ")
     }
+
+    /// Signers whose certificate had ended at `now`. Unless that is enforced, they count all the same.
+    pub fn ended_certificates(&self, now: UnixTime) -> impl Iterator<Item = &SignedBy> {
+        let signed_by = self.approval.release().map(|release| release.signed_by.as_slice()).unwrap_or_default();
+        signed_by.iter().filter(move |by| by.certificate_ends.is_some_and(|end| end < now))
+    }
+}
+
+fn signer(by: &SignedBy) -> String {
+    let SignedBy { role, key, .. } = by;
+    by.signer.as_ref().map_or_else(|| format!("{role}:{key}"), |signer| format!("{role}:{key}({signer})"))
 }
 
 /// What one refresh is shared by: nobody gets an answer that another credential, namespace or policy earned.
@@ -145,10 +168,47 @@ impl Admit {
         }
     }
 
-    /// Whether failures deny.
+    /// What becomes of images that are refused, where no rule says otherwise.
     #[must_use]
     pub const fn mode(&self) -> Mode {
-        self.policy.mode
+        self.policy.trust.mode
+    }
+
+    /// Whether any image is verified.
+    #[must_use]
+    pub fn verifies(&self) -> bool {
+        self.policy.trust.verifies()
+    }
+
+    /// What becomes of an image if it is refused. Of what has no image name no rule says anything; and without a clock it
+    /// cannot be told which exceptions still hold.
+    #[must_use]
+    pub fn mode_of(&self, image: &str, namespace: Option<&str>) -> Mode {
+        match (image.parse::<ImageReference>(), self.clock.now()) {
+            (Ok(image), Ok(now)) => self.policy.trust.mode_for(Question { image: &image, namespace }, now),
+            (Err(_), _) | (_, Err(_)) => self.policy.trust.mode_without_name(),
+        }
+    }
+
+    /// What becomes of an image that is refused for this reason, if its rule says `mode`.
+    #[must_use]
+    pub fn mode_after(&self, mode: Mode, refusal: &Refusal) -> Mode {
+        self.policy.mode_after(mode, refusal)
+    }
+
+    /// Refuses what must never be used, whatever a rule says: an image by its ID, or a digest that it goes by.
+    ///
+    /// # Errors
+    /// [`Refusal::Trust`].
+    pub fn refuse_denied<'h>(&self, image: &ImageReference, digests: impl IntoIterator<Item = &'h Sha256>) -> Result<(), Refusal> {
+        let denied = digests.into_iter().try_for_each(|digest| self.policy.trust.refuse_denied(digest));
+        denied.map_err(|reason| Refusal::Trust(countersign_trust::Refusal::of_image(image, reason)))
+    }
+
+    /// Whether anything at all must never be used.
+    #[must_use]
+    pub fn has_denied_digests(&self) -> bool {
+        !self.policy.trust.denied_digests.is_empty()
     }
 
     /// containerd, as the judge of content sees it.
@@ -170,7 +230,7 @@ impl Admit {
     /// number of repositories.
     pub fn warm(&self) -> usize {
         let (Ok(memory), Ok(now)) = (self.memory(), self.clock.now()) else { return 0 };
-        memory.warm(&self.policy.pins, now)
+        memory.warm(&self.policy.trust, now)
     }
 
     /// Judges an image that is about to be pulled, with trust data that is brought up to date first.
@@ -179,22 +239,29 @@ impl Admit {
     ///
     /// # Errors
     /// A [`Refusal`]; see [`Refusal::standing`].
-    pub async fn pull(
-        self: &Arc<Self>,
-        image: &ImageReference,
-        namespace: &str,
-        credential: Option<Credential>,
-    ) -> Result<Admission, Refusal> {
-        self.policy.source_of(image)?;
-        self.clock.now()?;
+    pub async fn pull(self: &Arc<Self>, question: Question<'_>, credential: Option<Credential>) -> Result<Admission, Refusal> {
+        let now = self.clock.now()?;
+        if let Local::Allowed(approval) = self.policy.consult(question, now)? {
+            return Ok(self.listed(question, approval));
+        }
         let key = FlightKey {
-            gun: Gun::for_repository(image.repository()),
-            namespace: namespace.to_owned(),
+            gun: Gun::for_repository(question.image.repository()),
+            namespace: question.namespace.unwrap_or_default().to_owned(),
             credential: credential.as_ref().map(Credential::fingerprint),
             policy: self.policy.digest,
         };
-        let origin = self.join(key, image, credential).await?;
-        self.judge(image).map(|admission| Admission { origin, ..admission })
+        let origin = self.join(key, question.image, credential).await?;
+        match self.judge(question) {
+            Ok(admission) => Ok(Admission { origin, ..admission }),
+            Err(refusal) => self.platform_of_signed(question, refusal).await.map(|admission| Admission { origin, ..admission }),
+        }
+    }
+
+    /// An image that a rule lists by its digest.
+    fn listed(&self, question: Question<'_>, approval: Approval) -> Admission {
+        let mode = self.mode_of(&question.image.to_string(), question.namespace);
+        let digest = approval.digest;
+        Admission { image: question.image.clone(), approval, digest, origin: Origin::Rule, evidence: None, mode }
     }
 
     /// Joins the refresh that is under way for this key, or starts one.
@@ -222,18 +289,29 @@ impl Admit {
 
     async fn refresh(&self, image: &ImageReference, credential: Option<&Credential>) -> Result<Origin, Refusal> {
         let _turn = self.refreshes.lock(Gun::for_repository(image.repository())).await;
-        let (server, anchor) = self.policy.source_of(image)?;
-        Refresh { admit: self, image, anchor, now: self.clock.now()? }.run(server, credential).await
+        let now = self.clock.now()?;
+        // Whether a rule of some namespace needs no trust data does not matter to the repository.
+        let Some(source) = self.policy.source_of(image) else {
+            return Err(Refusal::NotRegistered { host: image.repository().host().clone() });
+        };
+        Refresh { admit: self, image, source, now }.run(credential).await
     }
 
     /// Judges an image by what is held, at this moment and under today's policy. No packet is sent.
     ///
     /// # Errors
     /// A [`Refusal`]; [`Refusal::NotHeld`] if the image's repository was never accepted here.
-    pub fn judge(&self, image: &ImageReference) -> Result<Admission, Refusal> {
-        self.policy.source_of(image)?;
-        let (approval, evidence) = self.memory()?.judge(image, &self.policy.pins, self.clock.now()?)?;
-        Ok(Admission { image: image.clone(), approval, origin: Origin::Held, evidence })
+    pub fn judge(&self, question: Question<'_>) -> Result<Admission, Refusal> {
+        let now = self.clock.now()?;
+        match self.policy.consult(question, now)? {
+            Local::Allowed(approval) => Ok(self.listed(question, approval)),
+            Local::Asks => {
+                let mode = self.policy.trust.mode_for(question, now);
+                let Judged { approval, evidence, origin } = self.memory()?.judge(question, &self.policy, now)?;
+                let digest = approval.digest;
+                Ok(Admission { image: question.image.clone(), approval, digest, origin, evidence: Some(evidence), mode })
+            }
+        }
     }
 
     /// Records, on disk first, that an image was verified and what it is on this node. An image that is on record costs
@@ -249,14 +327,14 @@ impl Admit {
         Ok(())
     }
 
-    async fn hold(&self, held: Held, facts: Facts) -> Result<Arc<Held>, Refusal> {
+    async fn hold(&self, held: Held, facts: Facts, contact: Contact) -> Result<Arc<Held>, Refusal> {
         let (ledger, memory) = self.ledger()?;
         let held = Arc::new(held);
         let (ledger, record) = (ledger.clone(), Arc::clone(&held));
         Step::RefreshFetched.reached();
         blocking(move || ledger.store_repository(&record)).await??;
         Step::RefreshRecorded.reached();
-        memory.hold(Arc::clone(&held), facts);
+        memory.hold(Arc::clone(&held), facts, contact);
         Ok(held)
     }
 

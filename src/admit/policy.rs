@@ -1,11 +1,15 @@
 //! What the configuration says about images, in the form in which it is asked.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use countersign_trust::evidence::Gun;
 use countersign_trust::mode::Mode;
 use countersign_trust::name::{ImageReference, RegistryHost, Sha256};
-use countersign_trust::pin::{Anchor, Pins};
+use countersign_trust::pin::Anchor;
+use countersign_trust::policy::Consulted;
+use countersign_trust::time::UnixTime;
+use countersign_trust::{Approval, Question, Reason};
 
 use super::refusal::Refusal;
 use crate::fetch::TrustServer;
@@ -13,24 +17,58 @@ use crate::fetch::TrustServer;
 /// The policy of this node.
 #[derive(Debug)]
 pub struct Policy {
-    /// Whether failures deny.
-    pub mode: Mode,
-    /// Which roots are trusted.
-    pub pins: Pins,
+    /// What is demanded of images.
+    pub trust: countersign_trust::Policy,
     /// The trust server of each registered registry.
     pub servers: HashMap<RegistryHost, TrustServer>,
+    /// For how long after it was last found good expired trust data serves while its server cannot be reached
+    /// (`allow-expired-cached-trust-data`); none: not at all.
+    pub expired_serves_for: Option<Duration>,
     /// Names the policy: the hash of the configuration.
     pub digest: Sha256,
 }
 
+/// What is known of an image before any trust data is looked at.
+#[derive(Debug)]
+pub(super) enum Local {
+    /// A rule allows it.
+    Allowed(Approval),
+    /// Its trust data decides, which is known where to find.
+    Asks,
+}
+
+/// Where the trust data of a repository is, and what anchors it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) server: &'a TrustServer,
+    pub(super) anchor: &'a Anchor,
+}
+
 impl Policy {
-    /// Where the signatures of an image are, and what anchors them. What is refused here is refused without a packet.
-    pub(super) fn source_of(&self, image: &ImageReference) -> Result<(&TrustServer, &Anchor), Refusal> {
-        let host = image.repository().host();
-        let server = self.servers.get(host).ok_or_else(|| Refusal::NotRegistered { host: host.clone() })?;
-        let gun = Gun::for_repository(image.repository());
-        let not_pinned = || countersign_trust::Refusal::of_image(image, countersign_trust::Reason::NotPinned);
-        let anchor = self.pins.anchor_for(&gun).ok_or_else(|| Refusal::Trust(not_pinned()))?;
-        Ok((server, anchor))
+    /// Everything that local data says. What is refused here is refused without a packet.
+    pub(super) fn consult(&self, question: Question<'_>, now: UnixTime) -> Result<Local, Refusal> {
+        let host = question.image.repository().host();
+        let not_registered = || Refusal::NotRegistered { host: host.clone() };
+        match (self.trust.consult(question, now), self.servers.get(host)) {
+            (Ok(Consulted::Allowed(approval)), _) => Ok(Local::Allowed(approval)),
+            (Ok(Consulted::Signatures { .. }), Some(_)) => Ok(Local::Asks),
+            (Ok(Consulted::Signatures { .. }), None) => Err(not_registered()),
+            // Whoever forgot to register the registry did not get as far as its pins.
+            (Err(refusal), None) if *refusal.reason() == Reason::NotPinned => Err(not_registered()),
+            (Err(refusal), _) => Err(Refusal::Trust(refusal)),
+        }
+    }
+
+    /// Where the trust data of an image's repository is, and what anchors it.
+    pub(super) fn source_of(&self, image: &ImageReference) -> Option<Source<'_>> {
+        let server = self.servers.get(image.repository().host())?;
+        let anchor = self.trust.pins.anchor_for(&Gun::for_repository(image.repository()))?;
+        Some(Source { server, anchor })
+    }
+
+    /// What becomes of the image if it is refused for this reason. What must never run is no matter of rules.
+    pub(super) fn mode_after(&self, mode: Mode, refusal: &Refusal) -> Mode {
+        let is_revoked = matches!(refusal, Refusal::Trust(refusal) if matches!(refusal.reason(), Reason::DigestDenied { .. }));
+        if is_revoked { mode.max(self.trust.mode) } else { mode }
     }
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use countersign_trust::evidence::{Evidence, FileName, Gun, Want};
 use countersign_trust::known::Known;
 use countersign_trust::name::ImageReference;
-use countersign_trust::pin::Anchor;
 use countersign_trust::time::UnixTime;
 use countersign_trust::{Facts, Freshness, Progress, Terms, TrustedRepository, evaluate, proven_root_steps};
 
-use super::memory::{is_outdated, with_fetched_roots};
+use super::memory::{Contact, is_expiry, is_outdated, with_fetched_roots};
+use super::policy::Source;
 use super::refusal::{HeldData, Refusal, chain};
 use super::{Admit, Origin};
 use crate::fetch::{Conversation, Credential, FetchError};
@@ -31,19 +31,20 @@ enum Failure {
 pub(super) struct Refresh<'a> {
     pub(super) admit: &'a Admit,
     pub(super) image: &'a ImageReference,
-    pub(super) anchor: &'a Anchor,
+    pub(super) source: Source<'a>,
     pub(super) now: UnixTime,
 }
 
 impl Refresh<'_> {
     /// Fetches, evaluates and records. What is held afterwards may be used.
-    pub(super) async fn run(&self, server: &crate::fetch::TrustServer, credential: Option<&Credential>) -> Result<Origin, Refusal> {
+    pub(super) async fn run(&self, credential: Option<&Credential>) -> Result<Origin, Refusal> {
         let gun = Gun::for_repository(self.image.repository());
+        let server = self.source.server;
         let held = self.admit.memory()?.held(&gun);
         let known = held.as_ref().map(|held| held.known.clone()).unwrap_or_default();
         let conversation = self.admit.notary.conversation(server, &gun, credential);
         let conversation = conversation.map_err(|error| self.server_refusal(error, HeldData::Nothing))?;
-        let mut evidence = Evidence::new(gun, server.to_string());
+        let mut evidence = Evidence::new(gun.clone(), server.to_string());
         let mut facts = Facts::default();
         let work = self.fetch(&conversation, held.as_deref(), &known, &mut evidence, &mut facts);
         let failure = match tokio::time::timeout(UPDATE_DEADLINE, work).await {
@@ -52,7 +53,14 @@ impl Refresh<'_> {
             Err(_) => Failure::TimedOut,
         };
         let held = self.keep_proven_roots(held, &evidence).await?;
+        if let Some(contact) = failure.contact() {
+            self.admit.memory()?.contacted(&gun, contact);
+        }
         self.fall_back(failure, held.as_deref(), &evidence, server)
+    }
+
+    fn terms(&self, freshness: Freshness) -> Terms<'_> {
+        Terms { anchor: self.source.anchor, policy: &self.admit.policy.trust, now: self.now, freshness }
     }
 
     async fn fetch(
@@ -64,8 +72,7 @@ impl Refresh<'_> {
         facts: &mut Facts,
     ) -> Result<Box<TrustedRepository>, Failure> {
         loop {
-            let terms = Terms { anchor: self.anchor, now: self.now, freshness: Freshness::Fetching };
-            let wants = match evaluate(evidence, known, terms, facts) {
+            let wants = match evaluate(evidence, known, self.terms(Freshness::Fetching), facts) {
                 Ok(Progress::Trusted(trusted)) => return Ok(trusted),
                 Ok(Progress::Wanting(wants)) => wants,
                 Err(refusal) => return Err(Failure::Refused(refusal)),
@@ -83,11 +90,11 @@ impl Refresh<'_> {
         }
         match held.filter(|held| held.known == *trusted.known() && held.evidence == *trusted.evidence()) {
             // What was just found out about its bytes need not be found out again to judge the image.
-            Some(held) => self.admit.memory()?.hold(held, facts),
+            Some(held) => self.admit.memory()?.hold(held, facts, Contact::Answered),
             None => {
                 let checked_at = u64::try_from(self.now.seconds()).unwrap_or_default();
                 let next = Held { known: trusted.known().clone(), evidence: trusted.evidence().clone(), checked_at };
-                self.admit.hold(next, facts).await?;
+                self.admit.hold(next, facts, Contact::Answered).await?;
             }
         }
         Ok(Origin::Server)
@@ -98,14 +105,14 @@ impl Refresh<'_> {
     async fn keep_proven_roots(&self, held: Option<Arc<Held>>, fetched: &Evidence) -> Result<Option<Arc<Held>>, Refusal> {
         let Some(held) = held else { return Ok(None) };
         let combined = with_fetched_roots(&held.evidence, fetched);
-        let terms = Terms { anchor: self.anchor, now: self.now, freshness: Freshness::Held { allow_expired: true } };
+        let terms = self.terms(Freshness::Held { allow_expired: true });
         let mut facts = Facts::default();
         let before = proven_root_steps(&held.evidence, &held.known, terms, &mut facts);
         if proven_root_steps(&combined, &held.known, terms, &mut facts) <= before {
             return Ok(Some(held));
         }
         let next = Held { known: held.known.clone(), evidence: combined, checked_at: held.checked_at };
-        self.admit.hold(next, facts).await.map(Some)
+        self.admit.hold(next, facts, Contact::None).await.map(Some)
     }
 
     /// Only an outage may be bridged with what is held, and only when that still allows the repository.
@@ -120,11 +127,11 @@ impl Refresh<'_> {
             None => HeldData::Nothing,
             Some(held) if is_outdated(&held.evidence, fetched) => HeldData::OutOfDate,
             Some(held) => match self.judge_repository(held) {
-                Ok(()) if failure.is_outage() => {
-                    self.tell_outage(&failure, server);
-                    return Ok(Origin::Held);
+                Ok(origin) if failure.is_outage() => {
+                    self.tell_outage(&failure, server, origin);
+                    return Ok(origin);
                 }
-                Ok(()) => HeldData::Nothing,
+                Ok(_) => HeldData::Nothing,
                 Err(refusal) => HeldData::Refused(Box::new(refusal)),
             },
         };
@@ -139,8 +146,13 @@ impl Refresh<'_> {
     }
 
     /// Going on without the server is allowed, and never silent.
-    fn tell_outage(&self, failure: &Failure, server: &crate::fetch::TrustServer) {
-        let told = "the trust server could not be asked; going on with the trust data that this node holds";
+    fn tell_outage(&self, failure: &Failure, server: &crate::fetch::TrustServer, origin: Origin) {
+        let told = match origin {
+            Origin::Expired => "the trust server could not be asked; going on with EXPIRED trust data (allow-expired-cached-trust-data)",
+            Origin::Server | Origin::Held | Origin::Rule => {
+                "the trust server could not be asked; going on with the trust data that this node holds"
+            }
+        };
         match failure {
             Failure::Server(error) => tracing::warn!(image = %self.image, code = error.code(), reason = chain(error), "{told}"),
             Failure::TimedOut | Failure::Refused(_) => {
@@ -150,9 +162,18 @@ impl Refresh<'_> {
         }
     }
 
-    fn judge_repository(&self, held: &Held) -> Result<(), countersign_trust::Refusal> {
-        let terms = Terms { anchor: self.anchor, now: self.now, freshness: Freshness::Held { allow_expired: false } };
-        evaluate(&held.evidence, &held.known, terms, &mut Facts::default()).map(drop)
+    /// Whether what is held still serves, and as what.
+    fn judge_repository(&self, held: &Held) -> Result<Origin, countersign_trust::Refusal> {
+        let judge = |allow_expired| {
+            let terms = self.terms(Freshness::Held { allow_expired });
+            evaluate(&held.evidence, &held.known, terms, &mut Facts::default())
+        };
+        let Err(refusal) = judge(false) else { return Ok(Origin::Held) };
+        let serves = || {
+            let memory = self.admit.memory().ok()?;
+            Some(memory.expired_serves(held.evidence.gun(), &self.admit.policy, self.now))
+        };
+        if is_expiry(refusal.reason()) && serves() == Some(true) { judge(true).map(|_| Origin::Expired) } else { Err(refusal) }
     }
 
     fn server_refusal(&self, error: FetchError, held: HeldData) -> Refusal {
@@ -161,6 +182,16 @@ impl Refresh<'_> {
 }
 
 impl Failure {
+    /// What this says of the server. What one credential was refused says nothing.
+    const fn contact(&self) -> Option<Contact> {
+        match self {
+            Self::Server(error) if error.is_outage() => Some(Contact::Outage),
+            Self::Server(FetchError::Unauthorized { .. } | FetchError::Forbidden { .. }) => None,
+            Self::TimedOut => Some(Contact::Outage),
+            Self::Server(_) | Self::Refused(_) => Some(Contact::Answered),
+        }
+    }
+
     const fn is_outage(&self) -> bool {
         match self {
             Self::Refused(_) => false,

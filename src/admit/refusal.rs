@@ -74,6 +74,16 @@ pub enum Refusal {
         /// The deadline.
         seconds: u64,
     },
+    /// What is held has expired, and whether its server can be reached is not known yet.
+    #[error(
+        "error contacting trust server: the trust server of {image} was not asked yet since countersign started, and what this node holds does not serve without that: {refusal}; the next try tells"
+    )]
+    ServerNotAsked {
+        /// The image that was asked about.
+        image: Box<ImageReference>,
+        /// Why what is held does not serve.
+        refusal: Box<countersign_trust::Refusal>,
+    },
     /// No evidence is held for the image.
     #[error(
         "could not find trust signature for local image {image}: this node holds no trust data for it; pull it through countersign first"
@@ -202,6 +212,7 @@ impl Refusal {
             Self::Trust(refusal) => refusal.code(),
             Self::Server { error, .. } => error.code(),
             Self::UpdateTimedOut { .. } => "CS-SERVER-TIMEOUT",
+            Self::ServerNotAsked { .. } => "CS-SERVER-NOT-ASKED",
             Self::NotHeld { .. } => "CS-NOT-HELD",
             Self::OtherImage { .. } => "CS-OTHER-IMAGE",
             Self::OtherRecord { .. } => "CS-OTHER-RECORD",
@@ -225,7 +236,7 @@ impl Refusal {
     pub fn standing(&self) -> Standing {
         match self {
             Self::Server { error, .. } if error.is_outage() => Standing::CannotTellNow,
-            Self::UpdateTimedOut { .. } | Self::TagNotShown { .. } => Standing::CannotTellNow,
+            Self::UpdateTimedOut { .. } | Self::ServerNotAsked { .. } | Self::TagNotShown { .. } => Standing::CannotTellNow,
             Self::ContainerdAway { .. } => Standing::ContainerdAway,
             Self::Containerd { error } if error.is_outage() => Standing::ContainerdAway,
             Self::Content { error, .. } if error.is_outage() => Standing::ContainerdAway,

@@ -19,6 +19,6 @@ pub(super) fn check(path: &Path) -> Exit {
         complain(&format_args!("{warning}"));
     }
     let registries = config.registries.len();
-    print(&format!("{}: good (mode {}, {registries} registries)", path.display(), config.content_trust.mode));
+    print(&format!("{}: good (mode {}, {registries} registries)", path.display(), config.policy.mode));
     Exit::Ok
 }

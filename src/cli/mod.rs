@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::admin::v1::VerifyRequest;
 use crate::config::Config;
 
 /// How a command ended, for scripts.
@@ -51,6 +52,9 @@ enum Command {
     Verify {
         /// The image, as a pod would name it
         image: String,
+        /// The pod's namespace; without it no rule makes anything easier
+        #[arg(long, value_name = "NAMESPACE", default_value = "", hide_default_value = true)]
+        namespace: String,
         #[command(flatten)]
         file: ConfigFile,
         /// For people or for programs
@@ -91,7 +95,7 @@ enum Output {
 pub fn main() -> ExitCode {
     let exit = match Arguments::parse().command {
         Command::Serve { file } => serve::run(&file.path),
-        Command::Verify { image, file, output } => verify::run(&image, &file.path, output),
+        Command::Verify { image, namespace, file, output } => verify::run(&VerifyRequest { image, namespace }, &file.path, output),
         Command::Config { command: ConfigCommand::Check { file } } => config::check(&file),
     };
     exit.into()

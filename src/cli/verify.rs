@@ -35,7 +35,8 @@ enum VerifyError {
     NoAnswer { socket: String, source: LedgerError },
 }
 
-pub(super) fn run(image: &str, path: &Path, output: Output) -> Exit {
+pub(super) fn run(asked: &v1::VerifyRequest, path: &Path, output: Output) -> Exit {
+    let image = asked.image.as_str();
     if let Err(error) = image.parse::<ImageReference>() {
         complain(&format_args!("countersign: {error}"));
         return Exit::Usage;
@@ -44,7 +45,7 @@ pub(super) fn run(image: &str, path: &Path, output: Output) -> Exit {
         Ok(config) => config,
         Err(exit) => return exit,
     };
-    match verdict(image, &config) {
+    match verdict(asked, &config) {
         Ok(response) => report(response, output),
         Err(error) => {
             complain(&format_args!("countersign: {}", chain(&error)));
@@ -63,16 +64,16 @@ impl VerifyError {
     }
 }
 
-fn verdict(image: &str, config: &Config) -> Result<v1::VerifyResponse, VerifyError> {
+fn verdict(asked: &v1::VerifyRequest, config: &Config) -> Result<v1::VerifyResponse, VerifyError> {
     let work = app::command_runtime()?;
     let asked = work.block_on(async {
-        let answer = answer(image, config, work.handle());
+        let answer = answer(asked, config, work.handle());
         tokio::pin!(answer);
         let began = Instant::now();
         loop {
             tokio::select! {
                 answer = &mut answer => return answer,
-                () = tokio::time::sleep(PROGRESS_INTERVAL) => show_progress(image, began),
+                () = tokio::time::sleep(PROGRESS_INTERVAL) => show_progress(&asked.image, began),
             }
         }
     });
@@ -81,17 +82,17 @@ fn verdict(image: &str, config: &Config) -> Result<v1::VerifyResponse, VerifyErr
     asked
 }
 
-async fn answer(image: &str, config: &Config, work: &tokio::runtime::Handle) -> Result<v1::VerifyResponse, VerifyError> {
+async fn answer(asked: &v1::VerifyRequest, config: &Config, work: &tokio::runtime::Handle) -> Result<v1::VerifyResponse, VerifyError> {
     let socket = config.listen.admin.display().to_string();
     match UnixStream::connect(&config.listen.admin).await {
-        Ok(stream) => ask_daemon(image, stream).await.map_err(|source| VerifyError::Daemon { socket, source }),
+        Ok(stream) => ask_daemon(asked, stream).await.map_err(|source| VerifyError::Daemon { socket, source }),
         Err(error) if is_nobody(&error) => {
             let ledger = app::open_ledger_to_look(config)?;
             if let Err(source @ LedgerError::InUse { .. }) = ledger {
                 return Err(VerifyError::NoAnswer { socket, source });
             }
             let admit = app::admit(config, ledger, work.clone())?;
-            Ok(admin::verify(&admit, image).await)
+            Ok(admin::verify(&admit, asked).await)
         }
         Err(source) => Err(VerifyError::Socket { socket, source }),
     }
@@ -102,7 +103,7 @@ fn is_nobody(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused)
 }
 
-async fn ask_daemon(image: &str, stream: UnixStream) -> Result<v1::VerifyResponse, tonic::Status> {
+async fn ask_daemon(asked: &v1::VerifyRequest, stream: UnixStream) -> Result<v1::VerifyResponse, tonic::Status> {
     let mut stream = Some(stream);
     let connector = tower::service_fn(move |_| {
         let taken = stream.take().ok_or_else(|| std::io::Error::other("the daemon closed the connection"));
@@ -110,8 +111,7 @@ async fn ask_daemon(image: &str, stream: UnixStream) -> Result<v1::VerifyRespons
     });
     let endpoint = tonic::transport::Endpoint::from_static("http://localhost").timeout(UPDATE_DEADLINE + ANSWER_MARGIN);
     let channel = endpoint.connect_with_connector(connector).await.map_err(|error| tonic::Status::unavailable(chain(&error)))?;
-    let request = v1::VerifyRequest { image: image.to_owned() };
-    Ok(v1::admin_client::AdminClient::new(channel).verify(request).await?.into_inner())
+    Ok(v1::admin_client::AdminClient::new(channel).verify(asked.clone()).await?.into_inner())
 }
 
 fn show_progress(image: &str, began: Instant) {
@@ -154,34 +154,48 @@ fn report_refusal(refusal: &Refusal, output: Output) -> Exit {
 }
 
 fn approval_text(approval: &Approval) -> String {
-    let source = if approval.from_held_evidence {
-        "held by this node; the trust server could not be reached"
-    } else {
-        "up to date with the trust server"
-    };
-    let mut text = format!(
-        "allow  {}\n  digest       {}\n  signed as    {} in {}\n",
-        approval.image, approval.digest, approval.tag, approval.released_by
-    );
-    for by in &approval.signed_by {
-        text.push_str(&format!("  signed by    {} with key {}\n", by.role, by.key));
+    let mut text = format!("allow  {}\n  digest       {}\n", approval.image, approval.digest);
+    if approval.listed_by_rule {
+        text.push_str(&format!("  listed by    rule `{}`; no signature was looked at\n", approval.rule));
+        let end = if approval.valid_until.is_empty() { "the rule is changed" } else { &approval.valid_until };
+        text.push_str(&format!("  valid until  {end}"));
+        return text;
     }
+    text.push_str(&format!("  signed as    {} in {}\n", approval.tag, approval.released_by));
+    for by in &approval.signed_by {
+        let signer = if by.signer.is_empty() { String::new() } else { format!(" of {}", by.signer) };
+        text.push_str(&format!("  signed by    {} with key {}{signer}\n", by.role, by.key));
+    }
+    text.push_str(&format!("  rule         {}\n", approval.rule));
+    let source = trust_data_of(approval);
     text.push_str(&format!("  valid until  {}\n  trust data   {source}\n  evidence     {}", approval.valid_until, approval.evidence));
     text
 }
 
+const fn trust_data_of(approval: &Approval) -> &'static str {
+    match (approval.expired, approval.from_held_evidence) {
+        (true, _) => "EXPIRED, held by this node; the trust server could not be reached (allow-expired-cached-trust-data)",
+        (false, true) => "held by this node; the trust server could not be reached",
+        (false, false) => "up to date with the trust server",
+    }
+}
+
 fn approval_json(approval: &Approval) -> String {
-    let signed_by: Vec<_> = approval.signed_by.iter().map(|by| json!({ "role": by.role, "key": by.key })).collect();
+    let or_null = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let signed_by = |by: &v1::SignedBy| json!({ "role": by.role, "key": by.key, "signer": or_null(&by.signer), "certificate-ends": or_null(&by.certificate_ends) });
     json!({
         "verdict": "allow",
         "image": approval.image,
         "digest": approval.digest,
-        "tag": approval.tag,
-        "released-by": approval.released_by,
-        "signed-by": signed_by,
-        "valid-until": approval.valid_until,
+        "tag": or_null(&approval.tag),
+        "released-by": or_null(&approval.released_by),
+        "signed-by": approval.signed_by.iter().map(signed_by).collect::<Vec<_>>(),
+        "rule": approval.rule,
+        "listed-by-rule": approval.listed_by_rule,
+        "valid-until": or_null(&approval.valid_until),
         "from-held-evidence": approval.from_held_evidence,
-        "evidence": approval.evidence,
+        "expired": approval.expired,
+        "evidence": or_null(&approval.evidence),
     })
     .to_string()
 }

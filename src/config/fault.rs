@@ -6,7 +6,11 @@ use std::path::Path;
 
 use countersign_trust::mode::ModeError;
 use countersign_trust::name::NameError;
-use countersign_trust::pin::PinError;
+use countersign_trust::pattern::PatternError;
+use countersign_trust::pin::{OfficialKeysError, PinError};
+use countersign_trust::policy::people::PeopleError;
+use countersign_trust::policy::rule::MAX_SCOPES;
+use countersign_trust::policy::signer_key::SignerKeyError;
 
 use super::place::{Position, Source, name_of};
 use super::shape::At;
@@ -50,6 +54,51 @@ pub enum Fault {
     NothingPinned,
     #[error(transparent)]
     Pin(PinError),
+    #[error("`trust-pinning.official-library-keys-file`: `{path}`")]
+    OfficialKeysFile { path: String, source: TextFileError },
+    #[error("`trust-pinning.official-library-keys-file`: `{path}`")]
+    OfficialKeys { path: String, source: OfficialKeysError },
+    #[error("`trust-pinning.official-library-keys-file`: `{path}` has no key: nothing would be trusted by it")]
+    OfficialKeysEmpty { path: String },
+    #[error("`content-trust.signer-cert-expiry` must be `warn` or `enforce`, not `{value}`")]
+    SignerCertExpiry { value: String },
+    #[error("`{key}` must be a length of time from `{least}` to `{most}`, such as `{example}`, not `{value}`")]
+    Duration { key: &'static str, value: String, least: String, most: String, example: &'static str },
+    #[error("`{key}`: `{value}` is no canonical key ID: that has 64 hexadecimal digits")]
+    KeyId { key: &'static str, value: String },
+    #[error("`{key}`")]
+    Digest { key: &'static str, source: NameError },
+    #[error("`{key}`: `{value}`")]
+    Pattern { key: &'static str, value: String, source: PatternError },
+
+    #[error(transparent)]
+    People(PeopleError),
+    #[error("`signers.certificates`: `{path}`")]
+    SignerFile { path: String, source: TextFileError },
+    #[error("`signers.certificates`: `{path}`")]
+    SignerKey { path: String, source: SignerKeyError },
+    #[error("`{key}` names the team `{team}`, which is not listed: add `[[teams]]` with this name and its members")]
+    UnknownTeam { key: &'static str, team: String },
+
+    #[error("this rule has no `images`: write which it is for, `[\"*\"]` for all")]
+    RuleWithoutImages,
+    #[error("`rules.namespaces` is empty: name the namespaces, or leave the key out for all of them")]
+    NoNamespaces,
+    #[error("`rules.namespaces`: `{value}` is not the name of a namespace")]
+    Namespace { value: String },
+    #[error("this rule denies with `deny` and allows with `signed-by` or `allow-digests`: keep one")]
+    RuleDeniesAndAllows,
+    #[error("this rule says nothing: give it `mode`, `deny = true`, `signed-by` or `allow-digests`")]
+    RuleSaysNothing,
+    #[error("an exception needs `owner`, `reason` and `until`: this rule lacks `{missing}`")]
+    ExceptionIncomplete { missing: String },
+    #[error(
+        "rules `{first}` and `{second}` both answer for {images}{}, and neither is more specific: narrow one of them, or add a rule for exactly these",
+        in_namespace(namespace.as_deref())
+    )]
+    RulesConflict { first: String, second: String, images: String, namespace: Option<String> },
+    #[error("the rules have {found} pairs of name and namespace, more than {MAX_SCOPES}: use wider names")]
+    TooManyScopes { found: usize },
 
     #[error("`registries.host-address` must be a host, without anything before or after it: write `{host}`")]
     MoreThanAHost { host: String },
@@ -71,6 +120,10 @@ pub enum Fault {
     CaBundleMalformed { key: &'static str },
     #[error("`registries.{key}` holds no PEM certificate: it must have at least one `-----BEGIN CERTIFICATE-----`")]
     CaBundleEmpty { key: &'static str },
+}
+
+fn in_namespace(namespace: Option<&str>) -> String {
+    namespace.map(|namespace| format!(" in namespace `{namespace}`")).unwrap_or_default()
 }
 
 fn did_you_mean(near: Option<&str>) -> String {
@@ -96,6 +149,29 @@ pub enum Remark {
         name: String,
         /// Its registry.
         host: String,
+    },
+    /// Docker's own service for the signatures of official images ends.
+    #[error(
+        "`official-library-images`: Docker shuts notary.docker.io down on 2026-12-08, and lets the certificates of official images run out before; register docker.io with the `notary-server` of a copy that you keep, or allow the images that you use by digest (`rules.allow-digests`)"
+    )]
+    OfficialImagesEnd,
+    /// Keys for official images, which are not asked for.
+    #[error("`official-library-keys-file` does nothing without `official-library-images = true`")]
+    OfficialKeysUnused,
+    /// A rule in a configuration that is switched off.
+    #[error("{rule} does nothing: `content-trust.mode` is `disabled`, and the rule has no `mode` of its own")]
+    RuleWithoutEffect {
+        /// The rule's name.
+        rule: String,
+    },
+    /// A time limit for what is not allowed at all.
+    #[error("`expired-trust-data-max-age` does nothing without `allow-expired-cached-trust-data = true`")]
+    MaxAgeUnused,
+    /// A pin that can match nothing, because its key is revoked.
+    #[error("`{id}` is pinned and revoked: it counts nowhere")]
+    PinnedAndRevoked {
+        /// The key.
+        id: String,
     },
 }
 

@@ -2,6 +2,8 @@
 
 use toml::de::DeTable;
 
+use super::people::{SignerFile, TeamFile};
+use super::rules::RuleFile;
 use super::shape::{At, NamedLists, Notes, Section};
 
 /// What the file says, before it is known whether that makes sense.
@@ -9,8 +11,12 @@ use super::shape::{At, NamedLists, Notes, Section};
 pub(super) struct ConfigFile {
     pub(super) sockets: SocketsFile,
     pub(super) state_directory: Option<At<String>>,
+    pub(super) refresh_interval: Option<At<String>>,
     pub(super) content_trust: ContentTrustFile,
     pub(super) registries: Vec<RegistryFile>,
+    pub(super) signers: Vec<SignerFile>,
+    pub(super) teams: Vec<TeamFile>,
+    pub(super) rules: Vec<RuleFile>,
 }
 
 #[derive(Debug, Default)]
@@ -23,14 +29,22 @@ pub(super) struct SocketsFile {
 #[derive(Debug)]
 pub(super) struct ContentTrustFile {
     pub(super) mode: Option<At<String>>,
+    pub(super) signed_by: Option<Vec<At<String>>>,
+    pub(super) allow_expired: Option<At<bool>>,
+    pub(super) expired_max_age: Option<At<String>>,
+    pub(super) signer_cert_expiry: Option<At<String>>,
+    pub(super) strict_json: Option<At<bool>>,
+    pub(super) revoked_keys: Vec<At<String>>,
+    pub(super) deny_digests: Vec<At<String>>,
     pub(super) pinning: PinningFile,
 }
 
 #[derive(Debug)]
 pub(super) struct PinningFile {
     pub(super) at: usize,
-    /// Official images were asked for, which is refused for now; so "nothing is pinned" would be no news.
-    pub(super) has_official_images: bool,
+    pub(super) official_images: Option<At<bool>>,
+    pub(super) official_keys_file: Option<At<String>>,
+    pub(super) require_releases: Vec<At<String>>,
     pub(super) root_keys: NamedLists,
     pub(super) cert_ids: NamedLists,
 }
@@ -46,9 +60,6 @@ pub(super) struct RegistryFile {
 impl ConfigFile {
     pub(super) fn read(document: &DeTable<'_>, notes: &mut Notes) -> Self {
         Section::of_document(document, notes, |file| {
-            for later in ["signers", "teams", "rules", "revoked-keys", "deny-digests"] {
-                file.not_supported_yet(later);
-            }
             let (cri, admin) = file.section("listen", |listen| (listen.text("cri"), listen.text("admin")));
             let containerd = file.section("containerd", |containerd| {
                 containerd.not_supported_yet("sandbox-image");
@@ -57,8 +68,12 @@ impl ConfigFile {
             Self {
                 sockets: SocketsFile { cri, admin, containerd },
                 state_directory: file.section("state", |state| state.text("directory")),
+                refresh_interval: file.section("refresh", |refresh| refresh.text("interval")),
                 content_trust: file.section("content-trust", ContentTrustFile::read),
                 registries: file.sections("registries", RegistryFile::read),
+                signers: file.sections("signers", read_signer),
+                teams: file.sections("teams", read_team),
+                rules: file.sections("rules", read_rule),
             }
         })
     }
@@ -66,10 +81,15 @@ impl ConfigFile {
 
 impl ContentTrustFile {
     fn read(section: &mut Section<'_, '_>) -> Self {
-        section.not_supported_yet_when_on("allow-expired-cached-trust-data");
-        section.not_supported_yet("signed-by");
         Self {
             mode: section.required_text("mode", "`disabled`, `permissive` or `enforced`"),
+            signed_by: section.texts("signed-by"),
+            allow_expired: section.switch("allow-expired-cached-trust-data"),
+            expired_max_age: section.text("expired-trust-data-max-age"),
+            signer_cert_expiry: section.text("signer-cert-expiry"),
+            strict_json: section.switch("strict-json"),
+            revoked_keys: section.texts("revoked-keys").unwrap_or_default(),
+            deny_digests: section.texts("deny-digests").unwrap_or_default(),
             pinning: section.section("trust-pinning", PinningFile::read),
         }
     }
@@ -79,10 +99,40 @@ impl PinningFile {
     fn read(section: &mut Section<'_, '_>) -> Self {
         Self {
             at: section.at(),
-            has_official_images: section.not_supported_yet_when_on("official-library-images"),
+            official_images: section.switch("official-library-images"),
+            official_keys_file: section.text("official-library-keys-file"),
+            require_releases: section.texts("require-releases-role").unwrap_or_default(),
             root_keys: section.named_lists("root-keys"),
             cert_ids: section.named_lists("cert-ids"),
         }
+    }
+}
+
+fn read_signer(section: &mut Section<'_, '_>) -> SignerFile {
+    SignerFile {
+        name: section.required_text("name", "the user's name"),
+        certificates: section.texts("certificates").unwrap_or_default(),
+        keys: section.texts("keys").unwrap_or_default(),
+    }
+}
+
+fn read_team(section: &mut Section<'_, '_>) -> TeamFile {
+    TeamFile { name: section.required_text("name", "`organisation/team`"), members: section.texts("members").unwrap_or_default() }
+}
+
+fn read_rule(section: &mut Section<'_, '_>) -> RuleFile {
+    RuleFile {
+        at: section.at(),
+        name: section.text("name"),
+        images: section.texts("images").unwrap_or_default(),
+        namespaces: section.texts("namespaces"),
+        mode: section.text("mode"),
+        deny: section.switch("deny"),
+        signed_by: section.texts("signed-by"),
+        allow_digests: section.texts("allow-digests").unwrap_or_default(),
+        owner: section.text("owner"),
+        reason: section.text("reason"),
+        until: section.moment("until"),
     }
 }
 

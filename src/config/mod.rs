@@ -4,10 +4,13 @@
 //! error and never ignored. Then its values, into types that cannot hold a configuration that is wrong. All problems of a
 //! file are told at once, each with its line and column.
 
+mod duration;
 mod fault;
 mod file;
+mod people;
 mod place;
 mod registry;
+mod rules;
 mod shape;
 mod socket;
 mod text_file;
@@ -15,14 +18,17 @@ mod trust;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use countersign_trust::mode::Mode;
+use countersign_trust::Policy;
 use countersign_trust::name::{RegistryHost, Sha256, shown};
-use countersign_trust::pin::Pins;
+use duration::Allowed;
 use toml::de::DeTable;
+use trust::Beside;
 
 pub use fault::{ConfigErrors, Fault, Located, MAX_TOLD, Problem, Remark, Warning};
 use file::ConfigFile;
+pub use people::SignerCertificate;
 pub use place::Position;
 use place::{Place, Source};
 use shape::{At, Notes};
@@ -30,6 +36,12 @@ pub use text_file::TextFileError;
 
 /// No configuration is longer. Ten thousand pins take less than this, and what was meant to be another file is noticed.
 pub const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
+
+/// A timestamp lives for 14 days by default, so that several tries fit into the last quarter of its life.
+const DEFAULT_REFRESH_INTERVAL: Duration = Duration::from_secs(3600);
+/// Every node asks: less would be a load on the server, more would let a revocation wait for too long.
+const REFRESH_INTERVAL: Allowed =
+    Allowed { key: "refresh.interval", least: Duration::from_secs(10), most: Duration::from_secs(86_400), example: "1h" };
 
 /// Where the daemon listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,13 +59,13 @@ pub struct Containerd {
     pub address: PathBuf,
 }
 
-/// Whose images are trusted, and what becomes of the others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContentTrust {
-    /// What becomes of an image that does not verify.
-    pub mode: Mode,
-    /// Never empty unless the mode is [`Mode::Disabled`].
-    pub pins: Pins,
+/// Whether trust data that has expired serves while its server cannot be reached (`allow-expired-cached-trust-data`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpiredTrustData {
+    /// It never does.
+    Refused,
+    /// It does for so long after it was last found good.
+    AllowedFor(Duration),
 }
 
 /// A registry that images may come from, and where the signatures of its images are kept.
@@ -77,11 +89,18 @@ pub struct Config {
     pub containerd: Containerd,
     /// Where the daemon keeps what it knows.
     pub state_directory: PathBuf,
-    /// Whose images are trusted.
-    pub content_trust: ContentTrust,
+    /// How often held trust data is brought up to date.
+    pub refresh_interval: Duration,
+    /// What is demanded of images.
+    pub policy: Policy,
+    /// Whether expired trust data serves.
+    pub expired_trust_data: ExpiredTrustData,
+    /// The certificates of signers that were read from files.
+    pub signer_certificates: Vec<SignerCertificate>,
     /// The registered registries, each host once, in the order of the file.
     pub registries: Vec<Registry>,
-    /// The hash of the file's text: the name of the policy under which a decision was made.
+    /// The hash of the file's text and of every file that it names, for its policy: the name of the policy under which a
+    /// decision was made.
     pub digest: Sha256,
     text: String,
     warnings: Vec<Warning>,
@@ -156,17 +175,31 @@ fn check(file: &ConfigFile, place: &Place, text: &str, notes: &mut Notes) -> Opt
     let sockets = socket::check(&file.sockets, place, notes);
     let state_directory = socket::state_directory(file.state_directory.as_ref(), place, notes);
     let registries = registry::check(&file.registries, place, notes);
-    let content_trust = trust::check(&file.content_trust, &registries, notes);
+    let refresh_interval = duration::check(file.refresh_interval.as_ref(), REFRESH_INTERVAL, DEFAULT_REFRESH_INTERVAL, notes);
+    let people::Checked { people, certificates, contents } = people::check(&file.signers, &file.teams, place, notes);
+    let beside = Beside { people, rules: &file.rules, registries: &registries, place };
+    let trust = trust::check(&file.content_trust, beside, notes);
     let (listen, containerd) = sockets?;
+    let (policy, expired_trust_data, official_keys) = trust?;
     Some(Config {
         listen,
         containerd,
         state_directory: state_directory?,
-        content_trust: content_trust?,
+        refresh_interval: refresh_interval?,
+        policy,
+        expired_trust_data,
+        signer_certificates: certificates,
         registries,
-        digest: Sha256::of(text.as_bytes()),
+        digest: digest(text, contents.iter().chain(&official_keys)),
         text: text.to_owned(),
         warnings: Vec::new(),
+    })
+}
+
+/// The hash of the text alone where it names no other files.
+fn digest<'a>(text: &str, files: impl Iterator<Item = &'a String>) -> Sha256 {
+    files.fold(Sha256::of(text.as_bytes()), |digest, file| {
+        Sha256::of(&[*digest.as_bytes(), *Sha256::of(file.as_bytes()).as_bytes()].concat())
     })
 }
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use countersign_trust::name::shown;
+use countersign_trust::time::UnixTime;
 use toml::de::{DeTable, DeValue};
 
 use super::fault::{Fault, Remark};
@@ -92,6 +93,15 @@ fn nearest<'w>(written: &str, words: impl Iterator<Item = &'w str>) -> Option<&'
     let with_distance = words.map(|word| (strsim::damerau_levenshtein(&written, word), word));
     let near = with_distance.filter(|(distance, word)| *distance <= word.len().div_ceil(3));
     near.min_by_key(|(distance, _)| *distance).map(|(_, word)| word)
+}
+
+fn end_of(written: &toml::value::Datetime) -> Option<UnixTime> {
+    const SECONDS_PER_DAY: i64 = 86_400;
+    match (written.date, written.time, written.offset) {
+        (Some(date), None, None) => Some(UnixTime::parse_rfc3339(&format!("{date}T00:00:00Z"))?.plus_seconds(SECONDS_PER_DAY)),
+        (Some(_), Some(_), Some(_)) => UnixTime::parse_rfc3339(&written.to_string()),
+        _ => None,
+    }
 }
 
 fn with_article(value: &DeValue<'_>) -> &'static str {
@@ -194,13 +204,23 @@ impl<'d> Section<'_, 'd> {
         }
     }
 
-    /// A switch that has no effect in this version, so that it must be off. Tells whether it is on.
-    pub(super) fn not_supported_yet_when_on(&mut self, key: &'static str) -> bool {
-        let is_on = self.typed(key, "`true` or `false`", DeValue::as_bool).is_some_and(|switch| switch.value);
-        if is_on {
-            self.not_supported_yet(key);
-        }
-        is_on
+    /// A switch.
+    pub(super) fn switch(&mut self, key: &'static str) -> Option<At<bool>> {
+        self.typed(key, "`true` or `false`", DeValue::as_bool)
+    }
+
+    /// A list of strings. None if it is absent, or wrong, which was noted.
+    pub(super) fn texts(&mut self, key: &'static str) -> Option<Vec<At<String>>> {
+        self.entry(key)?;
+        let path = join(&self.path, key);
+        let value = self.entries?.get(key)?;
+        self.strings(&path, value)
+    }
+
+    /// A day, which ends with it, or a moment. Moments without an offset mean different ones on different nodes.
+    pub(super) fn moment(&mut self, key: &'static str) -> Option<At<UnixTime>> {
+        const EXPECTED: &str = "a day such as `2026-12-31` (its end, in UTC) or a moment such as `2026-12-31T18:00:00Z`";
+        self.typed(key, EXPECTED, |value| end_of(value.as_datetime()?))
     }
 
     /// A table with keys of ours. `read` asks an absent one too, so that there is one place for what is then meant.

@@ -1,4 +1,6 @@
 use super::*;
+use countersign_trust::mode::Mode;
+use countersign_trust::pin::Pins;
 use proptest::prelude::*;
 use std::fmt::Write as _;
 use std::fs;
@@ -32,7 +34,8 @@ fn what_is_left_out_has_the_documented_value() {
 #[test]
 fn nothing_that_trusts_has_a_default() {
     let config = parse(DISABLED).unwrap();
-    assert_eq!(config.content_trust, ContentTrust { mode: Mode::Disabled, pins: Pins::default() });
+    assert_eq!(config.policy, Policy::new(Mode::Disabled, Pins::default()));
+    assert_eq!(config.expired_trust_data, ExpiredTrustData::Refused);
     let errors = parse("").unwrap_err();
     assert!(matches!(errors.problems(), [Problem { what: Fault::Missing { key, .. }, .. }] if key == "content-trust.mode"));
 }
@@ -43,7 +46,7 @@ fn every_mode_is_read_with_its_pins() {
         let text = format!("[content-trust]\nmode = \"{mode}\"\ntrust-pinning.root-keys = {{ \"reg.test/*\" = [\"{KEY}\"] }}\n");
         let mut pins = Pins::default();
         pins.add_root_keys("reg.test/*", [KEY]).unwrap();
-        assert_eq!(parse(&text).unwrap().content_trust, ContentTrust { mode, pins });
+        assert_eq!(parse(&text).unwrap().policy, Policy::new(mode, pins));
     }
 }
 

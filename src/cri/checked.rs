@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use countersign_trust::mode::Mode;
 
 use super::checks::{CheckedCall, Checks};
+use super::messages::PodSandboxMetadata;
 use super::methods::CheckedMethod;
 use super::status::{Code, Status};
 use super::upstream::Reply;
@@ -25,20 +26,36 @@ impl Guard {
         Self { admit }
     }
 
-    /// What becomes of a refused call: denied, or in permissive mode passed on as it came and written down.
-    pub(super) async fn refused(&self, call: &CheckedCall, method: CheckedMethod, image: &str, refusal: Refusal) -> Result<Reply, Status> {
+    /// What becomes of a refused call, if the rule of its image says `mode`: denied, or in permissive mode passed on as it came
+    /// and written down.
+    pub(super) async fn refused(&self, call: &CheckedCall, refused: Refused<'_>, refusal: Refusal) -> Result<Reply, Status> {
+        let Refused { method, image, mode } = refused;
         let image = countersign_trust::name::shown(image);
-        match self.admit.mode() {
+        match self.admit.mode_after(mode, &refusal) {
             Mode::Enforced => {
                 tracing::warn!(call = ?method, image, code = refusal.code(), reason = %refusal, "denied");
                 Err(denial(&refusal))
             }
             Mode::Permissive | Mode::Disabled => {
-                tracing::warn!(call = ?method, image, code = refusal.code(), reason = %refusal, "let pass: mode is permissive");
+                tracing::warn!(call = ?method, image, code = refusal.code(), reason = %refusal, "let pass: mode is {mode}");
                 call.forward(method).await
             }
         }
     }
+}
+
+/// A call that is refused: which, for what, and what the rule of that says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Refused<'a> {
+    pub(super) method: CheckedMethod,
+    /// The image, or the container.
+    pub(super) image: &'a str,
+    pub(super) mode: Mode,
+}
+
+/// The namespace of a pod, if the caller told it.
+pub(super) fn namespace(sandbox: Option<&PodSandboxMetadata>) -> Option<&str> {
+    sandbox.map(|sandbox| sandbox.namespace.as_str()).filter(|namespace| !namespace.is_empty())
 }
 
 /// Writes down that an image was admitted.
@@ -46,10 +63,11 @@ pub(super) fn log_admitted(method: CheckedMethod, admission: &Admission, began: 
     tracing::info!(
         call = ?method,
         image = %admission.image,
-        digest = %admission.approval.digest,
+        digest = %admission.digest,
+        rule = admission.approval.rule,
         signers = admission.signers(),
         origin = ?admission.origin,
-        evidence = %admission.evidence,
+        evidence = admission.evidence.map(tracing::field::display),
         valid_until = %admission.approval.valid_until,
         took = ?began.elapsed(),
         "admitted"
@@ -87,12 +105,9 @@ pub(super) async fn to_the_end<T: Send + 'static>(work: impl Future<Output = Res
 #[async_trait]
 impl Checks for Guard {
     fn checked(&self, method: CheckedMethod) -> bool {
-        match (self.admit.mode(), method) {
-            (Mode::Disabled, _) | (Mode::Permissive | Mode::Enforced, CheckedMethod::RunPodSandbox) => false,
-            (
-                Mode::Permissive | Mode::Enforced,
-                CheckedMethod::PullImage | CheckedMethod::CreateContainer | CheckedMethod::StartContainer,
-            ) => true,
+        match method {
+            CheckedMethod::RunPodSandbox => false,
+            CheckedMethod::PullImage | CheckedMethod::CreateContainer | CheckedMethod::StartContainer => self.admit.verifies(),
         }
     }
 

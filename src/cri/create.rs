@@ -3,9 +3,10 @@
 
 use std::time::Instant;
 
-use countersign_trust::name::{ImageId, ImageReference, shown};
+use countersign_trust::mode::Mode;
+use countersign_trust::name::{ImageId, ImageReference, ManifestDigest, Sha256, shown};
 
-use super::checked::{Guard, denial, log_admitted, to_the_end, unanswered};
+use super::checked::{Guard, Refused, denial, log_admitted, namespace, to_the_end, unanswered};
 use super::checks::CheckedCall;
 use super::messages::{
     CreateContainerRequest, Image, ImageSpec, create_container_response, image_status_request, image_status_response,
@@ -15,7 +16,7 @@ use super::methods::{CREATE_CONTAINER, CheckedMethod, IMAGE_STATUS, REMOVE_CONTA
 use super::patch;
 use super::status::Status;
 use super::upstream::{Reply, Upstream};
-use crate::admit::{Admission, KeyGuard, RecordsRead, Refusal, Subject};
+use crate::admit::{Admission, Asked, KeyGuard, RecordsRead, Refusal, Subject};
 use crate::crash::Step;
 use crate::ledger::VerifiedImage;
 
@@ -30,6 +31,20 @@ struct Resolved {
     ahead: Option<Ahead>,
 }
 
+/// The image that the caller wants, and for a pod of which namespace.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    spec: &'a ImageSpec,
+    namespace: Option<&'a str>,
+}
+
+/// An image of which a container may be made, and what the caller called it.
+struct Admitted {
+    verified: VerifiedImage,
+    mode: Mode,
+    asked: Asked,
+}
+
 struct Ahead {
     admitted: Result<(Admission, VerifiedImage), Refusal>,
     records: Option<RecordsRead>,
@@ -42,45 +57,57 @@ impl Guard {
         let began = Instant::now();
         let request = CreateContainerRequest::read(&call.message)?;
         let name = shown_name(&request.image).to_owned();
-        let refused = |refusal| self.refused(&call, CheckedMethod::CreateContainer, &name, refusal);
+        let namespace = namespace(request.sandbox.as_ref());
+        let mode = self.admit.mode_of(&name, namespace);
+        if !self.verifies(mode) {
+            return call.forward(CheckedMethod::CreateContainer).await;
+        }
+        let refused = |refusal| self.refused(&call, Refused { method: CheckedMethod::CreateContainer, image: &name, mode }, refusal);
         if !request.image_mounts.is_empty() {
             return refused(Refusal::ImageVolume).await;
         }
         Step::CreateAsked.reached();
-        let resolved = match self.resolve(&call.upstream, &request.image).await {
+        let wanted = Wanted { spec: &request.image, namespace };
+        let resolved = match self.resolve(&call.upstream, wanted).await {
             Ok(resolved) => resolved,
             Err(refusal) => return refused(refusal).await,
         };
         Step::CreateResolved.reached();
-        let verified = match self.admit_create(&request.image, &resolved.image, resolved.id, resolved.ahead, began).await {
-            Ok(verified) => verified,
+        let (admission, verified) = match self.admit_create(wanted, &resolved.image, resolved.id, resolved.ahead, began).await {
+            Ok(admitted) => admitted,
             Err(refusal) => return refused(refusal).await,
         };
         let guard = self.clone();
-        to_the_end(async move { guard.create_admitted(&call, &verified, resolved.held).await }).await
+        let asked = Asked { image: name, namespace: namespace.map(str::to_owned) };
+        let admitted = Admitted { verified, mode: admission.mode, asked };
+        to_the_end(async move { guard.create_admitted(&call, admitted, resolved.held).await }).await
     }
 
     /// Creates a container of the verified image, and looks what it was made from. Under the image's lock until the end.
-    async fn create_admitted(&self, call: &CheckedCall, verified: &VerifiedImage, _held: KeyGuard<ImageId>) -> Result<Reply, Status> {
+    async fn create_admitted(&self, call: &CheckedCall, admitted: Admitted, _held: KeyGuard<ImageId>) -> Result<Reply, Status> {
         // By its ID, whatever the caller named it by: what a name means may have changed since, and the container would have
         // the config of another image, which its root file system does not show.
-        let message = patch::create_container_image(&call.message, &verified.image_id.to_string())?;
+        let message = patch::create_container_image(&call.message, &admitted.verified.image_id.to_string())?;
         let reply = call.upstream.unary(CREATE_CONTAINER, message, &call.metadata).await?;
         Step::CreateCreated.reached();
-        self.check_created(&reply, verified, &call.upstream).await.map(|()| reply)
+        self.check_created(&reply, admitted, &call.upstream).await.map(|()| reply)
     }
 
     /// Finds out what image is meant, and takes its lock. kubelet gives an ID: while containerd's CRI is asked which names that
     /// image goes by, it is judged, and its records are read.
-    async fn resolve(&self, upstream: &Upstream, spec: &ImageSpec) -> Result<Resolved, Refusal> {
+    async fn resolve(&self, upstream: &Upstream, wanted: Wanted<'_>) -> Result<Resolved, Refusal> {
+        let spec = wanted.spec;
         let Some((likely_id, named)) = likely(spec) else {
             let image = canonical(upstream, &spec.image).await?;
             let id = parsed_id(&image)?;
             return Ok(Resolved { held: self.admit.image_locks.share(id).await, id, image, ahead: None });
         };
         let held = self.admit.image_locks.share(likely_id).await;
-        let (image, records, admitted) =
-            tokio::join!(canonical(upstream, &spec.image), self.admit.read_likely_records(&named, likely_id), self.judge(spec, likely_id));
+        let (image, records, admitted) = tokio::join!(
+            canonical(upstream, &spec.image),
+            self.admit.read_likely_records(&named, likely_id),
+            self.judge(wanted, likely_id)
+        );
         let image = image?;
         let id = parsed_id(&image)?;
         if id == likely_id {
@@ -91,42 +118,55 @@ impl Guard {
         Ok(Resolved { held: self.admit.image_locks.share(id).await, id, image, ahead: None })
     }
 
-    async fn judge(&self, spec: &ImageSpec, image_id: ImageId) -> Result<(Admission, VerifiedImage), Refusal> {
-        self.admit.admit_container(&subject(spec, image_id)?, image_id, shown_name(spec)).await
+    async fn judge(&self, wanted: Wanted<'_>, image_id: ImageId) -> Result<(Admission, VerifiedImage), Refusal> {
+        let Wanted { spec, namespace } = wanted;
+        self.admit.admit_container(&subject(spec, image_id)?, namespace, image_id, shown_name(spec)).await
     }
 
     async fn admit_create(
         &self,
-        spec: &ImageSpec,
+        wanted: Wanted<'_>,
         image: &Image,
         image_id: ImageId,
         ahead: Option<Ahead>,
         began: Instant,
-    ) -> Result<VerifiedImage, Refusal> {
+    ) -> Result<(Admission, VerifiedImage), Refusal> {
+        self.refuse_denied(wanted.spec, image)?;
         let (admitted, records) = match ahead {
             Some(ahead) => (ahead.admitted, ahead.records),
-            None => (self.judge(spec, image_id).await, None),
+            None => (self.judge(wanted, image_id).await, None),
         };
         let (admission, verified) = admitted?;
         Step::CreateAdmitted.reached();
         let names: Vec<String> = image.repo_tags.iter().chain(&image.repo_digests).chain([&image.id]).cloned().collect();
-        self.admit.check_records(&names, records, image_id).await?;
+        self.admit.check_records(&names, records, image_id, admission.mode).await?;
         Step::CreateRecordsChecked.reached();
         log_admitted(CheckedMethod::CreateContainer, &admission, began);
-        Ok(verified)
+        Ok((admission, verified))
+    }
+
+    /// What must never be used is refused under whatever name it goes by, also where a rule lets everything pass.
+    fn refuse_denied(&self, spec: &ImageSpec, image: &Image) -> Result<(), Refusal> {
+        let Ok(named) = shown_name(spec).parse::<ImageReference>() else { return Ok(()) };
+        let digests = image.repo_digests.iter().filter_map(|name| name.rsplit_once('@')?.1.parse::<ManifestDigest>().ok());
+        let id = image.id.parse::<ImageId>().ok();
+        let hashes: Vec<Sha256> = digests.map(|digest| *digest.hash()).chain(id.map(|id| *id.hash())).collect();
+        self.admit.refuse_denied(&named, &hashes)
     }
 
     /// Compares what was made with what was verified. In enforced mode a container of anything else does not stay.
-    async fn check_created(&self, reply: &Reply, verified: &VerifiedImage, upstream: &Upstream) -> Result<(), Status> {
+    async fn check_created(&self, reply: &Reply, admitted: Admitted, upstream: &Upstream) -> Result<(), Status> {
         let container_id = create_container_response(&reply.message)?;
-        let Err(refusal) = self.admit.check_root_fs(&container_id, verified).await else {
+        let Err(refusal) = self.admit.check_root_fs(&container_id, &admitted.verified).await else {
             Step::CreateRootFsChecked.reached();
-            self.admit.remember(verified);
+            self.admit.remember(&admitted.verified);
+            self.admit.remember_container(&container_id, admitted.asked);
             return Ok(());
         };
         let (container, reason) = (shown(&container_id), refusal.to_string());
-        if self.admit.mode() != countersign_trust::mode::Mode::Enforced {
-            tracing::warn!(container, code = refusal.code(), reason, "let pass: mode is permissive");
+        if admitted.mode != Mode::Enforced {
+            tracing::warn!(container, code = refusal.code(), reason, "let pass: mode is {}", admitted.mode);
+            self.admit.remember_container(&container_id, admitted.asked);
             return Ok(());
         }
         tracing::error!(container, code = refusal.code(), reason, "denied; the container is removed");

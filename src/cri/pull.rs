@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use countersign_trust::Question;
 use countersign_trust::mode::Mode;
 use countersign_trust::name::{ImageId, ImageReference, Selector};
 
-use super::checked::{Guard, log_admitted, to_the_end, unanswered};
+use super::checked::{Guard, Refused, log_admitted, namespace, to_the_end, unanswered};
 use super::checks::CheckedCall;
 use super::messages::{AuthConfig, PullImageRequest, image_status_request, image_status_response, pull_image_response};
 use super::methods::{CheckedMethod, IMAGE_STATUS, PULL_IMAGE};
@@ -15,7 +16,6 @@ use super::upstream::{Reply, Upstream};
 use crate::admit::{Admission, Refusal, chain};
 use crate::crash::Step;
 use crate::fetch::Credential;
-use crate::ledger::VerifiedImage;
 
 /// containerd's CRI shows a new record within 2 ms, but lags seconds when an earlier event on the name failed.
 const TAG_SHOWN_DEADLINE: Duration = Duration::from_secs(10);
@@ -27,13 +27,18 @@ impl Guard {
     pub(super) async fn pull(&self, call: CheckedCall) -> Result<Reply, Status> {
         let began = Instant::now();
         let request = PullImageRequest::read(&call.message)?;
-        let admission = match self.admit_pull(&request).await {
+        let (image, namespace) = (request.image.image.as_str(), namespace(request.sandbox.as_ref()));
+        let refused = Refused { method: CheckedMethod::PullImage, image, mode: self.admit.mode_of(image, namespace) };
+        if !self.verifies(refused.mode) {
+            return call.forward(CheckedMethod::PullImage).await;
+        }
+        let admission = match self.admit_pull(&request, namespace).await {
             Ok(admission) => admission,
-            Err(refusal) => return self.refused(&call, CheckedMethod::PullImage, &request.image.image, refusal).await,
+            Err(refusal) => return self.refused(&call, refused, refusal).await,
         };
         log_admitted(CheckedMethod::PullImage, &admission, began);
         Step::PullVerified.reached();
-        let by_digest = ImageReference::by_digest(admission.image.repository().clone(), admission.approval.digest);
+        let by_digest = ImageReference::by_digest(admission.image.repository().clone(), admission.digest);
         let message = patch::pull_image_name(&call.message, &by_digest.to_string())?;
         // Pulled even when the digest is here already, so that the registry checks this caller's credential.
         let reply = call.upstream.unary(PULL_IMAGE, message, &call.metadata).await;
@@ -53,22 +58,29 @@ impl Guard {
         to_the_end(async move {
             match guard.finish_pull(&admission, &reply, &call.upstream).await {
                 Ok(()) => Ok(reply),
-                Err(refusal) => guard.refused(&call, CheckedMethod::PullImage, &request.image.image, refusal).await,
+                Err(refusal) => {
+                    let refused = Refused { method: CheckedMethod::PullImage, image: &request.image.image, mode: admission.mode };
+                    guard.refused(&call, refused, refusal).await
+                }
             }
         })
         .await
     }
 
-    async fn admit_pull(&self, request: &PullImageRequest) -> Result<Admission, Refusal> {
+    /// Whether an image is looked at whose rule says `mode`. One that is let pass may still be one that must never run.
+    pub(super) fn verifies(&self, mode: Mode) -> bool {
+        mode.verifies() || (self.admit.mode().verifies() && self.admit.has_denied_digests())
+    }
+
+    async fn admit_pull(&self, request: &PullImageRequest, namespace: Option<&str>) -> Result<Admission, Refusal> {
         let image: ImageReference = request.image.image.parse().map_err(|error| Refusal::Name { error })?;
-        let namespace = request.sandbox.as_ref().map_or("", |sandbox| sandbox.namespace.as_str());
-        self.admit.pull(&image, namespace, request.auth.as_ref().and_then(credential)).await
+        self.admit.pull(Question { image: &image, namespace }, request.auth.as_ref().and_then(credential)).await
     }
 
     /// Records what was pulled, on disk first, and names it in containerd's image store, so that `IfNotPresent`,
     /// `crictl images` and image GC go on as usual.
     async fn finish_pull(&self, admission: &Admission, reply: &Reply, upstream: &Upstream) -> Result<(), Refusal> {
-        let digest = admission.approval.digest;
+        let digest = admission.digest;
         let answer = |what: String| Refusal::Answer { what };
         let image_ref = pull_image_response(&reply.message).map_err(|error| answer(format!("a pull with a malformed message: {error}")))?;
         let image_id: ImageId = image_ref.parse().map_err(|_| answer("a pull with no image ID".to_owned()))?;
@@ -81,11 +93,11 @@ impl Guard {
         };
         let content = content.ok_or_else(|| answer(format!("a pull of {digest} with image {image_id}, which is not part of it")))?;
         Step::PullFollowed.reached();
-        let repository = admission.image.repository().clone();
-        self.admit.record_image(VerifiedImage { repository, digest, image_id, chain_id: content.chain_id }).await?;
+        let (admission, image) = self.admit.bound(admission.clone(), &content)?;
+        self.admit.record_image(image).await?;
         Step::PullImageRecorded.reached();
         match admission.image.selector() {
-            Selector::Tag(_) => self.name_image(admission, image_id, upstream).await,
+            Selector::Tag(_) => self.name_image(&admission, image_id, upstream).await,
             // The CRI wants no tag after a pull by digest.
             Selector::Digest(_) | Selector::TagAndDigest(..) => Ok(()),
         }
@@ -95,8 +107,8 @@ impl Guard {
     /// leaves one too. They stand at the image ID, and a record there that leads to refused content denies every other image
     /// with the same config.
     async fn take_back(&self, admission: &Admission, image_id: Option<ImageId>) {
-        let digest = admission.approval.digest;
-        if self.admit.mode() != Mode::Enforced || !self.admit.is_refused_content(digest).await {
+        let digest = admission.digest;
+        if admission.mode != Mode::Enforced || !self.admit.is_refused_content(digest).await {
             return;
         }
         let _held = self.admit.image_locks.lock_all(image_id).await;
@@ -112,7 +124,7 @@ impl Guard {
     /// Writes the tag record and waits until containerd's CRI shows it: without it kubelet pulls again each time and runs
     /// the container as root.
     async fn name_image(&self, admission: &Admission, image_id: ImageId, upstream: &Upstream) -> Result<(), Refusal> {
-        let (tag, digest) = (admission.image.to_string(), admission.approval.digest);
+        let (tag, digest) = (admission.image.to_string(), admission.digest);
         let by_digest = ImageReference::by_digest(admission.image.repository().clone(), digest).to_string();
         let records = self.admit.containerd().records(&[by_digest.clone(), tag.clone()]).await?;
         let target_of = |name: &str| records.iter().find(|record| record.name == name).map(|record| &record.target);

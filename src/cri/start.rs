@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::checked::{Guard, denial, log_admitted};
+use super::checked::{Guard, Refused, denial, log_admitted};
 use super::checks::CheckedCall;
 use super::messages::{StartContainerRequest, container_status_request, container_status_response};
 use super::methods::{CONTAINER_STATUS, CheckedMethod, START_CONTAINER};
@@ -22,9 +22,17 @@ impl Guard {
         Step::StartAsked.reached();
         let container_id = whole_id(&call.upstream, &request.container_id).await?;
         Step::StartResolved.reached();
-        match self.admit.admit_start(&container_id).await {
+        let asked = self.admit.asked_for(&container_id);
+        let mode = asked.as_ref().map_or_else(|| self.admit.mode(), |asked| self.admit.mode_of(&asked.image, asked.namespace.as_deref()));
+        if !mode.verifies() {
+            return call.forward(CheckedMethod::StartContainer).await;
+        }
+        match self.admit.admit_start(&container_id, asked.as_ref()).await {
             Ok((admission, _)) => log_admitted(CheckedMethod::StartContainer, &admission, began),
-            Err(refusal) => return self.refused(&call, CheckedMethod::StartContainer, &container_id, refusal).await,
+            Err(refusal) => {
+                let refused = Refused { method: CheckedMethod::StartContainer, image: &container_id, mode };
+                return self.refused(&call, refused, refusal).await;
+            }
         }
         Step::StartAdmitted.reached();
         let message = patch::start_container_id(&call.message, &container_id)?;

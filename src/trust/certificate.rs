@@ -160,7 +160,7 @@ fn pem_lines(encoded: &str) -> String {
 }
 
 impl Certificate {
-    fn read(der: &[u8]) -> Result<Self, CertificateError> {
+    pub(crate) fn read(der: &[u8]) -> Result<Self, CertificateError> {
         let malformed = |_| CertificateError::Malformed;
         let certificate = x509_cert::Certificate::from_der(der).map_err(malformed)?;
         let body = certificate.tbs_certificate();

@@ -9,9 +9,10 @@ use crate::evidence::{Answer, FileName, Want};
 use crate::fields::DocumentError;
 use crate::known::{Floor, MAX_FLOORS};
 use crate::paths::Paths;
+use crate::policy::SignerCertificates;
 use crate::refusal::{Reason, RoleFault};
 use crate::role::{DelegationRole, RoleName};
-use crate::signers::signers;
+use crate::signers::{Discount, Tally};
 use crate::trusted::{TrustedRepository, TrustedRole};
 use crate::update::{Evaluation, FloorRule, Halt, MAX_TARGETS_BYTES, Verified, content, document_fault};
 
@@ -124,12 +125,14 @@ impl Evaluation<'_> {
         let name = RoleName::Delegation(delegation.role.clone());
         let body = self.promised(&name, entry, MAX_TARGETS_BYTES)?;
         let envelope = self.read(Kind::Targets, &name, &body)?;
-        let keys = delegation.authority.key_ids.iter().filter_map(|id| parent.targets.keys.get(id));
-        let signers = signers(&envelope, keys, self.facts);
-        let (valid, needed) = (signers.len() as u64, delegation.authority.threshold);
+        let certificates_at = match self.terms.policy.signer_certificates {
+            SignerCertificates::Warn => None,
+            SignerCertificates::Enforce => self.moment(),
+        };
+        let tally = self.tally(&envelope, &delegation.authority, &parent.targets.keys, certificates_at);
         repository.keep(FileName::ByHash(name.clone(), *body.hash()), Answer::Found(body));
-        if valid < needed {
-            return Ok(Loaded::Unusable(RoleFault::Threshold { valid, needed }));
+        if let Some(fault) = too_few(&tally, delegation.authority.threshold) {
+            return Ok(Loaded::Unusable(fault));
         }
         let (document, _) = envelope.targets().map_err(document_fault(&name))?;
         self.refuse_rollback(&name, document.version, &envelope.payload_hash, FloorRule::Full)?;
@@ -138,7 +141,7 @@ impl Evaluation<'_> {
         }
         repository.trust_until(document.expires);
         repository.known_mut().raise(&name, Floor { version: document.version, signed: envelope.payload_hash });
-        Ok(Loaded::Usable(TrustedRole::new(name, paths, Verified { envelope, signers })))
+        Ok(Loaded::Usable(TrustedRole::new(name, paths, Verified { envelope, signers: tally.signers })))
     }
 
     /// A server that holds the snapshot key can leave a delegation out, most of all the one whose keys were just changed: then
@@ -162,6 +165,21 @@ impl Evaluation<'_> {
         repository.add_unusable(role.clone(), fault);
         Ok(())
     }
+}
+
+/// Why too few signatures count, if they do.
+fn too_few(tally: &Tally, needed: u64) -> Option<RoleFault> {
+    let valid = tally.valid();
+    if valid >= needed {
+        return None;
+    }
+    if tally.fails_for(Discount::Revoked, needed) {
+        return Some(RoleFault::KeyRevoked(tally.discounted_for(Discount::Revoked).collect()));
+    }
+    if tally.fails_for(Discount::Certificate, needed) {
+        return Some(RoleFault::CertificateEnded(tally.discounted_for(Discount::Certificate).collect()));
+    }
+    Some(RoleFault::Threshold { valid, needed })
 }
 
 /// Every name in a parent's list is that of a direct child, once; else the parent is invalid.

@@ -10,6 +10,7 @@ use crate::fields::{DocumentError, Fields, as_base64, as_text};
 use crate::json::{Document, Object, Value, canonical, is_canonical};
 use crate::key::{Key, KeyId, read_id};
 use crate::name::{ManifestDigest, Sha256, shown};
+use crate::policy::JsonForm;
 use crate::role::DelegationRole;
 use crate::time::UnixTime;
 
@@ -138,12 +139,16 @@ pub(crate) struct Delegation {
 }
 
 /// Reads a file strictly. The same parse gives the text that is verified and the values that are used.
-pub(crate) fn read(kind: Kind, bytes: &[u8]) -> Reading {
+pub(crate) fn read(kind: Kind, form: JsonForm, bytes: &[u8]) -> Reading {
     let document = Document::read(bytes)?;
     let envelope = Fields::of_object(document.object(), &["signed", "signatures"])?;
     let signed = envelope.required("signed")?;
     let payload = canonical(signed);
-    if !document.raw("signed").is_some_and(|raw| is_canonical(raw, &payload)) {
+    let is_good_form = match form {
+        JsonForm::Canonical => document.raw("signed").is_some_and(|raw| is_canonical(raw, &payload)),
+        JsonForm::AnyOrder => true,
+    };
+    if !is_good_form {
         return Err(DocumentError::NotCanonical);
     }
     let signatures = read_signatures(envelope.list("signatures")?)?;

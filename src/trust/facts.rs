@@ -12,6 +12,7 @@ use crate::document::{Kind, Reading};
 use crate::evidence::Body;
 use crate::key::{Material, UsableKey};
 use crate::name::Sha256;
+use crate::policy::JsonForm;
 
 /// Signatures that one evaluation verifies, remembered or not: four for each of the 1,024 roles that it may load. A
 /// server may put 256 bad ones into each file, and each costs a millisecond or more.
@@ -23,7 +24,7 @@ pub struct Facts {
     round: u64,
     signature_checks: u32,
     signatures: BTreeMap<Sha256, Remembered<bool>>,
-    readings: BTreeMap<(Kind, Sha256), Remembered<Reading>>,
+    readings: BTreeMap<((Kind, JsonForm), Sha256), Remembered<Reading>>,
     sha512: BTreeMap<Sha256, Remembered<Vec<u8>>>,
 }
 
@@ -53,8 +54,8 @@ impl Facts {
         self.sha512.retain(|_, remembered| remembered.last_used == round);
     }
 
-    /// The reading of a file of this kind with this hash; `read` is called when it is not known yet.
-    pub(crate) fn reading(&mut self, kind: Kind, hash: Sha256, read: impl FnOnce() -> Reading) -> Reading {
+    /// The reading of a file with this hash as this kind, in this form; `read` is called when it is not known yet.
+    pub(crate) fn reading(&mut self, kind: (Kind, JsonForm), hash: Sha256, read: impl FnOnce() -> Reading) -> Reading {
         let round = self.round;
         let remembered = self.readings.entry((kind, hash)).or_insert_with(|| Remembered { fact: read(), last_used: round });
         remembered.last_used = round;

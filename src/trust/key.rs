@@ -118,6 +118,12 @@ fn usable(key_type: &str, decoded: &[u8]) -> Result<UsableKey, KeyFault> {
     }
 }
 
+/// The canonical ID of a public key, `SubjectPublicKeyInfo` in DER.
+pub(crate) fn canonical_id_of(spki: &[u8]) -> Result<CanonicalKeyId, KeyFault> {
+    let (material, plain) = read_spki(spki)?;
+    Ok(CanonicalKeyId(id_of(material.bare_type(), &base64::encode(&plain))))
+}
+
 fn bare(spki: &[u8], bare_type: &'static str) -> Result<UsableKey, KeyFault> {
     let (material, plain) = read_spki(spki)?;
     if material.bare_type() != bare_type {

@@ -2,23 +2,19 @@
 //!
 //! A repository that no pin covers is not trusted; there is no trust on first use (`docs/notary-v1.md`, 7.3).
 
+mod official;
+
 use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::format;
-use alloc::string::{String, ToString as _};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use core::str::FromStr;
 
 use crate::evidence::Gun;
-use crate::name::{NameError, RegistryHost, Repository, Sha256, shown};
+use crate::name::{NameError, Sha256, shown};
+use crate::pattern::{PatternError, RepositoryPattern};
 
-/// Names without a host live here; a name that says so itself is written in one of these two ways.
-const DEFAULT_HOST: &str = "docker.io";
-const WAYS_TO_WRITE_THE_DEFAULT_HOST: [&str; 2] = ["docker.io/", "index.docker.io/"];
-/// Stands for any two components, so that a prefix can be read by the rules for whole names. With one component,
-/// a name on the default host would be taken for an official image.
-const ANY_REPOSITORY: &str = "a/a";
+pub use official::{OfficialKeys, OfficialKeysError};
 
 /// What the root of a repository must carry to be trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,73 +114,8 @@ pub enum PinError {
         /// The name as it was written.
         name: String,
         /// How both are read.
-        canonical: PinName,
+        canonical: RepositoryPattern,
     },
-}
-
-/// A name of the trust pinning in canonical form: a repository, every repository below a prefix, or all of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PinName {
-    /// The repository, or the prefix up to and including its last `/`; empty for all.
-    text: String,
-    is_prefix: bool,
-    host: Option<RegistryHost>,
-    host_is_assumed: bool,
-}
-
-impl PinName {
-    /// The registry that the name lies on; none for the name that covers all.
-    #[must_use]
-    pub const fn host(&self) -> Option<&RegistryHost> {
-        self.host.as_ref()
-    }
-
-    /// Whether the name was written without a host, and so was read as one on docker.io. Whoever wrote the short name
-    /// of a registry of their own did not mean that: say so to them.
-    #[must_use]
-    pub const fn host_is_assumed(&self) -> bool {
-        self.host_is_assumed
-    }
-
-    fn exact(written: &str) -> Result<Self, NameError> {
-        let repository: Repository = written.parse()?;
-        Ok(Self::on(repository.host(), repository.to_string(), false, written))
-    }
-
-    fn prefix(base: &str) -> Result<Self, NameError> {
-        let repository: Repository = format!("{base}/{ANY_REPOSITORY}").parse()?;
-        let below = repository.to_string();
-        let text = below.strip_suffix(ANY_REPOSITORY).unwrap_or(&below);
-        Ok(Self::on(repository.host(), text.to_owned(), true, &format!("{base}/")))
-    }
-
-    fn on(host: &RegistryHost, text: String, is_prefix: bool, written: &str) -> Self {
-        let is_written = WAYS_TO_WRITE_THE_DEFAULT_HOST.iter().any(|way| written.starts_with(way));
-        let host_is_assumed = host.as_str() == DEFAULT_HOST && !is_written;
-        Self { text, is_prefix, host: Some(host.clone()), host_is_assumed }
-    }
-}
-
-impl FromStr for PinName {
-    type Err = PinError;
-
-    fn from_str(written: &str) -> Result<Self, PinError> {
-        if written == "*" {
-            return Ok(Self { text: String::new(), is_prefix: true, host: None, host_is_assumed: false });
-        }
-        let base = written.strip_suffix("/*");
-        if base.unwrap_or(written).contains('*') {
-            return Err(PinError::Wildcard { name: shown(written) });
-        }
-        base.map_or_else(|| Self::exact(written), Self::prefix).map_err(|source| PinError::Name { name: shown(written), source })
-    }
-}
-
-impl fmt::Display for PinName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)?;
-        if self.is_prefix { f.write_str("*") } else { Ok(()) }
-    }
 }
 
 /// All pins of a configuration. Without any, no repository is trusted.
@@ -200,7 +131,11 @@ impl Pins {
     ///
     /// # Errors
     /// Everything that is wrong with the entry; then nothing is pinned.
-    pub fn add_certificate_ids<'a>(&mut self, name: &str, ids: impl IntoIterator<Item = &'a str>) -> Result<PinName, Vec<PinError>> {
+    pub fn add_certificate_ids<'a>(
+        &mut self,
+        name: &str,
+        ids: impl IntoIterator<Item = &'a str>,
+    ) -> Result<RepositoryPattern, Vec<PinError>> {
         let list = PinList::CertificateIds;
         let (name, ids) = read_entry(list, name, ids)?;
         insert(&mut self.certificate_ids, list, name, Anchor::CertificateIds(ids))
@@ -211,10 +146,10 @@ impl Pins {
     ///
     /// # Errors
     /// Everything that is wrong with the entry; then nothing is pinned.
-    pub fn add_root_keys<'a>(&mut self, name: &str, ids: impl IntoIterator<Item = &'a str>) -> Result<PinName, Vec<PinError>> {
+    pub fn add_root_keys<'a>(&mut self, name: &str, ids: impl IntoIterator<Item = &'a str>) -> Result<RepositoryPattern, Vec<PinError>> {
         let list = PinList::RootKeys;
         let (name, ids) = read_entry(list, name, ids)?;
-        let known = if name.read.is_prefix { &mut self.root_key_prefixes } else { &mut self.root_keys };
+        let known = if name.read.is_prefix() { &mut self.root_key_prefixes } else { &mut self.root_keys };
         insert(known, list, name, Anchor::RootKeys(ids))
     }
 
@@ -246,7 +181,7 @@ fn prefixes(gun: &str) -> impl Iterator<Item = &str> {
 /// A name, as it was written and as it is read.
 struct NameOfEntry {
     written: String,
-    read: PinName,
+    read: RepositoryPattern,
 }
 
 fn read_entry<'a>(
@@ -272,19 +207,27 @@ fn read_entry<'a>(
     }
 }
 
-fn read_name(list: PinList, written: &str) -> Result<PinName, PinError> {
+fn read_name(list: PinList, written: &str) -> Result<RepositoryPattern, PinError> {
     let wildcard = || PinError::WildcardInCertificateIds { name: shown(written) };
     match list {
         PinList::CertificateIds if written.contains('*') => Err(wildcard()),
-        PinList::CertificateIds | PinList::RootKeys => written.parse(),
+        PinList::CertificateIds | PinList::RootKeys => written.parse().map_err(|error| match error {
+            PatternError::Name(source) => PinError::Name { name: shown(written), source },
+            PatternError::Wildcard => PinError::Wildcard { name: shown(written) },
+        }),
     }
 }
 
-fn insert(known: &mut BTreeMap<String, Anchor>, list: PinList, name: NameOfEntry, anchor: Anchor) -> Result<PinName, Vec<PinError>> {
-    if known.contains_key(&name.read.text) {
+fn insert(
+    known: &mut BTreeMap<String, Anchor>,
+    list: PinList,
+    name: NameOfEntry,
+    anchor: Anchor,
+) -> Result<RepositoryPattern, Vec<PinError>> {
+    if known.contains_key(name.read.text()) {
         return Err([PinError::Twice { list, name: shown(&name.written), canonical: name.read }].into());
     }
-    known.insert(name.read.text.clone(), anchor);
+    known.insert(name.read.text().to_owned(), anchor);
     Ok(name.read)
 }
 

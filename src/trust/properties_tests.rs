@@ -17,6 +17,7 @@ use crate::json::{Document, Value, canonical, is_canonical};
 use crate::key::Key;
 use crate::known::{Floor, Known};
 use crate::name::Sha256;
+use crate::policy::JsonForm;
 use crate::role::RoleName;
 use crate::time::UnixTime;
 
@@ -170,7 +171,7 @@ proptest! {
     fn no_bytes_make_a_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), near in near_json(), text in texts()) {
         for bytes in [&bytes, &near] {
             for kind in [Kind::Root, Kind::Timestamp, Kind::Snapshot, Kind::Targets] {
-                drop(read(kind, bytes));
+                drop(read(kind, JsonForm::Canonical, bytes));
             }
             drop(Document::read(bytes));
             drop(Bundle::read(bytes));

@@ -1,5 +1,6 @@
 //! Roots: the walk from one to the next, and what the newest must satisfy (`docs/notary-v1.md`, 7 and 8).
 
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -10,11 +11,12 @@ use crate::facts::Facts;
 use crate::fields::DocumentError;
 use crate::key::Key;
 use crate::pin::Anchor;
+use crate::policy::Policy;
 use crate::refusal::{Reason, RejectedRootKey, RootKeyFault};
 use crate::role::RoleName;
-use crate::signers::signers;
+use crate::signers::{Scrutiny, tally};
 use crate::time::UnixTime;
-use crate::update::{FloorRule, document_fault};
+use crate::update::{FloorRule, document_fault, refuse_too_few};
 
 /// Roots that prove each other, oldest first.
 #[derive(Debug, Clone)]
@@ -22,14 +24,47 @@ pub(crate) struct RootChain {
     bodies: Vec<Body>,
     newest: Arc<Envelope>,
     version: u64,
+    /// Whether roots may follow that the first one vouches for. Else the pin vouches for the first, which is the newest.
+    is_walked: bool,
     timestamp_changed: bool,
     snapshot_changed: bool,
 }
 
 impl RootChain {
-    pub(crate) fn begin(body: Body, envelope: Arc<Envelope>) -> Result<Self, DocumentError> {
+    /// Begins at a root that was proven here before.
+    pub(crate) fn at_known(body: Body, envelope: Arc<Envelope>) -> Result<Self, DocumentError> {
+        Self::begin(body, envelope, true)
+    }
+
+    /// Begins at the newest root of a server, of which nothing is known here.
+    pub(crate) fn at_newest(body: Body, envelope: Arc<Envelope>) -> Result<Self, DocumentError> {
+        Self::begin(body, envelope, false)
+    }
+
+    /// Begins at the newest root of a server, in place of a known one that cannot vouch for it any more. Whoever may sign for
+    /// the timestamp and the snapshot may have changed in between.
+    pub(crate) fn instead_of(known: &Self, body: Body, envelope: Arc<Envelope>) -> Result<Self, DocumentError> {
+        let (_, before) = known.newest.root()?;
+        let (_, now) = envelope.root()?;
+        let (timestamp_changed, snapshot_changed) = (now.timestamp != before.timestamp, now.snapshot != before.snapshot);
+        Ok(Self { timestamp_changed, snapshot_changed, ..Self::begin(body, Arc::clone(&envelope), false)? })
+    }
+
+    fn begin(body: Body, envelope: Arc<Envelope>, is_walked: bool) -> Result<Self, DocumentError> {
         let version = envelope.root()?.0.version;
-        Ok(Self { bodies: vec![body], newest: envelope, version, timestamp_changed: false, snapshot_changed: false })
+        Ok(Self { bodies: vec![body], newest: envelope, version, is_walked, timestamp_changed: false, snapshot_changed: false })
+    }
+
+    pub(crate) const fn is_walked(&self) -> bool {
+        self.is_walked
+    }
+
+    /// Whether so many of the newest root's keys are revoked that the others cannot vouch for a next root.
+    pub(crate) fn is_revoked(&self, gun: &Gun, policy: &Policy) -> Result<bool, DocumentError> {
+        let (_, root) = self.newest.root()?;
+        let keys: BTreeSet<_> = fitting_keys(root, gun).filter_map(canonical_id).collect();
+        let left = keys.difference(&policy.revoked_keys).count() as u64;
+        Ok(left < root.root.threshold && keys.len() as u64 >= root.root.threshold)
     }
 
     pub(crate) fn newest(&self) -> &Envelope {
@@ -69,7 +104,13 @@ impl RootChain {
 
 /// Accepts `body` as the next root of `chain`, or says why not and leaves it as it was. Expiry is no matter here: a root
 /// on the way may have run out.
-pub(crate) fn step(chain: &mut RootChain, body: Body, envelope: Arc<Envelope>, gun: &Gun, facts: &mut Facts) -> Result<(), Reason> {
+pub(crate) fn step(
+    chain: &mut RootChain,
+    body: Body,
+    envelope: Arc<Envelope>,
+    (gun, policy): (&Gun, &Policy),
+    facts: &mut Facts,
+) -> Result<(), Reason> {
     let fault = document_fault(&RoleName::Root);
     let (document, next) = envelope.root().map_err(&fault)?;
     let (_, current) = chain.newest.root().map_err(&fault)?;
@@ -77,14 +118,14 @@ pub(crate) fn step(chain: &mut RootChain, body: Body, envelope: Arc<Envelope>, g
     if document.version != expected {
         return Err(Reason::RootVersion { expected, found: document.version });
     }
-    let old_signers = signers(&envelope, fitting_keys(current, gun), facts);
-    if (old_signers.len() as u64) < current.root.threshold {
-        return Err(Reason::RootRotation { from: chain.version });
-    }
-    let valid = signers(&envelope, fitting_keys(next, gun), facts).len() as u64;
-    if valid < next.root.threshold {
-        return Err(Reason::Threshold { role: RoleName::Root, valid, needed: next.root.threshold });
-    }
+    let scrutiny = scrutiny(policy);
+    let by_current = tally(&envelope, fitting_keys(current, gun), scrutiny, facts);
+    refuse_too_few(&RoleName::Root, &by_current, current.root.threshold).map_err(|reason| match reason {
+        Reason::Threshold { .. } => Reason::RootRotation { from: chain.version },
+        other => other,
+    })?;
+    let by_itself = tally(&envelope, fitting_keys(next, gun), scrutiny, facts);
+    refuse_too_few(&RoleName::Root, &by_itself, next.root.threshold)?;
     chain.timestamp_changed |= next.timestamp != current.timestamp;
     chain.snapshot_changed |= next.snapshot != current.snapshot;
     chain.bodies.push(body);
@@ -98,7 +139,7 @@ pub(crate) fn step(chain: &mut RootChain, body: Body, envelope: Arc<Envelope>, g
 pub(crate) fn final_checks(
     envelope: &Envelope,
     gun: &Gun,
-    anchor: &Anchor,
+    (anchor, policy): (&Anchor, &Policy),
     moment: Option<UnixTime>,
     facts: &mut Facts,
 ) -> Result<UnixTime, Reason> {
@@ -106,25 +147,37 @@ pub(crate) fn final_checks(
     let mut eligible = Vec::new();
     let mut rejected = Vec::new();
     for key in root_keys(root) {
-        match fault_of(key, gun, moment) {
+        match fault_of(key, gun, moment).or_else(|| revoked(key, policy)) {
             None => eligible.push(key),
             Some(why) => rejected.push(RejectedRootKey { id: key.id, canonical_id: canonical_id(key), why }),
         }
     }
+    let pinned: Vec<&Key> = eligible.iter().copied().filter(|key| is_pinned(key, anchor)).collect();
+    let revoked: Vec<_> = rejected.iter().filter(|key| key.why == RootKeyFault::Revoked).filter_map(|key| key.canonical_id).collect();
+    if pinned.is_empty() && !revoked.is_empty() {
+        return Err(Reason::KeyRevoked { role: RoleName::Root, keys: revoked });
+    }
     if eligible.is_empty() {
         return Err(Reason::RootCertificates(rejected));
     }
-    let pinned: Vec<&Key> = eligible.iter().copied().filter(|key| is_pinned(key, anchor)).collect();
     if pinned.is_empty() {
         let found = eligible.iter().filter_map(|key| Some((key.id, canonical_id(key)?))).collect();
         return Err(Reason::RootNotPinned { found });
     }
-    let signers = signers(envelope, pinned.into_iter(), facts);
-    let (valid, needed) = (signers.len() as u64, root.root.threshold);
-    if valid < needed {
-        return Err(Reason::Threshold { role: RoleName::Root, valid, needed });
-    }
-    Ok(end_of_threshold(signers.values().filter_map(|signer| signer.bundle_ends), valid - needed))
+    let tally = tally(envelope, pinned.into_iter(), scrutiny(policy), facts);
+    let needed = root.root.threshold;
+    refuse_too_few(&RoleName::Root, &tally, needed)?;
+    Ok(end_of_threshold(tally.signers.values().filter_map(|signer| signer.bundle_ends), tally.valid().saturating_sub(needed)))
+}
+
+/// The validity of root certificates is looked at key by key.
+const fn scrutiny(policy: &Policy) -> Scrutiny<'_> {
+    Scrutiny { revoked: &policy.revoked_keys, certificates_at: None }
+}
+
+fn revoked(key: &Key, policy: &Policy) -> Option<RootKeyFault> {
+    let is_revoked = canonical_id(key).is_some_and(|id| policy.revoked_keys.contains(&id));
+    is_revoked.then_some(RootKeyFault::Revoked)
 }
 
 /// When certificates with these ends become one too few, if `spare` of them may go.
@@ -132,7 +185,7 @@ fn end_of_threshold(ends: impl Iterator<Item = UnixTime>, spare: u64) -> UnixTim
     let mut ends: Vec<UnixTime> = ends.collect();
     ends.sort_unstable();
     let last = usize::try_from(spare).ok().and_then(|spare| ends.get(spare));
-    last.copied().unwrap_or(UnixTime::from_seconds(i64::MAX))
+    last.copied().unwrap_or(UnixTime::NEVER)
 }
 
 fn root_keys(root: &Root) -> impl Iterator<Item = &Key> {

@@ -15,6 +15,9 @@ impl UnixTime {
     /// Year 1, which Go writes for "never set": earlier than any moment that is asked about.
     pub const ZERO_OF_GO: Self = Self { seconds: -62_135_596_800, nanoseconds: 0 };
 
+    /// Later than any moment that is asked about.
+    pub const NEVER: Self = Self { seconds: i64::MAX, nanoseconds: 0 };
+
     /// A whole second.
     #[must_use]
     pub const fn from_seconds(seconds: i64) -> Self {

@@ -12,6 +12,8 @@ use crate::key::CanonicalKeyId;
 use crate::known::Known;
 use crate::name::{ImageReference, ManifestDigest, Selector, Tag};
 use crate::paths::Paths;
+use crate::policy::people::SignerName;
+use crate::policy::{Approval, Demand};
 use crate::refusal::{Reason, Refusal, RoleFault};
 use crate::role::{DelegationRole, RoleName};
 use crate::signers::{Signer, Signers};
@@ -55,9 +57,8 @@ impl TrustedRole {
         self.name.as_str() == DelegationRole::RELEASES
     }
 
-    /// Whether this role lies below `targets/releases`, or is it.
     fn is_within_releases(&self) -> bool {
-        self.name.as_str().strip_prefix(DelegationRole::RELEASES).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        is_within_releases(&self.name)
     }
 }
 
@@ -68,13 +69,15 @@ pub struct SignedBy {
     pub role: RoleName,
     /// The key that signed that list.
     pub key: CanonicalKeyId,
+    /// The user whose key it is, if the policy knows one.
+    pub signer: Option<SignerName>,
     /// When the key's certificate ends, if it has one.
     pub certificate_ends: Option<UnixTime>,
 }
 
-/// An image that the signatures allow.
+/// A tag with the digest that it is released as.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Approval {
+pub struct Release {
     /// What is signed: the digest of an index or of a manifest.
     pub digest: ManifestDigest,
     /// The tag that is signed as this digest.
@@ -87,6 +90,19 @@ pub struct Approval {
     pub valid_until: UnixTime,
 }
 
+impl Release {
+    /// Who signed a list of a person's or a team's own. The repository's list is signed by its key, and the released one by
+    /// whoever touched it last (`docs/notary-v1.md`, 12.5, point 3).
+    pub fn personal(&self) -> impl Iterator<Item = &SignedBy> {
+        self.signed_by.iter().filter(|by| by.role != RoleName::Targets && !is_within_releases(&by.role))
+    }
+}
+
+/// Whether a role lies below `targets/releases`, or is it.
+fn is_within_releases(role: &RoleName) -> bool {
+    role.as_str().strip_prefix(DelegationRole::RELEASES).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// A repository whose trust data was evaluated and is good.
 #[derive(Debug, Clone)]
 pub struct TrustedRepository {
@@ -96,11 +112,19 @@ pub struct TrustedRepository {
     /// `targets` first, then delegations, children before siblings.
     roles: Vec<TrustedRole>,
     unusable: Vec<(DelegationRole, RoleFault)>,
+    /// Tags that `targets` alone lists are not released.
+    only_releases_count: bool,
 }
 
 impl TrustedRepository {
     pub(crate) fn new(evidence: Evidence, known: Known, valid_until: UnixTime, targets: TrustedRole) -> Self {
-        Self { evidence, known, valid_until, roles: vec![targets], unusable: Vec::new() }
+        Self { evidence, known, valid_until, roles: vec![targets], unusable: Vec::new(), only_releases_count: false }
+    }
+
+    /// From now on only `targets/releases` releases tags, and it must be there.
+    pub(crate) fn require_releases(&mut self) -> Result<(), Reason> {
+        self.only_releases_count = true;
+        if self.roles.iter().any(TrustedRole::is_releases) { Ok(()) } else { Err(Reason::ReleasesRequired) }
     }
 
     pub(crate) fn targets_role(&self) -> &TrustedRole {
@@ -175,42 +199,60 @@ impl TrustedRepository {
         })
     }
 
-    /// Whether the signatures allow `image`, and as which digest.
+    /// What `image` is released as, by whomever.
     ///
     /// # Errors
     /// A [`Refusal`] of the image.
-    pub fn judge(&self, image: &ImageReference) -> Result<Approval, Refusal> {
+    pub fn judge(&self, image: &ImageReference) -> Result<Release, Refusal> {
+        self.first_release(image, Ok).map_err(|reason| Refusal::of_image(image, reason))
+    }
+
+    /// Whether the signatures of `image` are what is demanded of it.
+    ///
+    /// # Errors
+    /// A [`Refusal`] of the image.
+    pub fn approve(&self, image: &ImageReference, demand: &Demand<'_>) -> Result<Approval, Refusal> {
+        self.first_release(image, |release| demand.approve(release)).map_err(|reason| Refusal::of_image(image, reason))
+    }
+
+    /// The first release of `image` that `is_enough`; else why the first one is not.
+    fn first_release<T>(&self, image: &ImageReference, is_enough: impl Fn(Release) -> Result<T, Reason>) -> Result<T, Reason> {
         if Gun::for_repository(image.repository()) != *self.gun() {
-            return Err(Refusal::of_image(image, Reason::OtherRepository(self.gun().clone())));
+            return Err(Reason::OtherRepository(self.gun().clone()));
         }
-        let approved = match image.selector() {
-            Selector::Tag(tag) => self.released(tag),
-            Selector::TagAndDigest(tag, digest) => self.released_as(tag, *digest),
-            Selector::Digest(digest) => self.released_under_any_tag(*digest),
-        };
-        approved.map_err(|reason| Refusal::of_image(image, reason))
+        match image.selector() {
+            Selector::Tag(tag) => is_enough(self.released(tag)?),
+            Selector::TagAndDigest(tag, digest) => is_enough(self.released_as(tag, *digest)?),
+            Selector::Digest(digest) => self.released_under_any_tag(*digest, is_enough),
+        }
     }
 
-    fn released(&self, tag: &Tag) -> Result<Approval, Reason> {
+    fn released(&self, tag: &Tag) -> Result<Release, Reason> {
         let (role, digest) = self.release(tag.as_str())?;
-        Ok(self.approval(tag, digest, role))
+        Ok(self.release_of(tag, digest, role))
     }
 
-    fn released_as(&self, tag: &Tag, digest: ManifestDigest) -> Result<Approval, Reason> {
-        let approval = self.released(tag)?;
-        if approval.digest == digest { Ok(approval) } else { Err(Reason::DigestDiffers { signed: approval.digest }) }
+    fn released_as(&self, tag: &Tag, digest: ManifestDigest) -> Result<Release, Reason> {
+        let release = self.released(tag)?;
+        if release.digest == digest { Ok(release) } else { Err(Reason::DigestDiffers { signed: release.digest }) }
     }
 
     /// A digest alone is as good as the tags that are released as it: content trust is not left out for it.
-    fn released_under_any_tag(&self, digest: ManifestDigest) -> Result<Approval, Reason> {
+    fn released_under_any_tag<T>(&self, digest: ManifestDigest, is_enough: impl Fn(Release) -> Result<T, Reason>) -> Result<T, Reason> {
         let releasing = self.roles.iter().filter(|role| role.is_releases() || role.name == RoleName::Targets);
         let tags = releasing.flat_map(|role| role.tags().filter(move |tag| is_image(role.target(tag), digest)));
-        let mut released = tags.filter_map(|tag| match self.release(tag) {
-            Ok((role, released)) if released == digest => Some((tag.parse().ok()?, role)),
+        let released = tags.filter_map(|tag| match self.release(tag) {
+            Ok((role, released)) if released == digest => Some(self.release_of(&tag.parse().ok()?, digest, role)),
             Ok(_) | Err(_) => None,
         });
-        let (tag, role) = released.next().ok_or(Reason::DigestNotSigned)?;
-        Ok(self.approval(&tag, digest, role))
+        let mut first_reason = None;
+        for release in released {
+            match is_enough(release) {
+                Ok(enough) => return Ok(enough),
+                Err(reason) => first_reason = first_reason.or(Some(reason)),
+            }
+        }
+        Err(first_reason.unwrap_or(Reason::DigestNotSigned))
     }
 
     /// What `docker pull` would take, and whose word that is: the first hit in `targets/releases`, its subtree, `targets`,
@@ -220,6 +262,9 @@ impl TrustedRepository {
         let Some((role, target)) = hit else { return Err(Reason::TagNotSigned) };
         if !role.is_releases() && role.name != RoleName::Targets {
             return Err(Reason::TagNotSigned);
+        }
+        if self.only_releases_count && !role.is_releases() {
+            return Err(Reason::ReleasesRequired);
         }
         match target {
             Target::Image { digest, .. } => Ok((role, *digest)),
@@ -232,15 +277,15 @@ impl TrustedRepository {
         within.chain(self.roles.iter().filter(|role| !role.is_within_releases()))
     }
 
-    fn approval(&self, tag: &Tag, digest: ManifestDigest, released_by: &TrustedRole) -> Approval {
+    fn release_of(&self, tag: &Tag, digest: ManifestDigest, released_by: &TrustedRole) -> Release {
         let agreeing = self.roles.iter().filter(|role| is_image(role.target(tag.as_str()), digest));
         let signed_by = agreeing.flat_map(|role| role.signers.iter().map(|(key, signer)| signed_by(role, *key, *signer))).collect();
-        Approval { digest, tag: tag.clone(), released_by: released_by.name.clone(), signed_by, valid_until: self.valid_until }
+        Release { digest, tag: tag.clone(), released_by: released_by.name.clone(), signed_by, valid_until: self.valid_until }
     }
 }
 
 fn signed_by(role: &TrustedRole, key: CanonicalKeyId, signer: Signer) -> SignedBy {
-    SignedBy { role: role.name.clone(), key, certificate_ends: signer.certificate_ends }
+    SignedBy { role: role.name.clone(), key, signer: None, certificate_ends: signer.certificate_ends }
 }
 
 fn is_image(target: Option<&Target>, wanted: ManifestDigest) -> bool {

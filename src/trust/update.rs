@@ -17,10 +17,11 @@ use crate::known::{Floor, Known};
 use crate::name::Sha256;
 use crate::paths::Paths;
 use crate::pin::Anchor;
+use crate::policy::Policy;
 use crate::refusal::{Reason, Refusal};
 use crate::role::RoleName;
 use crate::root::RootChain;
-use crate::signers::signers;
+use crate::signers::{Discount, Scrutiny, Tally, tally};
 use crate::time::UnixTime;
 use crate::trusted::{TrustedRepository, TrustedRole};
 
@@ -52,6 +53,8 @@ pub enum Freshness {
 pub struct Terms<'a> {
     /// What the configuration pins for this repository.
     pub anchor: &'a Anchor,
+    /// Whose signatures count, and how trust data is read.
+    pub policy: &'a Policy,
     /// The moment that is asked about.
     pub now: UnixTime,
     /// Whether more can be fetched.
@@ -168,6 +171,9 @@ impl<'a> Evaluation<'a> {
         let mut repository = self.begin_result(&chain, &timestamp, &snapshot, targets)?;
         repository.trust_until(valid_until);
         self.load_delegations(&mut repository, &snapshot)?;
+        if self.terms.policy.requires_releases(self.evidence.gun()) {
+            repository.require_releases()?;
+        }
         Ok(repository)
     }
 
@@ -230,15 +236,19 @@ impl<'a> Evaluation<'a> {
     fn verify(&mut self, role: &RoleName, body: &Body, signed_by: (&Keys, &Authority), floor: FloorRule) -> Result<Verified, Halt> {
         let envelope = self.read(kind_of(role), role, body)?;
         let (keys, authority) = signed_by;
-        let signers = signers(&envelope, authority.key_ids.iter().filter_map(|id| keys.get(id)), self.facts);
-        let (valid, needed) = (signers.len() as u64, authority.threshold);
-        if valid < needed {
-            return Err(Reason::Threshold { role: role.clone(), valid, needed }.into());
-        }
+        let tally = self.tally(&envelope, authority, keys, None);
+        refuse_too_few(role, &tally, authority.threshold)?;
         let document = envelope.body.as_ref().map_err(|error| document_fault(role)(error.clone()))?;
         self.refuse_rollback(role, document.version, &envelope.payload_hash, floor)?;
         self.refuse_expired(role, document)?;
-        Ok(Verified { envelope, signers })
+        Ok(Verified { envelope, signers: tally.signers })
+    }
+
+    /// Counts who of `authority` has signed. Keys with certificates must be valid at the moment `certificates_at`, if one is
+    /// given.
+    pub(crate) fn tally(&mut self, envelope: &Envelope, authority: &Authority, keys: &Keys, certificates_at: Option<UnixTime>) -> Tally {
+        let scrutiny = Scrutiny { revoked: &self.terms.policy.revoked_keys, certificates_at };
+        tally(envelope, authority.key_ids.iter().filter_map(|id| keys.get(id)), scrutiny, self.facts)
     }
 
     /// `docs/notary-v1.md`, 10.4. The same version must say the same; re-signing it is fine.
@@ -301,7 +311,8 @@ impl<'a> Evaluation<'a> {
     }
 
     pub(crate) fn read_document(&mut self, kind: Kind, body: &Body) -> Result<Arc<Envelope>, DocumentError> {
-        self.facts.reading(kind, *body.hash(), || document::read(kind, body.bytes()))
+        let form = self.terms.policy.json_form;
+        self.facts.reading((kind, form), *body.hash(), || document::read(kind, form, body.bytes()))
     }
 
     // === result ===
@@ -316,7 +327,7 @@ impl<'a> Evaluation<'a> {
         let mut known = self.known.clone();
         known.root = chain.bodies().last().cloned();
         let mut evidence = Evidence::new(self.evidence.gun().clone(), self.evidence.server().into());
-        let mut valid_until = UnixTime::from_seconds(i64::MAX);
+        let mut valid_until = UnixTime::NEVER;
         for (role, envelope) in [
             (RoleName::Root, chain.newest()),
             (RoleName::Timestamp, &*timestamp.envelope),
@@ -347,6 +358,17 @@ impl<'a> Evaluation<'a> {
             }
         }
     }
+}
+
+/// A document needs its threshold of distinct keys that count.
+pub(crate) fn refuse_too_few(role: &RoleName, tally: &Tally, needed: u64) -> Result<(), Reason> {
+    if tally.valid() >= needed {
+        return Ok(());
+    }
+    if tally.fails_for(Discount::Revoked, needed) {
+        return Err(Reason::KeyRevoked { role: role.clone(), keys: tally.discounted_for(Discount::Revoked).collect() });
+    }
+    Err(Reason::Threshold { role: role.clone(), valid: tally.valid(), needed })
 }
 
 const fn kind_of(role: &RoleName) -> Kind {

@@ -3,7 +3,7 @@
 
 extern crate std;
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use std::io::{Cursor, Read as _};
@@ -12,12 +12,13 @@ use std::sync::OnceLock;
 use serde_json::Value as Expected;
 
 use crate::base64;
-use crate::document::{Kind, read};
+use crate::document::{Envelope, Kind, read};
 use crate::facts::Facts;
 use crate::json::{Document, JsonError, canonical, is_canonical};
 use crate::key::{Key, read_id};
 use crate::name::Sha256;
-use crate::signers::signers;
+use crate::policy::JsonForm;
+use crate::signers::{Scrutiny, Signers, tally};
 
 fn files() -> &'static BTreeMap<String, Vec<u8>> {
     static FILES: OnceLock<BTreeMap<String, Vec<u8>>> = OnceLock::new();
@@ -58,6 +59,10 @@ static REFUSED: [(&str, JsonError); 5] = [
     (r#"{"a":"\ud800x"}"#, JsonError::LoneSurrogate { at: 6 }),
     (r#"{"a":1.5}"#, JsonError::Number { at: 5 }),
 ];
+
+fn signers(envelope: &Envelope, key: &Key, facts: &mut Facts) -> Signers {
+    tally(envelope, [key].into_iter(), Scrutiny { revoked: &BTreeSet::new(), certificates_at: None }, facts).signers
+}
 
 #[test]
 fn every_canonical_form_is_written_byte_for_byte_or_its_input_refused_for_its_reason() {
@@ -133,7 +138,9 @@ fn every_signature_of_the_vectors_is_good_and_none_over_other_bytes() {
     for vector in vectors("signatures") {
         let bytes = &files()[text(&vector, "file")];
         assert_eq!(Sha256::of(bytes).to_string(), text(&vector, "file_sha256"));
-        let mut envelope = alloc::sync::Arc::into_inner(read(kind_of(&serde_json::from_slice(bytes).unwrap()), bytes).unwrap()).unwrap();
+        let mut envelope =
+            alloc::sync::Arc::into_inner(read(kind_of(&serde_json::from_slice(bytes).unwrap()), JsonForm::Canonical, bytes).unwrap())
+                .unwrap();
         assert_eq!(Some(envelope.payload.len() as u64), vector["signed_canonical_len"].as_u64());
         assert_eq!(envelope.payload_hash.to_string(), text(&vector, "signed_canonical_sha256"));
         let id = read_id(text(&vector, "keyid")).unwrap();
@@ -142,10 +149,10 @@ fn every_signature_of_the_vectors_is_good_and_none_over_other_bytes() {
         assert_eq!(base64::encode(&signature.value), text(&vector, "sig_b64"));
         assert_eq!(signature.method, text(&vector, "method"));
         let key = &keys[text(&vector, "keyid")];
-        assert_eq!(signers(&envelope, [key].into_iter(), &mut Facts::default()).len(), 1, "{}", vector["name"]);
+        assert_eq!(signers(&envelope, key, &mut Facts::default()).len(), 1, "{}", vector["name"]);
         envelope.payload.push(b' ');
         envelope.payload_hash = Sha256::of(&envelope.payload);
-        assert!(signers(&envelope, [key].into_iter(), &mut Facts::default()).is_empty(), "{}", vector["name"]);
+        assert!(signers(&envelope, key, &mut Facts::default()).is_empty(), "{}", vector["name"]);
     }
 }
 
@@ -156,13 +163,13 @@ fn every_signature_of_every_live_file_is_good_if_its_key_is_listed_anywhere() {
     let mut facts = Facts::default();
     for (path, bytes) in files().iter().filter(|(path, _)| path.starts_with("live/") && path.ends_with(".json")) {
         let document: Expected = serde_json::from_slice(bytes).unwrap();
-        let envelope = read(kind_of(&document), bytes).unwrap_or_else(|error| panic!("{path}: {error:?}"));
+        let envelope = read(kind_of(&document), JsonForm::Canonical, bytes).unwrap_or_else(|error| panic!("{path}: {error:?}"));
         let raw = core::str::from_utf8(bytes).unwrap();
         assert!(envelope.body.is_ok(), "{path}: {:?}", envelope.body);
         assert!(is_canonical(Document::read(bytes).unwrap().raw("signed").unwrap(), &envelope.payload), "{raw}");
         for signature in &envelope.signatures {
             let Some(key) = signature.key_id.and_then(|id| keys.get(&id.to_string())) else { continue };
-            assert_eq!(signers(&envelope, [key].into_iter(), &mut facts).len(), 1, "{path}: {}", key.id);
+            assert_eq!(signers(&envelope, key, &mut facts).len(), 1, "{path}: {}", key.id);
             verified += 1;
         }
     }

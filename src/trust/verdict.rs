@@ -5,86 +5,90 @@ use alloc::borrow::ToOwned as _;
 use crate::evidence::{Evidence, Gun};
 use crate::facts::Facts;
 use crate::known::Known;
-use crate::name::ImageReference;
-use crate::pin::Pins;
+use crate::policy::{Approval, Consulted, Policy, Question};
 use crate::refusal::{Reason, Refusal};
 use crate::time::UnixTime;
-use crate::trusted::Approval;
 use crate::update::{Freshness, Progress, Terms, evaluate};
 
-/// What the configuration demands of an image.
-#[derive(Debug, Clone, Copy)]
-pub struct Policy<'a> {
-    /// Which roots are trusted.
-    pub pins: &'a Pins,
-    /// Whether expiry is ignored (`allow-expired-cached-trust-data`).
-    pub allow_expired: bool,
-}
-
-/// The answer. Given the same four inputs it is the same for ever.
+/// The answer. Given the same inputs it is the same for ever.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// The signatures allow the image.
+    /// The policy allows the image.
     Allow(Approval),
-    /// They do not, or nothing covers it.
+    /// It does not, or nothing covers it.
     Deny(Refusal),
 }
 
-/// Judges `image` by complete evidence, and says what is known of its repository afterwards: the successor of `known`
-/// if the evidence was accepted, whatever it says of this image, and `known` itself if not.
+/// What this node holds of one repository.
+#[derive(Debug, Clone, Copy)]
+pub struct Holding<'a> {
+    /// Complete evidence.
+    pub evidence: &'a Evidence,
+    /// What was known before it was accepted, or after.
+    pub known: &'a Known,
+    /// Whether its expiry is ignored: `allow-expired-cached-trust-data`, and the server cannot be reached.
+    pub allow_expired: bool,
+}
+
+/// Judges an image by what is held of its repository, and says what is known of that afterwards: the successor of the known
+/// state if the evidence was accepted, whatever it says of this image, and the same state if not.
 ///
 /// The successor may be stored only when the evidence was fetched from the repository's server. `facts` changes how long
 /// this takes and nothing else.
 #[must_use]
-pub fn verify(
-    image: &ImageReference,
-    evidence: &Evidence,
-    known: &Known,
-    policy: Policy<'_>,
-    now: UnixTime,
-    facts: &mut Facts,
-) -> (Verdict, Known) {
-    let deny = |reason| (Verdict::Deny(Refusal::of_image(image, reason)), known.to_owned());
-    let gun = Gun::for_repository(image.repository());
-    if gun != *evidence.gun() {
-        return deny(Reason::OtherRepository(evidence.gun().clone()));
+pub fn verify(question: Question<'_>, held: Holding<'_>, policy: &Policy, now: UnixTime, facts: &mut Facts) -> (Verdict, Known) {
+    let unchanged = |verdict| (verdict, held.known.to_owned());
+    let (anchor, demand) = match policy.consult(question, now) {
+        Ok(Consulted::Allowed(approval)) => return unchanged(Verdict::Allow(approval)),
+        Ok(Consulted::Signatures { anchor, demand }) => (anchor, demand),
+        Err(refusal) => return unchanged(Verdict::Deny(refusal)),
+    };
+    let deny = |reason| unchanged(Verdict::Deny(Refusal::of_image(question.image, reason)));
+    if Gun::for_repository(question.image.repository()) != *held.evidence.gun() {
+        return deny(Reason::OtherRepository(held.evidence.gun().clone()));
     }
-    let Some(anchor) = policy.pins.anchor_for(&gun) else { return deny(Reason::NotPinned) };
-    let terms = Terms { anchor, now, freshness: Freshness::Held { allow_expired: policy.allow_expired } };
-    let trusted = match evaluate(evidence, known, terms, facts) {
+    let terms = Terms { anchor, policy, now, freshness: Freshness::Held { allow_expired: held.allow_expired } };
+    let trusted = match evaluate(held.evidence, held.known, terms, facts) {
         Ok(Progress::Trusted(trusted)) => trusted,
         Ok(Progress::Wanting(wants)) => {
             return deny(wants.into_iter().next().map_or(Reason::NoTrustData { had_some: false }, |want| Reason::Incomplete(want.file)));
         }
-        Err(refusal) => return (Verdict::Deny(refusal.about(image)), known.to_owned()),
+        Err(refusal) => return unchanged(Verdict::Deny(refusal.about(question.image))),
     };
-    let verdict = trusted.judge(image).map_or_else(Verdict::Deny, Verdict::Allow);
+    let verdict = trusted.approve(question.image, &demand).map_or_else(Verdict::Deny, Verdict::Allow);
     (verdict, trusted.into_known())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mode::Mode;
+    use crate::name::ImageReference;
+    use crate::pin::Pins;
+
+    fn denied(image: &ImageReference, evidence: &Evidence, pins: Pins) -> Refusal {
+        let held = Holding { evidence, known: &Known::default(), allow_expired: true };
+        let policy = Policy::new(Mode::Enforced, pins);
+        let (verdict, known) = verify(Question::without_namespace(image), held, &policy, UnixTime::default(), &mut Facts::default());
+        assert_eq!(known, Known::default());
+        let Verdict::Deny(refusal) = verdict else { panic!("{verdict:?}") };
+        refusal
+    }
 
     #[test]
     fn evidence_of_another_repository_allows_nothing() {
         let image: ImageReference = "r.test/team/app:1".parse().unwrap();
         let other = Gun::for_repository(&"r.test/team/other".parse().unwrap());
-        let evidence = Evidence::new(other.clone(), "https://r.test".into());
-        let pins = Pins::default();
-        let policy = Policy { pins: &pins, allow_expired: false };
-        let (verdict, known) = verify(&image, &evidence, &Known::default(), policy, UnixTime::default(), &mut Facts::default());
-        assert_eq!(verdict, Verdict::Deny(Refusal::of_image(&image, Reason::OtherRepository(other))));
-        assert_eq!(known, Known::default());
+        let mut pins = Pins::default();
+        pins.add_root_keys("*", ["00".repeat(32).as_str()]).unwrap();
+        let refusal = denied(&image, &Evidence::new(other.clone(), "https://r.test".into()), pins);
+        assert_eq!(refusal, Refusal::of_image(&image, Reason::OtherRepository(other)));
     }
 
     #[test]
     fn an_image_that_no_pin_covers_is_denied() {
         let image: ImageReference = "r.test/team/app:1".parse().unwrap();
         let evidence = Evidence::new(Gun::for_repository(image.repository()), "https://r.test".into());
-        let pins = Pins::default();
-        let policy = Policy { pins: &pins, allow_expired: true };
-        let (verdict, _) = verify(&image, &evidence, &Known::default(), policy, UnixTime::default(), &mut Facts::default());
-        assert_eq!(verdict, Verdict::Deny(Refusal::of_image(&image, Reason::NotPinned)));
+        assert_eq!(denied(&image, &evidence, Pins::default()), Refusal::of_image(&image, Reason::NotPinned));
     }
 }

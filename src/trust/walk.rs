@@ -1,5 +1,6 @@
 //! From the root that is known to the newest that is proven (`docs/notary-v1.md`, 8.2), and back to it from the snapshot.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::document::{Envelope, FileEntry, Kind};
@@ -8,7 +9,7 @@ use crate::refusal::Reason;
 use crate::role::RoleName;
 use crate::root::{RootChain, step};
 use crate::time::UnixTime;
-use crate::update::{Evaluation, Freshness, Halt, Verified, content, document_fault};
+use crate::update::{Evaluation, FloorRule, Freshness, Halt, Verified, content, document_fault};
 
 /// A root holds a handful of keys; real ones have 3 to 10 KiB (`docs/notary-v1.md`, 2.2).
 const MAX_ROOT_BYTES: u64 = 4 << 20;
@@ -18,19 +19,35 @@ const MAX_ROOT_STEPS: u64 = 1024;
 impl Evaluation<'_> {
     /// Where the chain of roots begins: at the known root, or else at the server's newest.
     pub(crate) fn first_root(&mut self) -> Result<RootChain, Halt> {
+        let fault = document_fault(&RoleName::Root);
         let Some(known) = &self.known.root else {
-            let body = self.found(&FileName::NewestRoot, MAX_ROOT_BYTES)?.ok_or(Reason::NoTrustData { had_some: false })?;
-            let envelope = self.read(Kind::Root, &RoleName::Root, &body)?;
-            return RootChain::begin(body, envelope).map_err(|error| document_fault(&RoleName::Root)(error).into());
+            let (body, envelope) = self.newest_root()?;
+            return RootChain::at_newest(body, envelope).map_err(|error| fault(error).into());
         };
         let unreadable = |error| Halt::Refused(Reason::KnownUnreadable(error));
         let envelope = self.read_document(Kind::Root, known).map_err(unreadable)?;
-        RootChain::begin(known.clone(), envelope).map_err(unreadable)
+        let chain = RootChain::at_known(known.clone(), envelope).map_err(unreadable)?;
+        if !chain.is_revoked(self.evidence.gun(), self.terms.policy).map_err(unreadable)? {
+            return Ok(chain);
+        }
+        // A stolen key that is revoked must not keep nodes from the root that replaced it. The pin vouches for the newest root
+        // as it does at first contact; what was seen before binds it all the same.
+        let (body, envelope) = self.newest_root()?;
+        let version = envelope.root().map_err(&fault)?.0.version;
+        self.refuse_rollback(&RoleName::Root, version, &envelope.payload_hash, FloorRule::Full)?;
+        RootChain::instead_of(&chain, body, envelope).map_err(|error| fault(error).into())
+    }
+
+    fn newest_root(&mut self) -> Result<(Body, Arc<Envelope>), Halt> {
+        let had_some = self.known.root.is_some();
+        let body = self.found(&FileName::NewestRoot, MAX_ROOT_BYTES)?.ok_or(Reason::NoTrustData { had_some })?;
+        let envelope = self.read(Kind::Root, &RoleName::Root, &body)?;
+        Ok((body, envelope))
     }
 
     /// Walks from a known root to the newest that is proven. The server's newest root is where a walk ends.
     pub(crate) fn walk(&mut self, chain: &mut RootChain) -> Result<(), Halt> {
-        while self.known.root.is_some() {
+        while chain.is_walked() {
             let next = FileName::Root(chain.version().saturating_add(1));
             let body = match (self.evidence.answer(&next), self.terms.freshness) {
                 (None, Freshness::Fetching) => return Err(self.wanting(next, MAX_ROOT_BYTES)),
@@ -48,13 +65,13 @@ impl Evaluation<'_> {
 
     fn step(&mut self, chain: &mut RootChain, body: Body) -> Result<(), Halt> {
         let envelope = self.read(Kind::Root, &RoleName::Root, &body)?;
-        Ok(step(chain, body, envelope, self.evidence.gun(), self.facts)?)
+        Ok(step(chain, body, envelope, (self.evidence.gun(), self.terms.policy), self.facts)?)
     }
 
     /// Tells when the root's certificates end.
     pub(crate) fn final_root_checks(&mut self, chain: &RootChain) -> Result<UnixTime, Halt> {
-        let certificates_end =
-            crate::root::final_checks(chain.newest(), self.evidence.gun(), self.terms.anchor, self.moment(), self.facts)?;
+        let trusted = (self.terms.anchor, self.terms.policy);
+        let certificates_end = crate::root::final_checks(chain.newest(), self.evidence.gun(), trusted, self.moment(), self.facts)?;
         let (body, _) = chain.newest().root().map_err(document_fault(&RoleName::Root))?;
         self.refuse_expired(&RoleName::Root, body)?;
         Ok(certificates_end)
@@ -67,8 +84,7 @@ impl Evaluation<'_> {
         if self.is_listed_root(chain, &entry) {
             return Ok(None);
         }
-        let is_first_contact = self.known.root.is_none();
-        if is_first_contact || self.terms.freshness != Freshness::Fetching {
+        if !chain.is_walked() || self.terms.freshness != Freshness::Fetching {
             return Err(Reason::RootMismatch.into());
         }
         let Some(hash) = entry.sha256 else { return Err(Reason::RootMismatch.into()) };
@@ -90,7 +106,7 @@ impl Evaluation<'_> {
     /// anew and all its keys with it. The server's newest root tells: an operator can do something about the second
     /// (`docs/notary-v1.md`, 8.2, last point).
     pub(crate) fn told_from_another_root(&mut self, chain: &RootChain, reason: Reason) -> Halt {
-        if self.known.root.is_none() || self.terms.freshness != Freshness::Fetching {
+        if !chain.is_walked() || self.terms.freshness != Freshness::Fetching {
             return reason.into();
         }
         let body = match self.found(&FileName::NewestRoot, MAX_ROOT_BYTES) {

@@ -5,10 +5,11 @@ use countersign_trust::known::Known;
 use countersign_trust::name::ImageReference;
 use countersign_trust::pin::Pins;
 use countersign_trust::time::UnixTime;
-use countersign_trust::{Facts, Freshness, Progress, Refusal, Terms, TrustedRepository, evaluate, proven_root_steps};
+use countersign_trust::{Facts, Freshness, Progress, Refusal, TrustedRepository, evaluate, proven_root_steps};
 use serde_json::json;
 
 use crate::forge::{Forge, GUN, Key, NOW, Sealed, alice, bob, certificate, leaf, root_key, sha256, timestamp_key};
+use crate::node::{pinning, terms};
 use crate::server::{Reply, Tree};
 use crate::{Client, gun, now, pins};
 
@@ -20,8 +21,8 @@ pub(crate) fn refusal(sealed: &Sealed, pins: &Pins, at: &str) -> Refusal {
 fn evaluated(sealed: &Sealed, known: &Known, pins: &Pins, at: &str) -> Result<Box<TrustedRepository>, Refusal> {
     let tree = Tree::new(&sealed.files, "repo");
     let mut evidence = Evidence::new(gun(), "https://r.test".into());
-    let terms =
-        Terms { anchor: pins.anchor_for(&gun()).unwrap(), now: UnixTime::parse_rfc3339(at).unwrap(), freshness: Freshness::Fetching };
+    let policy = pinning(pins);
+    let terms = terms(&policy, &gun(), UnixTime::parse_rfc3339(at).unwrap(), Freshness::Fetching).unwrap();
     let mut facts = Facts::default();
     loop {
         let wants = match evaluate(&evidence, known, terms, &mut facts)? {
@@ -175,7 +176,8 @@ fn a_root_that_proves_itself_counts_even_if_the_next_does_not() {
         evidence.add(FileName::Root(version), Answer::Found(body.into()));
     }
     let pins = pins(&[&root_key()]);
-    let terms = Terms { anchor: pins.anchor_for(&gun()).unwrap(), now: now(), freshness: Freshness::Fetching };
+    let policy = pinning(&pins);
+    let terms = terms(&policy, &gun(), now(), Freshness::Fetching).unwrap();
     assert_eq!(proven_root_steps(&evidence, &known, terms, &mut Facts::default()), 2);
 }
 

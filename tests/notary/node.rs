@@ -2,9 +2,10 @@
 
 use countersign_trust::evidence::{Answer, Evidence, FileName, Gun};
 use countersign_trust::known::Known;
-use countersign_trust::pin::{Anchor, Pins};
+use countersign_trust::mode::Mode;
+use countersign_trust::pin::Pins;
 use countersign_trust::time::UnixTime;
-use countersign_trust::{Facts, Freshness, Progress, Terms, TrustedRepository, evaluate};
+use countersign_trust::{Facts, Freshness, Policy, Progress, Terms, TrustedRepository, evaluate};
 
 use crate::server::{Reply, Tree};
 
@@ -19,13 +20,26 @@ pub(crate) struct Node {
 /// The outcome of a phase: `accept`, or the code of the refusal.
 pub(crate) type Outcome = Result<Box<TrustedRepository>, String>;
 
+/// A policy that pins these and says nothing else.
+pub(crate) fn pinning(pins: &Pins) -> Policy {
+    Policy::new(Mode::Enforced, pins.clone())
+}
+
+/// The terms on which a repository that `policy` pins is evaluated.
+pub(crate) fn terms<'p>(policy: &'p Policy, gun: &Gun, now: UnixTime, freshness: Freshness) -> Option<Terms<'p>> {
+    Some(Terms { anchor: policy.pins.anchor_for(gun)?, policy, now, freshness })
+}
+
 impl Node {
     pub(crate) fn refresh(&mut self, gun: &Gun, pins: &Pins, now: UnixTime, tree: &Tree<'_>) -> Outcome {
-        let Some(anchor) = pins.anchor_for(gun) else { return Err("CS-NOT-PINNED".into()) };
+        self.refresh_under(&pinning(pins), gun, now, tree)
+    }
+
+    pub(crate) fn refresh_under(&mut self, policy: &Policy, gun: &Gun, now: UnixTime, tree: &Tree<'_>) -> Outcome {
+        let Some(fetching) = terms(policy, gun, now, Freshness::Fetching) else { return Err("CS-NOT-PINNED".into()) };
         let mut evidence = Evidence::new(gun.clone(), "https://hostile.test".into());
         loop {
-            let terms = Terms { anchor, now, freshness: Freshness::Fetching };
-            let wants = match evaluate(&evidence, &self.known, terms, &mut self.facts) {
+            let wants = match evaluate(&evidence, &self.known, fetching, &mut self.facts) {
                 Ok(Progress::Wanting(wants)) => wants,
                 Ok(Progress::Trusted(trusted)) => {
                     self.known = trusted.known().clone();
@@ -40,7 +54,7 @@ impl Node {
                 let reply = kept.map_or_else(|| tree.reply(&want.file, want.limit), |answer| Reply::Answer(answer.clone()));
                 match reply {
                     Reply::Answer(answer) => evidence.add(want.file, answer),
-                    Reply::Outage => return self.judge_held(&evidence, anchor, now),
+                    Reply::Outage => return self.judge_held(&evidence, fetching),
                     Reply::Refused(status) => return Err(format!("HTTP-{status}")),
                     Reply::TooLong => return Err("CS-BODY-TOO-LARGE".into()),
                 }
@@ -48,7 +62,7 @@ impl Node {
         }
     }
 
-    fn judge_held(&mut self, fetched: &Evidence, anchor: &Anchor, now: UnixTime) -> Outcome {
+    fn judge_held(&mut self, fetched: &Evidence, terms: Terms<'_>) -> Outcome {
         let Some(mut evidence) = self.held.clone() else { return Err("OUTAGE".into()) };
         // A newer timestamp was seen: what is held is known to be out of date.
         let seen = fetched.answer(&FileName::Timestamp);
@@ -60,7 +74,7 @@ impl Node {
                 evidence.add(file.clone(), answer.clone());
             }
         }
-        let terms = Terms { anchor, now, freshness: Freshness::Held { allow_expired: false } };
+        let terms = Terms { freshness: Freshness::Held { allow_expired: false }, ..terms };
         match evaluate(&evidence, &self.known, terms, &mut self.facts) {
             Ok(Progress::Trusted(trusted)) => Ok(trusted),
             Ok(Progress::Wanting(_)) => panic!("held evidence wants nothing"),

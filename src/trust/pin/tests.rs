@@ -1,4 +1,7 @@
 use super::*;
+use crate::name::RegistryHost;
+use alloc::format;
+use alloc::string::ToString as _;
 use alloc::vec;
 use proptest::prelude::*;
 
@@ -32,7 +35,7 @@ fn pinned(entries: &[(&str, char)]) -> Pins {
 }
 
 fn read(name: &str) -> String {
-    name.parse::<PinName>().map_or_else(|error| format!("error: {error}"), |name| name.to_string())
+    name.parse::<RepositoryPattern>().map_or_else(|error| format!("error: {error}"), |name| name.to_string())
 }
 
 #[test]
@@ -148,7 +151,7 @@ fn a_name_without_a_host_is_reported() {
         ("reg.test:5000/*", false, Some("reg.test:5000")),
         ("*", false, None),
     ] {
-        let name: PinName = written.parse().unwrap();
+        let name: RepositoryPattern = written.parse().unwrap();
         assert_eq!(name.host_is_assumed(), is_assumed, "{written}");
         assert_eq!(name.host().map(RegistryHost::as_str), host, "{written}");
     }
@@ -157,7 +160,8 @@ fn a_name_without_a_host_is_reported() {
 #[test]
 fn a_wildcard_anywhere_but_after_the_last_slash_is_refused() {
     for name in ["reg.test*", "reg.test/corp*", "*/app", "reg.test/*/app", "reg.test/**", "reg.test/*/*", "**", "re*/*", "*/*"] {
-        assert_eq!(name.parse::<PinName>(), Err(PinError::Wildcard { name: name.to_owned() }), "{name}");
+        let errors = Pins::default().add_root_keys(name, [id('a').as_str()]).unwrap_err();
+        assert_eq!(errors, [PinError::Wildcard { name: name.to_owned() }], "{name}");
     }
 }
 
@@ -237,7 +241,8 @@ fn an_exact_name_and_the_prefix_below_it_are_two_names() {
 
 #[test]
 fn text_from_the_file_is_escaped_in_messages() {
-    let error = "reg.test/\u{1b}[31m*".parse::<PinName>().unwrap_err();
+    let errors = Pins::default().add_root_keys("reg.test/\u{1b}[31m*", [id('a').as_str()]).unwrap_err();
+    let [error] = errors.as_slice() else { panic!("{errors:?}") };
     assert!(error.to_string().starts_with("`reg.test/\\u{1b}[31m*` cannot be pinned"), "{error}");
 }
 
@@ -252,7 +257,7 @@ fn by_the_book<'a>(entries: &'a [(String, char)], gun: &str) -> Option<&'a char>
 proptest! {
     #[test]
     fn no_text_makes_reading_a_name_panic(text in ".{0,60}") {
-        let _read = text.parse::<PinName>();
+        let _read = text.parse::<RepositoryPattern>();
     }
 
     #[test]
@@ -269,7 +274,7 @@ proptest! {
 
     #[test]
     fn a_name_that_was_read_reads_the_same_again(name in "([a-c]{1,2}|r\\.t|docker\\.io|index\\.docker\\.io)(/[a-c]{1,2}){0,2}(/\\*)?") {
-        if let Ok(once) = name.parse::<PinName>() {
+        if let Ok(once) = name.parse::<RepositoryPattern>() {
             prop_assert_eq!(read(&once.to_string()), once.to_string());
         }
     }

@@ -1,17 +1,18 @@
 //! Why an image may not be used: a stable code, and a sentence that says what to do.
 
+mod sentence;
+
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
 use crate::certificate::CertificateError;
-use crate::delegation::MAX_DEPTH;
 use crate::evidence::{FileName, Gun};
 use crate::fields::DocumentError;
 use crate::key::{CanonicalKeyId, KeyFault, KeyId, listed};
-use crate::name::{ImageReference, ManifestDigest, Tag};
+use crate::name::{ImageReference, ManifestDigest, Sha256, Tag};
+use crate::policy::people::{SignerName, TeamName};
 use crate::role::{DelegationRole, RoleName};
 use crate::time::UnixTime;
 
@@ -49,6 +50,9 @@ pub enum RootKeyFault {
     /// The certificate does not fit.
     #[error("{0}")]
     Certificate(CertificateError),
+    /// The policy revokes the key.
+    #[error("it is revoked")]
+    Revoked,
 }
 
 /// Why the signatures do not allow an image. Each has a stable code ([`Reason::code`]).
@@ -212,6 +216,47 @@ pub enum Reason {
     KnownUnreadable(DocumentError),
     /// The evidence lacks a file that is needed to judge it.
     Incomplete(FileName),
+    /// Too few keys of the role count, because one that has signed is revoked.
+    KeyRevoked {
+        /// Which role.
+        role: RoleName,
+        /// The revoked keys that have signed.
+        keys: Vec<CanonicalKeyId>,
+    },
+    /// The digest of an index, manifest or config that must never be used.
+    DigestDenied {
+        /// Which.
+        digest: Sha256,
+    },
+    /// A rule denies the image.
+    DeniedByRule {
+        /// The rule's name.
+        rule: String,
+    },
+    /// Two rules claim the image and neither is more specific.
+    RulesAmbiguous {
+        /// The first rule's name.
+        first: String,
+        /// The second rule's name.
+        second: String,
+    },
+    /// Only `targets/releases` releases tags of this repository, and it does not list the image or is not there.
+    ReleasesRequired,
+    /// The image is signed, and not by everybody who must sign it.
+    SigningPolicy(Unsigned),
+}
+
+/// What the signatures of an image lack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsigned {
+    /// The tag that is released.
+    pub tag: Tag,
+    /// What it is released as.
+    pub digest: ManifestDigest,
+    /// Teams of which no member has signed that.
+    pub missing: Vec<TeamName>,
+    /// Who has, with a list of their own: the key, and whose it is.
+    pub signed_by: Vec<(CanonicalKeyId, Option<SignerName>)>,
 }
 
 /// Why a delegation's file counts for nothing.
@@ -232,6 +277,12 @@ pub enum RoleFault {
     /// It is listed without a sha256.
     #[error("it is listed without a sha256")]
     NoSha256,
+    /// Too few of its keys count, because one that has signed it is revoked.
+    #[error("it is signed with a revoked key: {}", listed(.0.iter()))]
+    KeyRevoked(Vec<CanonicalKeyId>),
+    /// Too few of its keys count, because the certificate of one that has signed it has ended.
+    #[error("the certificate of a key that signed it is not valid any more: {}", listed(.0.iter()))]
+    CertificateEnded(Vec<CanonicalKeyId>),
 }
 
 impl Reason {
@@ -271,128 +322,14 @@ impl Reason {
             Self::TooMuchData { .. } => "CS-TOO-MUCH-DATA",
             Self::KnownUnreadable(_) => "CS-KNOWN-UNREADABLE",
             Self::Incomplete(_) => "CS-EVIDENCE-INCOMPLETE",
+            Self::KeyRevoked { .. } => "CS-KEY-REVOKED",
+            Self::DigestDenied { .. } => "CS-DIGEST-DENIED",
+            Self::DeniedByRule { .. } => "CS-DENIED-BY-RULE",
+            Self::RulesAmbiguous { .. } => "CS-RULES-AMBIGUOUS",
+            Self::ReleasesRequired => "CS-RELEASES-REQUIRED",
+            Self::SigningPolicy(_) => "CS-SIGNING-POLICY",
         }
     }
-
-    /// The sentence for `gun`, or for the image that was asked about: what is wrong, and what to do.
-    fn sentence(&self, gun: &Gun, image: Option<&ImageReference>) -> String {
-        let subject = image.map_or_else(|| format!("{gun}"), |image| format!("{image}"));
-        let mismatch = |detail: String| format!("potential malicious behavior - trust data mismatch for repository {gun}: {detail}");
-        match self {
-            Self::NotPinned => format!("no pin covers {gun}: add its root to trust-pinning (root-keys or cert-ids) if you trust it"),
-            Self::OtherRepository(other) => format!("the trust data at hand is that of {other}, not of {gun}; fetch that of {gun}"),
-            Self::NoTrustData { had_some } => {
-                let advice = if *had_some {
-                    "it had some, which this node has verified: see that it is the right server and has kept its data"
-                } else {
-                    "sign the image"
-                };
-                format!("image or trust data does not exist for {subject}: the trust server has no trust data for {gun}; {advice}")
-            }
-            Self::TagNotSigned => {
-                let tag = image.and_then(ImageReference::tag).map_or("", Tag::as_str);
-                format!(
-                    "image or trust data does not exist for {subject}: the tag `{tag}` is not signed in targets/releases or targets; sign it"
-                )
-            }
-            Self::DigestNotSigned => {
-                format!("no trust signature found for {subject}: no signed tag of {gun} has this digest; use a signed image, or sign it")
-            }
-            Self::DigestDiffers { signed } => {
-                format!(
-                    "signed image for {subject} does not match provided digest: the tag is signed as {signed}; use that digest, or sign the tag again"
-                )
-            }
-            Self::TargetUnusable => {
-                let tag = image.and_then(ImageReference::tag).map_or("", Tag::as_str);
-                format!(
-                    "trust data has no valid digest for {tag}: its entry in {gun} has no sha256 of 32 bytes or no valid length; sign it again"
-                )
-            }
-            Self::FileMissing(file) => mismatch(format!("the trust server does not have {file}, which its own trust data promises")),
-            Self::TooLong { file, limit } => mismatch(format!("{file} is longer than {limit} bytes")),
-            Self::Length { role, promised, found } => {
-                mismatch(format!("the length of {role} is {found} bytes, not the promised {promised}"))
-            }
-            Self::Checksum { role } => mismatch(format!("the checksum of {role} did not match")),
-            Self::Document { role, error } => mismatch(format!("{role} cannot be read: {}", described(error))),
-            Self::Threshold { role, valid, needed } => format!(
-                "potential malicious behavior - trust data has insufficient signatures for remote repository {gun}: valid signatures did not meet threshold for {role}: {valid} of {needed}"
-            ),
-            Self::RootCertificates(keys) if keys.is_empty() => {
-                format!("could not validate the path to a trusted root: the root of {gun} names no root key")
-            }
-            Self::RootCertificates(keys) => {
-                format!(
-                    "could not validate the path to a trusted root: no certificate of the root of {gun} is valid for it: {}",
-                    listed(keys.iter())
-                )
-            }
-            Self::RootNotPinned { found } => {
-                let found = found.iter().map(|(id, canonical)| format!("certificate ID {id} (root key ID {canonical})"));
-                format!(
-                    "could not validate the path to a trusted root: unable to match any certificates to trust-pinning: the root of {gun} carries {}; if the root was changed on purpose, pin one of these",
-                    listed(found)
-                )
-            }
-            Self::RootRotation { from } => format!(
-                "could not rotate trust to a new trusted root: failed to validate data with current trusted certificates: root {} of {gun} is not signed by root {from}",
-                from.saturating_add(1)
-            ),
-            Self::RootVersion { expected, found } => mismatch(format!("root {expected} was asked for and says that it is version {found}")),
-            Self::RootReplaced { trusted, offered } => mismatch(format!(
-                "root {offered} does not follow root {trusted}, which was trusted here: the repository was re-created or the server is dishonest; an operator must reset the trust state of {gun}"
-            )),
-            Self::TooManyRoots { limit } => mismatch(format!("more than {limit} new versions of its root")),
-            Self::RootMismatch => mismatch(String::from("its snapshot was made for another root")),
-            Self::Expired { role, at } => {
-                format!("remote repository {gun} out-of-date: {role} expired at {at}; whoever signs {gun} must publish it again")
-            }
-            Self::Rollback { role, seen, offered } => {
-                lower_version(gun, &format!("{role} version {offered} is lower than {seen}, which was seen before"))
-            }
-            Self::Equivocation { role, version } => mismatch(format!("{role} version {version} says something else than it did before")),
-            Self::VersionJump { role, seen, offered } => mismatch(format!("{role} jumps from version {seen} to {offered}")),
-            Self::RoleDisappeared(role) => {
-                mismatch(format!("{role}, which was published before and is still delegated, is not listed any more"))
-            }
-            Self::ReleasesUnusable { fault, was_usable } => releases_unusable(gun, &subject, fault, *was_usable),
-            Self::TooManyRoles { limit } => {
-                mismatch(format!("more than {limit} delegations, or delegations deeper than {MAX_DEPTH} levels"))
-            }
-            Self::TooManySignatures { limit } => mismatch(format!("more than {limit} signatures to verify")),
-            Self::TooManyFloors { limit } => {
-                mismatch(format!("more than {limit} delegations came and went; an operator must reset the trust state of {gun}"))
-            }
-            Self::TooMuchData { limit } => mismatch(format!("more than {limit} bytes of trust data")),
-            Self::KnownUnreadable(error) => format!("what this node had proven of {gun} cannot be read: {}", described(error)),
-            Self::Incomplete(file) => format!("the evidence for {gun} has no answer for {file}; fetch it again"),
-        }
-    }
-}
-
-/// A role that lost its last signer reads like a forgotten signature, unless it is known to have been good.
-fn releases_unusable(gun: &Gun, subject: &str, fault: &RoleFault, was_usable: bool) -> String {
-    let advice = "a signer of targets/releases must publish it again";
-    match fault {
-        RoleFault::Expired(at) => format!("remote repository {gun} out-of-date: targets/releases expired at {at}; {advice}"),
-        RoleFault::Threshold { .. } | RoleFault::NoSha256 if was_usable => format!(
-            "potential malicious behavior - trust data has insufficient signatures for remote repository {gun}: targets/releases cannot be used: {fault}; {advice}"
-        ),
-        RoleFault::Threshold { .. } | RoleFault::NoSha256 => {
-            format!("image or trust data does not exist for {subject}: targets/releases of {gun} cannot be used: {fault}; {advice}")
-        }
-    }
-}
-
-fn lower_version(gun: &Gun, detail: &str) -> String {
-    format!("potential malicious behavior - trust data version is lower than expected for remote repository {gun}: {detail}")
-}
-
-/// A document error with its cause: the one place where the chain is printed.
-fn described(error: &DocumentError) -> String {
-    use core::error::Error as _;
-    error.source().map_or_else(|| format!("{error}"), |cause| format!("{error}: {cause}"))
 }
 
 const fn document_code(error: &DocumentError) -> &'static str {

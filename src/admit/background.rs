@@ -1,0 +1,163 @@
+//! Bringing what is held up to date while nobody asks, so that an expiry or a revocation is known before a container does.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_trust::evidence::Gun;
+use countersign_trust::name::{ImageReference, Repository};
+use tokio::time::Instant;
+
+use super::{Admit, FlightKey, Refusal, Standing};
+
+/// How often it is looked which repositories are held by now.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// After the start all repositories are asked about within this time, not at once: a node may hold thousands.
+const SPREAD_AT_START: Duration = Duration::from_secs(60);
+/// A server that could not be reached is asked again after this time, and then after twice as long each time.
+const FIRST_RETRY: Duration = Duration::from_secs(30);
+/// Part of an interval by which one repository's differs from another's, so that nodes that started together do not ask
+/// together for ever: a tenth.
+const JITTER_PARTS: u32 = 10;
+
+/// When a repository is asked about next.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    at: Instant,
+    /// Tries in a row that ended without an answer.
+    outages: u32,
+}
+
+/// The timetable of the repositories that are held.
+#[derive(Debug, Default)]
+struct Timetable(HashMap<Gun, Due>);
+
+impl Timetable {
+    /// Takes up repositories that are new, and forgets those that are held no more.
+    fn follow(&mut self, held: &[Gun], spread: Duration, now: Instant) {
+        self.0.retain(|gun, _| held.contains(gun));
+        for gun in held {
+            self.0.entry(gun.clone()).or_insert_with(|| Due { at: now + spread.mul_f64(share(gun)), outages: 0 });
+        }
+    }
+
+    /// The repository that is due first, if any is at `now`.
+    fn first_due(&self, now: Instant) -> Option<Gun> {
+        let due = self.0.iter().filter(|(_, due)| due.at <= now);
+        due.min_by_key(|(_, due)| due.at).map(|(gun, _)| gun.clone())
+    }
+
+    /// Plans the next try after one that reached the server or did not.
+    fn plan(&mut self, gun: &Gun, was_outage: bool, interval: Duration, now: Instant) {
+        let outages = self.0.get(gun).map_or(0, |due| due.outages);
+        let outages = if was_outage { outages.saturating_add(1) } else { 0 };
+        let wait = match outages.checked_sub(1) {
+            None => interval,
+            Some(doublings) => FIRST_RETRY.saturating_mul(2_u32.saturating_pow(doublings)).min(interval),
+        };
+        let jitter = (wait / JITTER_PARTS).mul_f64(share(gun));
+        self.0.insert(gun.clone(), Due { at: now + wait.saturating_sub(jitter), outages });
+    }
+}
+
+/// A part of one that is another for each repository and in each process.
+fn share(gun: &Gun) -> f64 {
+    thread_local!(static KEY: RandomState = RandomState::new());
+    let hash = KEY.with(|key| key.hash_one(gun));
+    f64::from(u32::try_from(hash >> 32).unwrap_or_default()) / f64::from(u32::MAX)
+}
+
+impl Admit {
+    /// Refreshes what is held, each repository about once in `interval`, until the process ends. One at a time: nobody waits
+    /// for it, and it must be no load on a server.
+    pub async fn refresh_in_background(self: Arc<Self>, interval: Duration) {
+        let mut timetable = Timetable::default();
+        let mut spread = SPREAD_AT_START.min(interval);
+        loop {
+            if let Ok(memory) = self.memory() {
+                timetable.follow(&memory.guns(), spread, Instant::now());
+                // What comes later was fetched just now.
+                spread = interval;
+            }
+            while let Some(gun) = timetable.first_due(Instant::now()) {
+                let was_outage = self.refresh_held(&gun).await;
+                timetable.plan(&gun, was_outage, interval, Instant::now());
+            }
+            tokio::time::sleep(LOOK_INTERVAL.min(interval)).await;
+        }
+    }
+
+    /// Asks the server of a repository as a pull by this node would, and tells whether it could not be reached.
+    async fn refresh_held(self: &Arc<Self>, gun: &Gun) -> bool {
+        let Ok(repository) = gun.as_str().parse::<Repository>() else { return false };
+        // Which image of the repository is named does not matter to a refresh.
+        let Ok(image) = repository.to_string().parse::<ImageReference>() else { return false };
+        let key = FlightKey { gun: gun.clone(), namespace: String::new(), credential: None, policy: self.policy.digest };
+        let outcome = self.join(key, &image, None).await;
+        match &outcome {
+            Ok(origin) => tracing::debug!(repository = %gun, ?origin, "trust data was refreshed"),
+            Err(Refusal::NotRegistered { .. }) => {}
+            Err(refusal) => {
+                tracing::warn!(repository = %gun, code = refusal.code(), reason = %refusal, "trust data could not be refreshed");
+            }
+        }
+        matches!(&outcome, Ok(super::Origin::Held | super::Origin::Expired))
+            || outcome.is_err_and(|refusal| refusal.standing() == Standing::CannotTellNow)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gun(name: &str) -> Gun {
+        Gun::for_repository(&name.parse().unwrap())
+    }
+
+    const INTERVAL: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn every_repository_is_due_within_the_spread_and_then_once_in_an_interval() {
+        let (now, guns) = (Instant::now(), [gun("r.test/a/a"), gun("r.test/b/b")]);
+        let mut timetable = Timetable::default();
+        timetable.follow(&guns, SPREAD_AT_START, now);
+        let mut asked = Vec::new();
+        while let Some(gun) = timetable.first_due(now + SPREAD_AT_START) {
+            timetable.plan(&gun, false, INTERVAL, now + SPREAD_AT_START);
+            asked.push(gun);
+        }
+        asked.sort();
+        assert_eq!(asked, guns);
+        assert_eq!(timetable.first_due(now + SPREAD_AT_START + INTERVAL * 8 / 10), None);
+        assert!(timetable.first_due(now + SPREAD_AT_START + INTERVAL).is_some());
+    }
+
+    #[test]
+    fn a_server_that_is_away_is_asked_again_soon_and_then_less_often() {
+        let (now, name) = (Instant::now(), gun("r.test/a/a"));
+        let mut timetable = Timetable::default();
+        timetable.follow(std::slice::from_ref(&name), Duration::ZERO, now);
+        for longest in [FIRST_RETRY, FIRST_RETRY * 2, FIRST_RETRY * 4] {
+            timetable.plan(&name, true, INTERVAL, now);
+            assert_eq!(timetable.first_due(now + longest * 8 / 10), None);
+            assert_eq!(timetable.first_due(now + longest), Some(name.clone()));
+        }
+        for _ in 0..40 {
+            timetable.plan(&name, true, INTERVAL, now);
+        }
+        assert_eq!(timetable.first_due(now + INTERVAL), Some(name.clone()), "never later than when all is well");
+        timetable.plan(&name, false, INTERVAL, now);
+        timetable.plan(&name, true, INTERVAL, now);
+        assert_eq!(timetable.first_due(now + FIRST_RETRY), Some(name), "an answer forgets the outages");
+    }
+
+    #[test]
+    fn a_repository_that_is_held_no_more_is_not_asked_about() {
+        let (now, name) = (Instant::now(), gun("r.test/a/a"));
+        let mut timetable = Timetable::default();
+        timetable.follow(std::slice::from_ref(&name), Duration::ZERO, now);
+        timetable.follow(&[], Duration::ZERO, now);
+        assert_eq!(timetable.first_due(now + INTERVAL), None);
+    }
+}
