@@ -463,6 +463,55 @@ fn a_digest_alone_is_good_if_a_released_tag_has_it() {
     assert_eq!(judge(format!("{TEAM_APP}@sha256:{}", "0".repeat(64))), "CS-DIGEST-NOT-SIGNED");
 }
 
+/// The teams of `docs/notary-v1.md`, 12.5, on a repository that was signed with docker's own tools by the users' own keys.
+#[test]
+fn teams_decide_as_their_members_signed() {
+    use countersign_trust::policy::signer_key::SignerKey;
+    use countersign_trust::{Facts, Holding, Policy, Question, Verdict, verify};
+    let live = Live::named("trustdemo--04-erin-signs-2");
+    let trusted = live.refresh(&mut Node::default(), &live.key_pins()).unwrap();
+    let bundles = archive::files("signers.tar.xz");
+    let mut policy = pinning(&live.key_pins());
+    for (user, file) in [
+        ("alice", "alice-renewed/cert.pem"),
+        ("bob", "bob/cert.pem"),
+        ("carol", "carol/cert.pem"),
+        ("dave", "dave/cert.pub"),
+        ("erin", "erin/cert.pub"),
+    ] {
+        let key = SignerKey::read(std::str::from_utf8(&bundles[&format!("signers/{file}")]).unwrap()).unwrap();
+        policy.people.add_signer(user.parse().unwrap(), [key.id].into()).unwrap();
+    }
+    for (team, members) in
+        [("t/dev", "alice"), ("t/security", "carol dave"), ("t/dave", "dave"), ("t/ops", "erin"), ("t/qa", "bob"), ("t/release", "bob")]
+    {
+        let members = members.split(' ').map(|member| member.parse().unwrap()).collect();
+        policy.people.add_team(team.parse().unwrap(), members).unwrap();
+    }
+    let decide = |required: &[&str], tag: &str| {
+        let image = format!("{TRUSTDEMO}:{tag}").parse().unwrap();
+        let policy = Policy { signed_by: required.iter().map(|team| team.parse().unwrap()).collect(), ..policy.clone() };
+        let held = Holding { evidence: trusted.evidence(), known: trusted.known(), allow_expired: false };
+        let now = UnixTime::parse_rfc3339(NOW).unwrap();
+        match verify(Question::without_namespace(&image), held, &policy, now, &mut Facts::default()).0 {
+            Verdict::Allow(_) => "allow".to_owned(),
+            Verdict::Deny(refusal) => refusal.code().to_owned(),
+        }
+    };
+    const FAILS: &str = "CS-SIGNING-POLICY";
+    for (required, one, two) in [
+        (&[][..], "allow", "allow"),
+        (&["t/dev"], "allow", FAILS),
+        (&["t/dev", "t/security"], "allow", FAILS),
+        (&["t/dave"], FAILS, FAILS),
+        (&["t/ops"], FAILS, "allow"),
+        (&["t/qa", "t/release"], "allow", FAILS),
+    ] {
+        assert_eq!((decide(required, "1").as_str(), decide(required, "2").as_str()), (one, two), "{required:?}");
+        assert_eq!(decide(required, "3"), UNSIGNED);
+    }
+}
+
 #[test]
 fn an_ended_signer_certificate_is_told_and_not_judged() {
     let live = Live::named("expired-signer-certificate");

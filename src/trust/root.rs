@@ -120,10 +120,9 @@ pub(crate) fn step(
     }
     let scrutiny = scrutiny(policy);
     let by_current = tally(&envelope, fitting_keys(current, gun), scrutiny, facts);
-    refuse_too_few(&RoleName::Root, &by_current, current.root.threshold).map_err(|reason| match reason {
-        Reason::Threshold { .. } => Reason::RootRotation { from: chain.version },
-        other => other,
-    })?;
+    let too_few = refuse_too_few(&RoleName::Root, &by_current, current.root.threshold);
+    let is_unsigned = matches!(too_few, Err(Reason::Threshold { .. }));
+    if is_unsigned { Err(Reason::RootRotation { from: chain.version }) } else { too_few }?;
     let by_itself = tally(&envelope, fitting_keys(next, gun), scrutiny, facts);
     refuse_too_few(&RoleName::Root, &by_itself, next.root.threshold)?;
     chain.timestamp_changed |= next.timestamp != current.timestamp;

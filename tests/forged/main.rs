@@ -20,6 +20,7 @@ mod encoding;
 mod hashes;
 mod judgement;
 mod pinning;
+mod policy;
 mod rollback;
 mod root_structure;
 mod rotation;
