@@ -95,7 +95,7 @@ async fn an_image_whose_signature_was_taken_back_does_not_start_again_after_the_
     scene.world.notary.signer("admin").remove_tag(&scene.world.gun(super::REPOSITORY), "1").await;
 
     assert_denied(&scene.cri().pull(&scene.name).await.unwrap_err(), "CS-TAG-NOT-SIGNED");
-    assert_denied(&scene.cri().start(&made).await.unwrap_err(), "CS-DIGEST-NOT-SIGNED");
+    assert_denied(&scene.cri().start(&made).await.unwrap_err(), "CS-TAG-NOT-SIGNED");
     assert_denied(&scene.cri().create(&pod, container(&id, &scene.name)).await.unwrap_err(), "CS-TAG-NOT-SIGNED");
     assert_eq!(scene.cri().output(&made).await.unwrap(), "");
 }

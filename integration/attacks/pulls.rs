@@ -1,6 +1,6 @@
 //! What a pull by tag, by digest and by both may fetch.
 
-use super::super::harness::image::Recipe;
+use super::super::harness::image::{Image, Recipe};
 use super::{Scene, assert_denied};
 
 #[tokio::test]
@@ -94,18 +94,23 @@ async fn signed_images_of_every_form_run() {
     }
 }
 
+/// A signature names the index. A platform's manifest is as good once the index is here and leads to it by content.
 #[tokio::test]
-async fn a_manifest_of_a_signed_index_is_not_itself_signed() {
+async fn a_platforms_manifest_is_as_good_as_the_signed_index_that_holds_it_and_no_other_is() {
     let scene = Scene::with("a_manifest_of_a_signed_index", &Recipe::prints("signed").index()).await;
-    scene.pull().await;
-    let child = format!("{}@{}", scene.world.gun(super::REPOSITORY), scene.image.manifest_digest());
-
+    let named = |image: &Image| format!("{}@{}", scene.world.gun(super::REPOSITORY), image.manifest_digest());
+    let child = named(&scene.image);
     assert_denied(&scene.cri().pull(&child).await.unwrap_err(), "CS-DIGEST-NOT-SIGNED");
+    let id = scene.pull().await;
 
-    let created =
-        scene.cri().create(&scene.pod().await, super::super::harness::cri::container(&scene.image.id().to_string(), &child)).await;
-    assert_denied(&created.unwrap_err(), "CS-DIGEST-NOT-SIGNED");
-    scene.runs_nothing().await;
+    assert_eq!(scene.cri().pull(&child).await.unwrap(), id);
+    let created = scene.cri().create(&scene.pod().await, super::super::harness::cri::container(&id, &child)).await.unwrap();
+    assert_eq!(scene.root_of(&created).await, scene.image.chain_id().to_string());
+
+    let evil = Recipe::prints("evil").index().build();
+    scene.world.push(&evil, super::REPOSITORY, "evil").await;
+    assert_denied(&scene.cri().pull(&named(&evil)).await.unwrap_err(), "CS-DIGEST-NOT-SIGNED");
+    scene.only_runs(&[scene.image.chain_id()]).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
-//! The operator's API of a running daemon: reads and questions, over a unix socket of its own. Nothing here can change a
-//! verdict.
+//! The operator's API of a running daemon, over a unix socket of its own. Nothing here can allow what the policy does not.
+
+mod evidence;
+mod reset;
 
 use std::sync::Arc;
 
@@ -9,8 +11,11 @@ use countersign_trust::{Question, SignedBy};
 use tokio::net::UnixStream;
 use tonic::{Request, Response, Status};
 
-use crate::admit::{Admission, Admit, Origin, Refusal, Standing};
+use crate::admit::{Admission, Admit, MAX_EVIDENCE_FILE_BYTES, Origin, Refusal, Standing};
 use crate::listen::Listener;
+
+pub use evidence::{export, import};
+pub use reset::reset;
 
 /// What the protocol file says, compiled.
 #[allow(missing_docs, clippy::all, clippy::restriction, clippy::pedantic, unreachable_pub)]
@@ -18,8 +23,8 @@ pub mod v1 {
     tonic::include_proto!("countersign.v1");
 }
 
-/// A question is at most an image name.
-const MAX_REQUEST_BYTES: usize = 64 * 1024;
+/// The longest message is a file of evidence, with a name beside it.
+pub const MAX_MESSAGE_BYTES: usize = MAX_EVIDENCE_FILE_BYTES as usize + 64 * 1024;
 /// Questions that are answered at once on one connection: an operator's, not a load.
 const MAX_STREAMS: u32 = 16;
 
@@ -32,6 +37,18 @@ impl v1::admin_server::Admin for Api {
     async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyResponse>, Status> {
         let request = request.into_inner();
         Ok(Response::new(verify(&self.admit, &request).await))
+    }
+
+    async fn export_evidence(&self, request: Request<v1::ExportEvidenceRequest>) -> Result<Response<v1::ExportEvidenceResponse>, Status> {
+        Ok(Response::new(export(&self.admit, &request.into_inner()).await))
+    }
+
+    async fn import_evidence(&self, request: Request<v1::ImportEvidenceRequest>) -> Result<Response<v1::ImportEvidenceResponse>, Status> {
+        Ok(Response::new(import(&self.admit, &request.into_inner()).await))
+    }
+
+    async fn reset(&self, request: Request<v1::ResetRequest>) -> Result<Response<v1::ResetResponse>, Status> {
+        Ok(Response::new(reset(&self.admit, &request.into_inner()).await))
     }
 }
 
@@ -93,7 +110,8 @@ pub async fn serve(listener: Listener, admit: Arc<Admit>, shutdown: impl Future<
         let stream = listener.accept().await;
         Some((Ok::<UnixStream, std::io::Error>(stream), listener))
     });
-    let service = v1::admin_server::AdminServer::new(Api { admit }).max_decoding_message_size(MAX_REQUEST_BYTES);
+    let service = v1::admin_server::AdminServer::new(Api { admit });
+    let service = service.max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES);
     let server = tonic::transport::Server::builder().max_concurrent_streams(MAX_STREAMS).add_service(service);
     server.serve_with_incoming_shutdown(connections, shutdown).await
 }

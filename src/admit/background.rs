@@ -9,7 +9,7 @@ use countersign_trust::evidence::Gun;
 use countersign_trust::name::{ImageReference, Repository};
 use tokio::time::Instant;
 
-use super::{Admit, FlightKey, Refusal, Standing};
+use super::{Admit, Refusal, Standing};
 
 /// How often it is looked which repositories are held by now.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -93,8 +93,7 @@ impl Admit {
         let Ok(repository) = gun.as_str().parse::<Repository>() else { return false };
         // Which image of the repository is named does not matter to a refresh.
         let Ok(image) = repository.to_string().parse::<ImageReference>() else { return false };
-        let key = FlightKey { gun: gun.clone(), namespace: String::new(), credential: None, policy: self.policy.digest };
-        let outcome = self.join(key, &image, None).await;
+        let outcome = self.refresh_shared(&image, None).await;
         match &outcome {
             Ok(origin) => tracing::debug!(repository = %gun, ?origin, "trust data was refreshed"),
             Err(Refusal::NotRegistered { .. }) => {}

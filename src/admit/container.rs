@@ -109,7 +109,7 @@ impl Admit {
 
     /// Every digest that the rule of the image lists. Nothing, when the rule denies.
     fn listed_digests(&self, question: Question<'_>) -> Result<Vec<(ManifestDigest, Approval)>, Refusal> {
-        let demand = self.policy.trust.demand_for(question, self.clock.now()?);
+        let demand = self.policy.trust.demand_for(question, self.now()?);
         let demand = demand.map_err(|reason| Refusal::Trust(countersign_trust::Refusal::of_image(question.image, reason)))?;
         if demand.deny {
             return Ok(Vec::new());

@@ -101,6 +101,11 @@ impl Memory {
         self.repositories.write().unwrap_or_else(PoisonError::into_inner).insert(gun, repository);
     }
 
+    /// Forgets what is held of a repository.
+    pub(super) fn forget(&self, gun: &Gun) {
+        self.repositories.write().unwrap_or_else(PoisonError::into_inner).remove(gun);
+    }
+
     /// Every repository of which something is held.
     pub(super) fn guns(&self) -> Vec<Gun> {
         self.repositories.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()

@@ -5,12 +5,15 @@
 
 mod background;
 mod container;
+mod evidence;
 mod keyed;
 mod memory;
 mod platform;
 mod policy;
 mod refresh;
 mod refusal;
+mod reset;
+mod time;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -23,6 +26,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 
 pub use container::{Asked, RecordsRead, Subject};
+pub use evidence::{Imported, MAX_EVIDENCE_FILE_BYTES};
 pub use keyed::{KeyGuard, KeyedLocks};
 use memory::{Contact, Judged, Memory};
 use policy::Local;
@@ -30,6 +34,8 @@ pub use policy::Policy;
 use refresh::Refresh;
 pub use refresh::UPDATE_DEADLINE;
 pub use refusal::{HeldData, Refusal, Standing, chain};
+pub use reset::Reset;
+use time::Latest;
 
 use crate::clock::Clock;
 use crate::containerd::Containerd;
@@ -105,6 +111,8 @@ type Flight = Shared<BoxFuture<'static, Result<Origin, Refusal>>>;
 pub struct Admit {
     policy: Policy,
     clock: Arc<dyn Clock>,
+    /// When trust data was last found good.
+    latest: Latest,
     notary: NotaryClient,
     containerd: Containerd,
     /// Set once there is one that can be used.
@@ -142,6 +150,7 @@ impl Admit {
         let admit = Self {
             policy,
             clock,
+            latest: Latest::default(),
             notary: NotaryClient::new(),
             containerd,
             ledger: OnceLock::new(),
@@ -158,7 +167,9 @@ impl Admit {
     /// Takes a ledger that could not be opened before, or the newest reason why it cannot be. The first that can be used stays.
     pub fn take_ledger(&self, ledger: Result<Ledger, LedgerError>) {
         let taken = ledger.and_then(|ledger| {
-            let repositories = ledger.repositories()?.into_iter().map(|(_, held)| held);
+            let repositories: Vec<Held> = ledger.repositories()?.into_iter().map(|(_, held)| held).collect();
+            let checked = repositories.iter().map(|held| held.checked_at);
+            self.latest.begin_at(checked.chain(ledger.clock_mark()?).max());
             let memory = Memory::new(repositories, ledger.images()?);
             Ok((ledger, memory))
         });
@@ -184,7 +195,7 @@ impl Admit {
     /// cannot be told which exceptions still hold.
     #[must_use]
     pub fn mode_of(&self, image: &str, namespace: Option<&str>) -> Mode {
-        match (image.parse::<ImageReference>(), self.clock.now()) {
+        match (image.parse::<ImageReference>(), self.now()) {
             (Ok(image), Ok(now)) => self.policy.trust.mode_for(Question { image: &image, namespace }, now),
             (Err(_), _) | (_, Err(_)) => self.policy.trust.mode_without_name(),
         }
@@ -240,17 +251,11 @@ impl Admit {
     /// # Errors
     /// A [`Refusal`]; see [`Refusal::standing`].
     pub async fn pull(self: &Arc<Self>, question: Question<'_>, credential: Option<Credential>) -> Result<Admission, Refusal> {
-        let now = self.clock.now()?;
+        let now = self.now()?;
         if let Local::Allowed(approval) = self.policy.consult(question, now)? {
             return Ok(self.listed(question, approval));
         }
-        let key = FlightKey {
-            gun: Gun::for_repository(question.image.repository()),
-            namespace: question.namespace.unwrap_or_default().to_owned(),
-            credential: credential.as_ref().map(Credential::fingerprint),
-            policy: self.policy.digest,
-        };
-        let origin = self.join(key, question.image, credential).await?;
+        let origin = self.join(question, credential).await?;
         match self.judge(question) {
             Ok(admission) => Ok(Admission { origin, ..admission }),
             Err(refusal) => self.platform_of_signed(question, refusal).await.map(|admission| Admission { origin, ..admission }),
@@ -264,8 +269,21 @@ impl Admit {
         Admission { image: question.image.clone(), approval, digest, origin: Origin::Rule, evidence: None, mode }
     }
 
-    /// Joins the refresh that is under way for this key, or starts one.
-    fn join(self: &Arc<Self>, key: FlightKey, image: &ImageReference, credential: Option<Credential>) -> Flight {
+    /// Brings a repository up to date for nobody in particular.
+    async fn refresh_shared(self: &Arc<Self>, image: &ImageReference, credential: Option<Credential>) -> Result<Origin, Refusal> {
+        self.policy.consult_for_repository(image, self.now()?)?;
+        self.join(Question::without_namespace(image), credential).await
+    }
+
+    /// Joins the refresh that is under way for the same repository, namespace, credential and policy, or starts one.
+    fn join(self: &Arc<Self>, question: Question<'_>, credential: Option<Credential>) -> Flight {
+        let image = question.image;
+        let key = FlightKey {
+            gun: Gun::for_repository(image.repository()),
+            namespace: question.namespace.unwrap_or_default().to_owned(),
+            credential: credential.as_ref().map(Credential::fingerprint),
+            policy: self.policy.digest,
+        };
         let mut flights = self.flights.0.lock().unwrap_or_else(PoisonError::into_inner);
         let start = || {
             let (admit, image, key) = (Arc::clone(self), image.clone(), key.clone());
@@ -289,7 +307,7 @@ impl Admit {
 
     async fn refresh(&self, image: &ImageReference, credential: Option<&Credential>) -> Result<Origin, Refusal> {
         let _turn = self.refreshes.lock(Gun::for_repository(image.repository())).await;
-        let now = self.clock.now()?;
+        let now = self.now()?;
         // Whether a rule of some namespace needs no trust data does not matter to the repository.
         let Some(source) = self.policy.source_of(image) else {
             return Err(Refusal::NotRegistered { host: image.repository().host().clone() });
@@ -302,7 +320,7 @@ impl Admit {
     /// # Errors
     /// A [`Refusal`]; [`Refusal::NotHeld`] if the image's repository was never accepted here.
     pub fn judge(&self, question: Question<'_>) -> Result<Admission, Refusal> {
-        let now = self.clock.now()?;
+        let now = self.now()?;
         match self.policy.consult(question, now)? {
             Local::Allowed(approval) => Ok(self.listed(question, approval)),
             Local::Asks => {

@@ -59,6 +59,14 @@ impl Policy {
         }
     }
 
+    /// What is refused of a whole repository: that it is not registered or not pinned. A rule may be about some of its images.
+    pub(super) fn consult_for_repository(&self, image: &ImageReference, now: UnixTime) -> Result<(), Refusal> {
+        if self.source_of(image).is_some() {
+            return Ok(());
+        }
+        self.consult(Question::without_namespace(image), now).map(drop)
+    }
+
     /// Where the trust data of an image's repository is, and what anchors it.
     pub(super) fn source_of(&self, image: &ImageReference) -> Option<Source<'_>> {
         let server = self.servers.get(image.repository().host())?;

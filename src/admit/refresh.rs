@@ -88,6 +88,7 @@ impl Refresh<'_> {
             let gun = trusted.evidence().gun();
             tracing::warn!(repository = %gun, %role, reason = %fault, "a delegation counts for nothing");
         }
+        self.admit.found_good_at(self.now).await;
         match held.filter(|held| held.known == *trusted.known() && held.evidence == *trusted.evidence()) {
             // What was just found out about its bytes need not be found out again to judge the image.
             Some(held) => self.admit.memory()?.hold(held, facts, Contact::Answered),

@@ -4,7 +4,9 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use countersign_trust::evidence::CodecError;
 use countersign_trust::name::{ChainId, ImageId, ImageReference, ManifestDigest, NameError, RegistryHost};
+use countersign_trust::time::UnixTime;
 
 use crate::clock::ClockError;
 use crate::containerd::{ContainerdError, ContentError};
@@ -83,6 +85,12 @@ pub enum Refusal {
         image: Box<ImageReference>,
         /// Why what is held does not serve.
         refusal: Box<countersign_trust::Refusal>,
+    },
+    /// A file of evidence is none.
+    #[error("this is no evidence that `countersign evidence export` wrote: {error}; export it again")]
+    Evidence {
+        /// What is wrong with it.
+        error: CodecError,
     },
     /// No evidence is held for the image.
     #[error(
@@ -194,6 +202,16 @@ pub enum Refusal {
     /// The clock is wrong.
     #[error("{0}")]
     Clock(#[from] ClockError),
+    /// The clock was set back.
+    #[error(
+        "the node's clock says {now}, but trust data was found good here at {latest}: set the clock; if that one was wrong, run `countersign reset --clock`"
+    )]
+    ClockBack {
+        /// What the clock says.
+        now: UnixTime,
+        /// What it said before.
+        latest: UnixTime,
+    },
     /// Our own fault.
     #[error("countersign failed internally ({what}) and denies: please report this with its log")]
     Internal {
@@ -213,6 +231,7 @@ impl Refusal {
             Self::Server { error, .. } => error.code(),
             Self::UpdateTimedOut { .. } => "CS-SERVER-TIMEOUT",
             Self::ServerNotAsked { .. } => "CS-SERVER-NOT-ASKED",
+            Self::Evidence { .. } => "CS-EVIDENCE-MALFORMED",
             Self::NotHeld { .. } => "CS-NOT-HELD",
             Self::OtherImage { .. } => "CS-OTHER-IMAGE",
             Self::OtherRecord { .. } => "CS-OTHER-RECORD",
@@ -227,6 +246,7 @@ impl Refusal {
             Self::ImageVolume => "CS-IMAGE-VOLUME",
             Self::Ledger { .. } => "CS-LEDGER",
             Self::Clock(_) => "CS-CLOCK",
+            Self::ClockBack { .. } => "CS-CLOCK-BACK",
             Self::Internal { .. } => "CS-INTERNAL",
         }
     }
@@ -236,7 +256,9 @@ impl Refusal {
     pub fn standing(&self) -> Standing {
         match self {
             Self::Server { error, .. } if error.is_outage() => Standing::CannotTellNow,
-            Self::UpdateTimedOut { .. } | Self::ServerNotAsked { .. } | Self::TagNotShown { .. } => Standing::CannotTellNow,
+            Self::UpdateTimedOut { .. } | Self::ServerNotAsked { .. } | Self::TagNotShown { .. } | Self::ClockBack { .. } => {
+                Standing::CannotTellNow
+            }
             Self::ContainerdAway { .. } => Standing::ContainerdAway,
             Self::Containerd { error } if error.is_outage() => Standing::ContainerdAway,
             Self::Content { error, .. } if error.is_outage() => Standing::ContainerdAway,
@@ -244,6 +266,7 @@ impl Refusal {
             | Self::NotRegistered { .. }
             | Self::Trust(_)
             | Self::Server { .. }
+            | Self::Evidence { .. }
             | Self::NotHeld { .. }
             | Self::OtherImage { .. }
             | Self::OtherRecord { .. }
@@ -259,6 +282,13 @@ impl Refusal {
             | Self::Clock(_)
             | Self::Internal { .. } => Standing::Denied,
         }
+    }
+}
+
+impl Refusal {
+    /// The trust server gave no usable answer, and nothing else is there to fall back on.
+    pub(super) fn server(image: &ImageReference, error: FetchError) -> Self {
+        Self::Server { image: Box::new(image.clone()), error: Box::new(error), held: HeldData::Nothing }
     }
 }
 

@@ -1,6 +1,9 @@
 //! The command line: a file for each command.
 
 mod config;
+mod daemon;
+mod evidence;
+mod reset;
 mod serve;
 mod verify;
 
@@ -9,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::admin::v1::VerifyRequest;
+use crate::admin::v1::{ResetRequest, VerifyRequest};
 use crate::config::Config;
 
 /// How a command ended, for scripts.
@@ -61,10 +64,70 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
+    /// Trust data as a file: for nodes without a network, and to archive a repository before its server is switched off
+    Evidence {
+        #[command(subcommand)]
+        command: EvidenceCommand,
+    },
+    /// Make this node forget what it has seen; who, when and why stay on record
+    ///
+    /// For a repository that was created anew, a version that was pushed absurdly high, or a clock that once ran ahead. What
+    /// the policy demands stays as it is.
+    Reset {
+        /// The repository, without tag and digest
+        #[arg(required_unless_present = "clock")]
+        repository: Option<String>,
+        /// Only the version floor of this role, such as targets/releases; without it everything about the repository
+        #[arg(long, requires = "repository")]
+        role: Option<String>,
+        /// The latest moment at which trust data was found good
+        #[arg(long, conflicts_with = "repository")]
+        clock: bool,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        #[command(flatten)]
+        file: ConfigFile,
+    },
     /// Work with the configuration file
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum EvidenceCommand {
+    /// Write the newest trust data of a repository, with every root on the way to it, to a new file
+    Export {
+        /// The repository, without tag and digest
+        repository: String,
+        /// The file, which must not exist
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        #[command(flatten)]
+        file: ConfigFile,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Take trust data in from a file, if it is good here and now
+    Import {
+        /// The file
+        evidence: PathBuf,
+        #[command(flatten)]
+        file: ConfigFile,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Show what a file holds; verifies nothing
+    Show {
+        /// The file
+        evidence: PathBuf,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
     },
 }
 
@@ -96,9 +159,22 @@ pub fn main() -> ExitCode {
     let exit = match Arguments::parse().command {
         Command::Serve { file } => serve::run(&file.path),
         Command::Verify { image, namespace, file, output } => verify::run(&VerifyRequest { image, namespace }, &file.path, output),
+        Command::Evidence { command } => evidence(command),
+        Command::Reset { repository, role, clock: _, reason, file } => {
+            let (repository, role) = (repository.unwrap_or_default(), role.unwrap_or_default());
+            reset::run(ResetRequest { repository, role, reason, by: String::new() }, &file.path)
+        }
         Command::Config { command: ConfigCommand::Check { file } } => config::check(&file),
     };
     exit.into()
+}
+
+fn evidence(command: EvidenceCommand) -> Exit {
+    match command {
+        EvidenceCommand::Export { repository, out, file, output } => evidence::export(&repository, &out, &file.path, output),
+        EvidenceCommand::Import { evidence, file, output } => evidence::import(&evidence, &file.path, output),
+        EvidenceCommand::Show { evidence, output } => evidence::show(&evidence, output),
+    }
 }
 
 /// Reads the configuration; what is wrong with it goes to standard error.

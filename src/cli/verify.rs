@@ -5,113 +5,47 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use countersign_trust::name::ImageReference;
-use hyper_util::rt::TokioIo;
 use serde_json::json;
-use tokio::net::UnixStream;
+use tokio::runtime::Handle;
 
-use super::{Exit, Output, complain, load, print};
+use super::daemon::{self, Answerer, AskError};
+use super::{Exit, Output, complain, print};
+use crate::admin;
 use crate::admin::v1::verify_response::Outcome;
 use crate::admin::v1::{self, Approval, Refusal};
-use crate::admit::{UPDATE_DEADLINE, chain};
 use crate::config::Config;
-use crate::ledger::LedgerError;
-use crate::{admin, app};
 
-/// The daemon answers within the deadline of an update; a little more is waited for its answer to arrive.
-const ANSWER_MARGIN: Duration = Duration::from_secs(5);
 /// How often the progress line is drawn anew.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Why no verdict was reached.
-#[derive(Debug, thiserror::Error)]
-enum VerifyError {
-    #[error(transparent)]
-    Start(#[from] app::StartError),
-    #[error("the daemon at {socket} did not answer: see `systemctl status countersign`")]
-    Daemon { socket: String, source: tonic::Status },
-    #[error("the daemon's socket {socket} cannot be opened: run this as root")]
-    Socket { socket: String, source: std::io::Error },
-    #[error("no daemon answers at {socket}, and its ledger is in use")]
-    NoAnswer { socket: String, source: LedgerError },
-}
-
 pub(super) fn run(asked: &v1::VerifyRequest, path: &Path, output: Output) -> Exit {
-    let image = asked.image.as_str();
-    if let Err(error) = image.parse::<ImageReference>() {
+    if let Err(error) = asked.image.parse::<ImageReference>() {
         complain(&format_args!("countersign: {error}"));
         return Exit::Usage;
     }
-    let config = match load(path) {
-        Ok(config) => config,
-        Err(exit) => return exit,
-    };
-    match verdict(asked, &config) {
+    match daemon::run(path, async |config, work| verdict(asked, config, work).await) {
         Ok(response) => report(response, output),
-        Err(error) => {
-            complain(&format_args!("countersign: {}", chain(&error)));
-            error.exit()
-        }
+        Err(exit) => exit,
     }
 }
 
-impl VerifyError {
-    /// No verdict was reached, so none is told: the daemon may answer the next time, the rest is for the operator to mend.
-    const fn exit(&self) -> Exit {
-        match self {
-            Self::Daemon { .. } | Self::NoAnswer { .. } => Exit::CannotTellNow,
-            Self::Start(_) | Self::Socket { .. } => Exit::Usage,
+async fn verdict(asked: &v1::VerifyRequest, config: &Config, work: &Handle) -> Result<v1::VerifyResponse, AskError> {
+    let answer = answer(asked, config, work);
+    tokio::pin!(answer);
+    let began = Instant::now();
+    let answer = loop {
+        tokio::select! {
+            answer = &mut answer => break answer,
+            () = tokio::time::sleep(PROGRESS_INTERVAL) => show_progress(&asked.image, began),
         }
-    }
-}
-
-fn verdict(asked: &v1::VerifyRequest, config: &Config) -> Result<v1::VerifyResponse, VerifyError> {
-    let work = app::command_runtime()?;
-    let asked = work.block_on(async {
-        let answer = answer(asked, config, work.handle());
-        tokio::pin!(answer);
-        let began = Instant::now();
-        loop {
-            tokio::select! {
-                answer = &mut answer => return answer,
-                () = tokio::time::sleep(PROGRESS_INTERVAL) => show_progress(&asked.image, began),
-            }
-        }
-    });
+    };
     clear_progress();
-    work.shutdown_background();
-    asked
+    answer
 }
 
-async fn answer(asked: &v1::VerifyRequest, config: &Config, work: &tokio::runtime::Handle) -> Result<v1::VerifyResponse, VerifyError> {
-    let socket = config.listen.admin.display().to_string();
-    match UnixStream::connect(&config.listen.admin).await {
-        Ok(stream) => ask_daemon(asked, stream).await.map_err(|source| VerifyError::Daemon { socket, source }),
-        Err(error) if is_nobody(&error) => {
-            let ledger = app::open_ledger_to_look(config)?;
-            if let Err(source @ LedgerError::InUse { .. }) = ledger {
-                return Err(VerifyError::NoAnswer { socket, source });
-            }
-            let admit = app::admit(config, ledger, work.clone())?;
-            Ok(admin::verify(&admit, asked).await)
-        }
-        Err(source) => Err(VerifyError::Socket { socket, source }),
-    }
-}
-
-/// Nobody listens on the socket.
-fn is_nobody(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused)
-}
-
-async fn ask_daemon(asked: &v1::VerifyRequest, stream: UnixStream) -> Result<v1::VerifyResponse, tonic::Status> {
-    let mut stream = Some(stream);
-    let connector = tower::service_fn(move |_| {
-        let taken = stream.take().ok_or_else(|| std::io::Error::other("the daemon closed the connection"));
-        async { taken.map(TokioIo::new) }
-    });
-    let endpoint = tonic::transport::Endpoint::from_static("http://localhost").timeout(UPDATE_DEADLINE + ANSWER_MARGIN);
-    let channel = endpoint.connect_with_connector(connector).await.map_err(|error| tonic::Status::unavailable(chain(&error)))?;
-    Ok(v1::admin_client::AdminClient::new(channel).verify(asked.clone()).await?.into_inner())
+async fn answer(asked: &v1::VerifyRequest, config: &Config, work: &Handle) -> Result<v1::VerifyResponse, AskError> {
+    let answerer = Answerer::find(config, work).await?;
+    answerer.ask(async |mut daemon| daemon.verify(asked.clone()).await, async |admit| admin::verify(&admit, asked).await).await
 }
 
 fn show_progress(image: &str, began: Instant) {
@@ -142,7 +76,7 @@ fn report(response: v1::VerifyResponse, output: Output) -> Exit {
     Exit::Ok
 }
 
-fn report_refusal(refusal: &Refusal, output: Output) -> Exit {
+pub(super) fn report_refusal(refusal: &Refusal, output: Output) -> Exit {
     let verdict = if refusal.cannot_tell_now { "cannot-tell-now" } else { "deny" };
     match output {
         Output::Text => print(&format!("{verdict}  {}\n  reason  {}\n  code    {}", refusal.image, refusal.message, refusal.code)),

@@ -23,7 +23,7 @@ use countersign_trust::name::{ChainId, ImageId, ManifestDigest, Repository};
 
 pub use error::LedgerError;
 use file::Files;
-pub use store::{MAX_IMAGES, MAX_IMAGES_PER_REPOSITORY, MAX_REPOSITORIES, MAX_REPOSITORY_BYTES, MAX_TOTAL_BYTES};
+pub use store::{MAX_ACTS, MAX_IMAGES, MAX_IMAGES_PER_REPOSITORY, MAX_REPOSITORIES, MAX_REPOSITORY_BYTES, MAX_TOTAL_BYTES};
 use store::{Purpose, Store};
 
 /// What is held for one repository since its last accepted refresh.
@@ -48,6 +48,30 @@ pub struct VerifiedImage {
     pub image_id: ImageId,
     /// The root file system that it has: the chain ID of its layers.
     pub chain_id: ChainId,
+}
+
+/// Something that an operator has made this node forget. It stays on record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Act {
+    /// When, in seconds since the Unix epoch.
+    pub at: u64,
+    /// Who, as far as the system knows.
+    pub by: String,
+    /// What was forgotten.
+    pub what: String,
+    /// Why, in the operator's words.
+    pub reason: String,
+}
+
+/// What an act does.
+#[derive(Debug)]
+pub enum Effect {
+    /// Nothing is known of this repository any more.
+    Forget(Gun),
+    /// This is known of the repository from now on.
+    Replace(Arc<Held>),
+    /// The clock may be set back.
+    ForgetClock,
 }
 
 /// The ledger of this node. Clones share one open file; every method may be called from any thread.
@@ -112,6 +136,38 @@ impl Ledger {
     /// [`LedgerError::Write`] if the disk did not take it, [`LedgerError::Full`] if a limit would be passed.
     pub fn store_repository(&self, held: &Held) -> Result<(), LedgerError> {
         self.0.write(|store| store.store_repository(held))
+    }
+
+    /// When trust data was last found good on this node, in seconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unreadable`] if the entry is not what was written.
+    pub fn clock_mark(&self) -> Result<Option<u64>, LedgerError> {
+        self.0.read(Store::clock_mark)
+    }
+
+    /// Records that trust data was found good at this moment.
+    ///
+    /// # Errors
+    /// [`LedgerError::Write`] if the disk did not take it.
+    pub fn store_clock_mark(&self, seconds: u64) -> Result<(), LedgerError> {
+        self.0.write(|store| store.store_clock_mark(seconds))
+    }
+
+    /// Records an operator's act and does what it says, in one transaction.
+    ///
+    /// # Errors
+    /// [`LedgerError::Write`] if the disk did not take it; then nothing was done.
+    pub fn store_act(&self, act: &Act, effect: &Effect) -> Result<(), LedgerError> {
+        self.0.write(|store| store.store_act(act, effect))
+    }
+
+    /// Every act on record, oldest first.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unreadable`] for the first entry that is not what was written.
+    pub fn acts(&self) -> Result<Vec<Act>, LedgerError> {
+        Ok(self.0.read(Store::acts)?.into_iter().map(|(_, act)| act).collect())
     }
 
     /// Every verified image on record, oldest first.

@@ -4,7 +4,7 @@ use countersign_trust::evidence::{CodecError, Evidence};
 use countersign_trust::known::Known;
 use countersign_trust::name::{ChainId, ImageId, ManifestDigest, NameError, Sha256};
 
-use super::{Held, VerifiedImage};
+use super::{Act, Held, VerifiedImage};
 
 /// The first byte of every value. A change of any encoding below changes it.
 const VALUE_VERSION: u8 = 1;
@@ -80,6 +80,33 @@ pub(super) fn decode_held(gun: &str, payload: &[u8]) -> Result<Held, RecordError
     let (known, evidence) = rest.split_at_checked(length).ok_or(RecordError::Truncated)?;
     let held = Held { known: Known::decode(known)?, evidence: Evidence::decode(evidence)?, checked_at: u64::from_be_bytes(*checked_at) };
     if held.evidence.gun().as_str() == gun { Ok(held) } else { Err(RecordError::Misplaced) }
+}
+
+pub(super) fn decode_mark(payload: &[u8]) -> Result<u64, RecordError> {
+    payload.try_into().map(u64::from_be_bytes).map_err(|_| RecordError::Truncated)
+}
+
+/// Time, then each text with its length.
+pub(super) fn encode_act(act: &Act) -> Vec<u8> {
+    let mut payload = act.at.to_be_bytes().to_vec();
+    for text in [&act.by, &act.what, &act.reason] {
+        payload.extend_from_slice(&(text.len() as u64).to_be_bytes());
+        payload.extend_from_slice(text.as_bytes());
+    }
+    payload
+}
+
+pub(super) fn decode_act(payload: &[u8]) -> Result<Act, RecordError> {
+    let (at, mut rest) = payload.split_first_chunk::<8>().ok_or(RecordError::Truncated)?;
+    let mut text = || -> Result<String, RecordError> {
+        let (length, after) = rest.split_first_chunk::<8>().ok_or(RecordError::Truncated)?;
+        let length = usize::try_from(u64::from_be_bytes(*length)).map_err(|_| RecordError::Truncated)?;
+        let (text, after) = after.split_at_checked(length).ok_or(RecordError::Truncated)?;
+        rest = after;
+        str::from_utf8(text).map(str::to_owned).map_err(|_| RecordError::Text)
+    };
+    let (by, what, reason) = (text()?, text()?, text()?);
+    if rest.is_empty() { Ok(Act { at: u64::from_be_bytes(*at), by, what, reason }) } else { Err(RecordError::Truncated) }
 }
 
 pub(super) fn encode_image(image: &VerifiedImage) -> Vec<u8> {

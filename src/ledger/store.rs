@@ -9,7 +9,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
 
 use super::file::{Files, failed_read};
 use super::record::{self, RecordError};
-use super::{Held, LedgerError, VerifiedImage};
+use super::{Act, Effect, Held, LedgerError, VerifiedImage};
 use crate::crash::Step;
 
 /// Which encoding the whole ledger has. Without this table a redb file is somebody else's.
@@ -18,10 +18,16 @@ const VERSION: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("cou
 const REPOSITORIES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("repositories");
 /// Verified images, by the number of their recording, so that the oldest comes first.
 const IMAGES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("images");
+/// Moments by name.
+const MARKS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("marks");
+/// What operators have reset, by the number of the act.
+const ACTS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("acts");
+/// The mark of the clock: when trust data was last found good.
+const CLOCK: &str = "clock";
 /// The only key of [`VERSION`].
 const VERSION_KEY: &str = "ledger";
 /// The only value of [`VERSION`] that this program reads.
-const LEDGER_VERSION: &[u8] = b"1";
+const LEDGER_VERSION: &[u8] = b"2";
 
 /// More repositories than one node can run images of. Floors are never evicted, so at the limit new ones are refused.
 pub const MAX_REPOSITORIES: u64 = 16_384;
@@ -29,6 +35,8 @@ pub const MAX_REPOSITORIES: u64 = 16_384;
 pub const MAX_REPOSITORY_BYTES: u64 = 32 * 1024 * 1024;
 /// Bytes of all repositories' entries together, so that the ledger cannot fill the node's disk.
 pub const MAX_TOTAL_BYTES: u64 = 1024 * 1024 * 1024;
+/// Acts of operators on record; the oldest makes room. Nobody resets a thousand repositories by hand.
+pub const MAX_ACTS: usize = 1024;
 /// Verified images on record. Kubelet's own image garbage collection keeps far fewer on a node.
 pub const MAX_IMAGES: usize = 16_384;
 /// Verified images of one repository, so that whoever may push to one cannot evict the records of all others.
@@ -42,6 +50,8 @@ fn initialise(database: &Database, write: impl FnOnce(&WriteTransaction) -> Resu
         version.insert(VERSION_KEY, record::seal(VERSION_KEY.as_bytes(), LEDGER_VERSION).as_slice())?;
         transaction.open_table(REPOSITORIES)?;
         transaction.open_table(IMAGES)?;
+        transaction.open_table(MARKS)?;
+        transaction.open_table(ACTS)?;
     }
     write(&transaction)?;
     transaction.commit()?;
@@ -194,6 +204,68 @@ impl Store {
         })?;
         self.sizes.insert(gun.to_owned(), size);
         Ok(())
+    }
+
+    /// When trust data was last found good, in seconds since the Unix epoch; none if it never was.
+    pub(super) fn clock_mark(&self) -> Result<Option<u64>, LedgerError> {
+        let Some(sealed) = self.lookup(MARKS, CLOCK)? else { return Ok(None) };
+        let mark = record::open(CLOCK.as_bytes(), &sealed).and_then(record::decode_mark);
+        mark.map(Some).map_err(|why| self.damaged("the mark of the clock", &why))
+    }
+
+    /// Records when trust data was found good.
+    pub(super) fn store_clock_mark(&mut self, seconds: u64) -> Result<(), LedgerError> {
+        let sealed = record::seal(CLOCK.as_bytes(), &seconds.to_be_bytes());
+        self.commit(Step::RefreshCommitted, |transaction| {
+            transaction.open_table(MARKS)?.insert(CLOCK, sealed.as_slice())?;
+            Ok(())
+        })
+    }
+
+    /// Records an operator's act together with what it does.
+    pub(super) fn store_act(&mut self, act: &Act, effect: &Effect) -> Result<(), LedgerError> {
+        let acts = self.acts()?;
+        let number = acts.last().map_or(0, |(last, _)| last.saturating_add(1));
+        let evicted = (acts.len() >= MAX_ACTS).then(|| acts.first().map(|(first, _)| *first)).flatten();
+        let sealed = record::seal(&number.to_be_bytes(), &record::encode_act(act));
+        let changed = match effect {
+            Effect::Forget(gun) => Some((gun.as_str(), None)),
+            Effect::Replace(held) => {
+                let gun = held.evidence.gun().as_str();
+                Some((gun, Some(record::seal(gun.as_bytes(), &record::encode_held(held)))))
+            }
+            Effect::ForgetClock => None,
+        };
+        self.commit(Step::RefreshCommitted, |transaction| {
+            let mut table = transaction.open_table(ACTS)?;
+            table.insert(number, sealed.as_slice())?;
+            if let Some(evicted) = evicted {
+                table.remove(evicted)?;
+            }
+            match &changed {
+                Some((gun, Some(sealed))) => drop(transaction.open_table(REPOSITORIES)?.insert(*gun, sealed.as_slice())?),
+                Some((gun, None)) => drop(transaction.open_table(REPOSITORIES)?.remove(*gun)?),
+                None => drop(transaction.open_table(MARKS)?.remove(CLOCK)?),
+            }
+            Ok(())
+        })?;
+        match changed {
+            Some((gun, Some(sealed))) => drop(self.sizes.insert(gun.to_owned(), sealed.len() as u64)),
+            Some((gun, None)) => drop(self.sizes.remove(gun)),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Every act on record with its number, oldest first.
+    pub(super) fn acts(&self) -> Result<Vec<(u64, Act)>, LedgerError> {
+        let mut acts = Vec::new();
+        self.each(ACTS, |number, sealed| {
+            let act = record::open(&number.to_be_bytes(), sealed).and_then(record::decode_act);
+            acts.push((number, act.map_err(|why| self.damaged(&format!("act {number}"), &why))?));
+            Ok(())
+        })?;
+        Ok(acts)
     }
 
     fn refuse_over_limits(&self, gun: &str, size: u64) -> Result<(), LedgerError> {

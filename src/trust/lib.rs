@@ -52,3 +52,4 @@ pub use refusal::{Reason, Refusal, RejectedRootKey, RoleFault, RootKeyFault, Uns
 pub use trusted::{Release, SignedBy, TrustedRepository};
 pub use update::{Freshness, Progress, Terms, evaluate, proven_root_steps};
 pub use verdict::{Holding, Verdict, verify};
+pub use walk::MAX_ROOT_BYTES;

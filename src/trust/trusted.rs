@@ -199,6 +199,15 @@ impl TrustedRepository {
         })
     }
 
+    /// Every tag that is released, each once, with what it is released as.
+    pub fn released_tags(&self) -> impl Iterator<Item = (&str, ManifestDigest)> {
+        let releasing = self.roles.iter().filter(|role| role.is_releases() || role.name == RoleName::Targets);
+        let mut tags: Vec<&str> = releasing.flat_map(TrustedRole::tags).collect();
+        tags.sort_unstable();
+        tags.dedup();
+        tags.into_iter().filter_map(|tag| Some((tag, self.release(tag).ok()?.1)))
+    }
+
     /// What `image` is released as, by whomever.
     ///
     /// # Errors

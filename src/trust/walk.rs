@@ -11,8 +11,8 @@ use crate::root::{RootChain, step};
 use crate::time::UnixTime;
 use crate::update::{Evaluation, FloorRule, Freshness, Halt, Verified, content, document_fault};
 
-/// A root holds a handful of keys; real ones have 3 to 10 KiB (`docs/notary-v1.md`, 2.2).
-const MAX_ROOT_BYTES: u64 = 4 << 20;
+/// Bytes of one root. It holds a handful of keys; real ones have 3 to 10 KiB (`docs/notary-v1.md`, 2.2).
+pub const MAX_ROOT_BYTES: u64 = 4 << 20;
 /// Nobody rotates a root so often; a signed version 1,000,000 makes the reference loop.
 const MAX_ROOT_STEPS: u64 = 1024;
 

@@ -1,0 +1,120 @@
+//! Who answers a command: the running daemon, or, when none runs, this process with the same code.
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tokio::runtime::Handle;
+use tonic::transport::Channel;
+
+use super::Exit;
+use crate::admin::MAX_MESSAGE_BYTES;
+use crate::admin::v1::admin_client::AdminClient;
+use crate::admit::{Admit, UPDATE_DEADLINE, chain};
+use crate::app;
+use crate::config::Config;
+use crate::ledger::LedgerError;
+
+/// The daemon answers within the deadline of an update; a little more is waited for its answer to arrive.
+const ANSWER_MARGIN: Duration = Duration::from_secs(5);
+
+/// Why nobody answers.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AskError {
+    #[error(transparent)]
+    Start(#[from] app::StartError),
+    #[error("the daemon at {socket} did not answer: see `systemctl status countersign`")]
+    Daemon { socket: String, source: tonic::Status },
+    #[error("the daemon's socket {socket} cannot be opened: run this as root")]
+    Socket { socket: String, source: std::io::Error },
+    #[error("no daemon answers at {socket}, and its ledger is in use")]
+    NoAnswer { socket: String, source: LedgerError },
+}
+
+impl AskError {
+    /// Nothing was found out: the daemon may answer the next time, the rest is for the operator to mend.
+    pub(super) const fn exit(&self) -> Exit {
+        match self {
+            Self::Daemon { .. } | Self::NoAnswer { .. } => Exit::CannotTellNow,
+            Self::Start(_) | Self::Socket { .. } => Exit::Usage,
+        }
+    }
+}
+
+/// Who answers.
+pub(super) enum Answerer {
+    Daemon { client: Box<AdminClient<Channel>>, socket: String },
+    Alone(Arc<Admit>),
+}
+
+impl Answerer {
+    /// The running daemon; or this process, with the ledger that no daemon has.
+    pub(super) async fn find(config: &Config, work: &Handle) -> Result<Self, AskError> {
+        let socket = config.listen.admin.display().to_string();
+        match UnixStream::connect(&config.listen.admin).await {
+            Ok(stream) => {
+                let client = client(stream).await.map_err(|source| AskError::Daemon { socket: socket.clone(), source })?;
+                Ok(Self::Daemon { client: Box::new(client), socket })
+            }
+            Err(error) if is_nobody(&error) => {
+                let ledger = app::open_ledger_to_look(config)?;
+                if let Err(source @ LedgerError::InUse { .. }) = ledger {
+                    return Err(AskError::NoAnswer { socket, source });
+                }
+                Ok(Self::Alone(app::admit(config, ledger, work.clone())?))
+            }
+            Err(source) => Err(AskError::Socket { socket, source }),
+        }
+    }
+
+    /// Asks the daemon with `ask`, or this process with `alone`.
+    pub(super) async fn ask<T, A, L>(
+        self,
+        ask: impl FnOnce(AdminClient<Channel>) -> A,
+        alone: impl FnOnce(Arc<Admit>) -> L,
+    ) -> Result<T, AskError>
+    where
+        A: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+        L: Future<Output = T>,
+    {
+        match self {
+            Self::Daemon { client, socket } => {
+                let answer = ask(*client).await.map_err(|source| AskError::Daemon { socket, source })?;
+                Ok(answer.into_inner())
+            }
+            Self::Alone(admit) => Ok(alone(admit).await),
+        }
+    }
+}
+
+/// Nobody listens on the socket.
+fn is_nobody(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused)
+}
+
+async fn client(stream: UnixStream) -> Result<AdminClient<Channel>, tonic::Status> {
+    let mut stream = Some(stream);
+    let connector = tower::service_fn(move |_| {
+        let taken = stream.take().ok_or_else(|| std::io::Error::other("the daemon closed the connection"));
+        async { taken.map(TokioIo::new) }
+    });
+    let endpoint = tonic::transport::Endpoint::from_static("http://localhost").timeout(UPDATE_DEADLINE + ANSWER_MARGIN);
+    let channel = endpoint.connect_with_connector(connector).await.map_err(|error| tonic::Status::unavailable(chain(&error)))?;
+    Ok(AdminClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES))
+}
+
+/// Runs a question in the runtime of a command.
+pub(super) fn run<T>(path: &Path, ask: impl AsyncFnOnce(&Config, &Handle) -> Result<T, AskError>) -> Result<T, Exit> {
+    let config = super::load(path)?;
+    let told = |error: AskError| {
+        super::complain(&format_args!("countersign: {}", chain(&error)));
+        error.exit()
+    };
+    let work = app::command_runtime().map_err(|error| told(error.into()))?;
+    let asked = work.block_on(ask(&config, work.handle()));
+    work.shutdown_background();
+    asked.map_err(told)
+}

@@ -1,0 +1,45 @@
+//! `countersign reset`: makes the node forget what it has seen of a repository, or of its clock.
+
+use std::path::Path;
+
+use super::daemon::{self, Answerer};
+use super::verify::report_refusal;
+use super::{Exit, Output, complain, print};
+use crate::admin;
+use crate::admin::v1;
+
+pub(super) fn run(mut request: v1::ResetRequest, config: &Path) -> Exit {
+    if request.reason.trim().is_empty() {
+        complain(&"countersign: --reason must say why: it stays on record");
+        return Exit::Usage;
+    }
+    request.by = who();
+    let answer = daemon::run(config, async |config, work| {
+        let answerer = Answerer::find(config, work).await?;
+        let alone = async |admit| admin::reset(&admit, &request).await;
+        answerer.ask(async |mut daemon| daemon.reset(request.clone()).await, alone).await
+    });
+    match answer.map(|answer| answer.refusal) {
+        Err(exit) => exit,
+        Ok(Some(refusal)) => report_refusal(&refusal, Output::Text),
+        Ok(None) => {
+            print(&done(&request));
+            Exit::Ok
+        }
+    }
+}
+
+fn done(request: &v1::ResetRequest) -> String {
+    match (request.repository.as_str(), request.role.as_str()) {
+        ("", _) => "The clock may be set back now. It binds again from the next trust data on that is found good.".to_owned(),
+        (repository, "") => format!("Nothing is known of {repository} any more: the next pull is a first contact, and its pin decides."),
+        (repository, role) => format!("Any version of {role} of {repository} is taken once more."),
+    }
+}
+
+/// Who it is, as far as the environment tells: sudo names the person behind root.
+fn who() -> String {
+    let person = std::env::var("SUDO_USER").ok().filter(|name| !name.is_empty());
+    let uid = rustix::process::getuid().as_raw();
+    person.map_or_else(|| format!("uid {uid}"), |person| format!("{person} (uid {uid})"))
+}
