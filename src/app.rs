@@ -14,7 +14,7 @@ use crate::clock::SystemClock;
 use crate::config::{Config, Registry};
 use crate::containerd::Containerd;
 use crate::cri::{Gate, Guard, Upstream, methods};
-use crate::fetch::{CaBundle, CaBundleError, TrustServer, TrustServerError};
+use crate::fetch::{CaBundle, CaBundleError, NodeCredentials, TrustServer, TrustServerError};
 use crate::ledger::{Ledger, LedgerError};
 use crate::listen::{Inherited, ListenError, Listener};
 
@@ -78,7 +78,8 @@ pub fn policy(config: &Config) -> Result<Policy, StartError> {
         servers.insert(registry.host.clone(), trust_server(registry)?);
     }
     let trust = &config.content_trust;
-    Ok(Policy { mode: trust.mode, pins: trust.pins.clone(), servers, digest: config.digest })
+    let node_credentials = config.credentials_file.clone().map(|file| Arc::new(NodeCredentials::new(file)));
+    Ok(Policy { mode: trust.mode, pins: trust.pins.clone(), servers, node_credentials, digest: config.digest })
 }
 
 fn trust_server(registry: &Registry) -> Result<TrustServer, StartError> {

@@ -71,7 +71,13 @@ async fn not_found(request: Request<Incoming>, asked: mpsc::Sender<oneshot::Send
 async fn gate(directory: &Path, containerd: &Path) -> PathBuf {
     let socket = directory.join("gate/cri.sock");
     let listener = Listener::open(&socket, &mut Inherited::default()).await.unwrap();
-    let policy = Policy { mode: Mode::Enforced, pins: Pins::default(), servers: HashMap::new(), digest: Sha256::of(b"policy") };
+    let policy = Policy {
+        mode: Mode::Enforced,
+        pins: Pins::default(),
+        servers: HashMap::new(),
+        node_credentials: None,
+        digest: Sha256::of(b"policy"),
+    };
     let work = tokio::runtime::Handle::current();
     let own_api = Containerd::new(containerd);
     let admit = Admit::new(policy, Arc::new(SystemClock), own_api, Ledger::open(directory), work);

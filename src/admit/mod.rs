@@ -4,6 +4,7 @@
 //! without a packet. Both go through the same pure evaluation, and so does `countersign verify`.
 
 mod container;
+mod credential;
 mod keyed;
 mod memory;
 mod policy;
@@ -22,6 +23,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 
 pub use container::{RecordsRead, Subject};
+pub use credential::ANSWER_DEADLINE;
 pub use keyed::{KeyGuard, KeyedLocks};
 use memory::Memory;
 pub use policy::Policy;
@@ -173,7 +175,8 @@ impl Admit {
         memory.warm(&self.policy.pins, now)
     }
 
-    /// Judges an image that is about to be pulled, with trust data that is brought up to date first.
+    /// Judges an image that is about to be pulled, with trust data that is brought up to date first. `credential` is the
+    /// pull's own; without one, this node's is used, and for the trust server alone.
     ///
     /// Dropping the returned future abandons the wait, never the refresh.
     ///
@@ -187,6 +190,7 @@ impl Admit {
     ) -> Result<Admission, Refusal> {
         self.policy.source_of(image)?;
         self.clock.now()?;
+        let credential = self.credential_for(image.repository(), credential).await?;
         let key = FlightKey {
             gun: Gun::for_repository(image.repository()),
             namespace: namespace.to_owned(),

@@ -1,6 +1,7 @@
 //! What the configuration says about images, in the form in which it is asked.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use countersign_trust::evidence::Gun;
 use countersign_trust::mode::Mode;
@@ -8,7 +9,7 @@ use countersign_trust::name::{ImageReference, RegistryHost, Sha256};
 use countersign_trust::pin::{Anchor, Pins};
 
 use super::refusal::Refusal;
-use crate::fetch::TrustServer;
+use crate::fetch::{NodeCredentials, TrustServer};
 
 /// The policy of this node.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct Policy {
     pub pins: Pins,
     /// The trust server of each registered registry.
     pub servers: HashMap<RegistryHost, TrustServer>,
+    /// This node's own credentials, for pulls that bring none. None: there are none.
+    pub node_credentials: Option<Arc<NodeCredentials>>,
     /// Names the policy: the hash of the configuration.
     pub digest: Sha256,
 }

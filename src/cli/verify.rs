@@ -12,12 +12,12 @@ use tokio::net::UnixStream;
 use super::{Exit, Output, complain, load, print};
 use crate::admin::v1::verify_response::Outcome;
 use crate::admin::v1::{self, Approval, Refusal};
-use crate::admit::{UPDATE_DEADLINE, chain};
+use crate::admit::{ANSWER_DEADLINE, chain};
 use crate::config::Config;
 use crate::ledger::LedgerError;
 use crate::{admin, app};
 
-/// The daemon answers within the deadline of an update; a little more is waited for its answer to arrive.
+/// The daemon answers within the deadlines of what it asks; a little more is waited for its answer to arrive.
 const ANSWER_MARGIN: Duration = Duration::from_secs(5);
 /// How often the progress line is drawn anew.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
@@ -108,7 +108,7 @@ async fn ask_daemon(image: &str, stream: UnixStream) -> Result<v1::VerifyRespons
         let taken = stream.take().ok_or_else(|| std::io::Error::other("the daemon closed the connection"));
         async { taken.map(TokioIo::new) }
     });
-    let endpoint = tonic::transport::Endpoint::from_static("http://localhost").timeout(UPDATE_DEADLINE + ANSWER_MARGIN);
+    let endpoint = tonic::transport::Endpoint::from_static("http://localhost").timeout(ANSWER_DEADLINE + ANSWER_MARGIN);
     let channel = endpoint.connect_with_connector(connector).await.map_err(|error| tonic::Status::unavailable(chain(&error)))?;
     let request = v1::VerifyRequest { image: image.to_owned() };
     Ok(v1::admin_client::AdminClient::new(channel).verify(request).await?.into_inner())

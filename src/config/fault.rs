@@ -97,6 +97,14 @@ pub enum Remark {
         /// Its registry.
         host: String,
     },
+    /// Pulls without a credential are denied for as long as this is so.
+    #[error("`credentials.file`: `{path}` cannot be read now ({why}): pulls without a credential of their own are denied until it can")]
+    NoCredentialsFile {
+        /// The path.
+        path: String,
+        /// What the system said.
+        why: String,
+    },
 }
 
 /// Something about a configuration file, with the place that it concerns.

@@ -9,6 +9,7 @@ use super::shape::{At, NamedLists, Notes, Section};
 pub(super) struct ConfigFile {
     pub(super) sockets: SocketsFile,
     pub(super) state_directory: Option<At<String>>,
+    pub(super) credentials_file: Option<At<String>>,
     pub(super) content_trust: ContentTrustFile,
     pub(super) registries: Vec<RegistryFile>,
 }
@@ -57,6 +58,7 @@ impl ConfigFile {
             Self {
                 sockets: SocketsFile { cri, admin, containerd },
                 state_directory: file.section("state", |state| state.text("directory")),
+                credentials_file: file.section("credentials", |credentials| credentials.text("file")),
                 content_trust: file.section("content-trust", ContentTrustFile::read),
                 registries: file.sections("registries", RegistryFile::read),
             }

@@ -4,6 +4,7 @@
 //! error and never ignored. Then its values, into types that cannot hold a configuration that is wrong. All problems of a
 //! file are told at once, each with its line and column.
 
+mod credentials;
 mod fault;
 mod file;
 mod place;
@@ -77,6 +78,8 @@ pub struct Config {
     pub containerd: Containerd,
     /// Where the daemon keeps what it knows.
     pub state_directory: PathBuf,
+    /// This node's own credentials, in the form of docker's `config.json`. It need not be there yet.
+    pub credentials_file: Option<PathBuf>,
     /// Whose images are trusted.
     pub content_trust: ContentTrust,
     /// The registered registries, each host once, in the order of the file.
@@ -155,6 +158,7 @@ fn faults_of_syntax(source: &Source<'_>, errors: &[toml::de::Error]) -> Vec<At<F
 fn check(file: &ConfigFile, place: &Place, text: &str, notes: &mut Notes) -> Option<Config> {
     let sockets = socket::check(&file.sockets, place, notes);
     let state_directory = socket::state_directory(file.state_directory.as_ref(), place, notes);
+    let credentials_file = credentials::check(file.credentials_file.as_ref(), place, notes);
     let registries = registry::check(&file.registries, place, notes);
     let content_trust = trust::check(&file.content_trust, &registries, notes);
     let (listen, containerd) = sockets?;
@@ -162,6 +166,7 @@ fn check(file: &ConfigFile, place: &Place, text: &str, notes: &mut Notes) -> Opt
         listen,
         containerd,
         state_directory: state_directory?,
+        credentials_file,
         content_trust: content_trust?,
         registries,
         digest: Sha256::of(text.as_bytes()),
