@@ -39,8 +39,8 @@ pub enum StartError {
         /// Why.
         source: TrustServerError,
     },
-    /// A CA bundle cannot be read.
-    #[error("the CA bundle of registry {host} cannot be used")]
+    /// A CA bundle cannot be used.
+    #[error("the CA bundle of registry {host}, or what containerd trusts for it, cannot be used")]
     CaBundle {
         /// The registry.
         host: String,

@@ -8,6 +8,7 @@ use countersign_trust::mode::ModeError;
 use countersign_trust::name::NameError;
 use countersign_trust::pin::PinError;
 
+use super::hosts::HostsFault;
 use super::place::{Position, Source, name_of};
 use super::shape::At;
 use super::text_file::TextFileError;
@@ -69,6 +70,8 @@ pub enum Fault {
     CaBundleFile { path: String, source: TextFileError },
     #[error("`registries.{key}` holds a certificate that is not well-formed PEM")]
     CaBundleMalformed { key: &'static str },
+    #[error("containerd's configuration of this registry: {0}")]
+    Hosts(Box<Located<HostsFault>>),
     #[error("`registries.{key}` holds no PEM certificate: it must have at least one `-----BEGIN CERTIFICATE-----`")]
     CaBundleEmpty { key: &'static str },
 }
@@ -104,6 +107,12 @@ pub enum Remark {
         path: String,
         /// What the system said.
         why: String,
+    },
+    /// containerd does not verify a registry's certificate; its notary server is verified all the same.
+    #[error("{place}: `skip_verify` lets containerd take any server for this registry; countersign does not follow it")]
+    SkipVerify {
+        /// The file of containerd's, with line and column.
+        place: String,
     },
 }
 

@@ -7,6 +7,7 @@
 mod credentials;
 mod fault;
 mod file;
+mod hosts;
 mod place;
 mod registry;
 mod shape;
@@ -24,6 +25,8 @@ use toml::de::DeTable;
 
 pub use fault::{ConfigErrors, Fault, Located, MAX_TOLD, Problem, Remark, Warning};
 use file::ConfigFile;
+pub use hosts::HostsFault;
+use hosts::HostsFolders;
 pub use place::Position;
 use place::{Place, Source};
 use shape::{At, Notes};
@@ -65,7 +68,8 @@ pub struct Registry {
     /// The base URL of its notary server: `https`, without user name, query and fragment, and without a slash at the end of
     /// a path. (A URL without any path ends in `/` when it is printed.)
     pub notary_server: url::Url,
-    /// PEM text with at least one certificate, for this registry and its notary server only.
+    /// PEM text with at least one certificate, for this registry and its notary server only: what the file gives, else what
+    /// containerd trusts for the registry, if its notary server is on the same host.
     pub ca_bundle: Option<String>,
 }
 
@@ -159,7 +163,8 @@ fn check(file: &ConfigFile, place: &Place, text: &str, notes: &mut Notes) -> Opt
     let sockets = socket::check(&file.sockets, place, notes);
     let state_directory = socket::state_directory(file.state_directory.as_ref(), place, notes);
     let credentials_file = credentials::check(file.credentials_file.as_ref(), place, notes);
-    let registries = registry::check(&file.registries, place, notes);
+    let hosts = HostsFolders::check(file.registry_config.as_ref(), place, notes);
+    let registries = registry::check(&file.registries, &hosts, place, notes);
     let content_trust = trust::check(&file.content_trust, &registries, notes);
     let (listen, containerd) = sockets?;
     Some(Config {
