@@ -16,7 +16,7 @@ use crate::fetch::{FileFault, HelperFault, NodeCredentialError, NodeCredentials}
 /// Long enough for a shell on a busy machine.
 const ENOUGH: Duration = Duration::from_secs(20);
 /// Short enough to be waited for.
-const SHORT: Duration = Duration::from_secs(1);
+const SHORT: Duration = Duration::from_secs(2);
 const ANSWER: &str = r#"echo '{"ServerURL":"registry.test:5000","Username":"alice","Secret":"hunter2"}'"#;
 
 /// A node with a credentials file and helpers of its own.
@@ -187,7 +187,7 @@ async fn a_helper_that_hangs_is_killed_with_all_that_it_started() {
         ["sleep 1000 & echo $! >\"$0.child\"; echo $$ >\"$0.pid\"; wait", "sleep 1000 & echo $! >\"$0.child\"; echo $$ >\"$0.pid\""]
     {
         let node = TestNode::with_helper(script, SHORT);
-        assert_eq!(node.helper_fault().await, HelperFault::TimedOut { seconds: 1 });
+        assert_eq!(node.helper_fault().await, HelperFault::TimedOut { seconds: SHORT.as_secs() });
         for file in ["docker-credential-test.pid", "docker-credential-test.child"] {
             let pid = fs::read_to_string(node.path(file)).unwrap();
             let has_ended = || fs::read_to_string(format!("/proc/{}/stat", pid.trim())).map_or(true, |stat| stat.contains(") Z "));
@@ -236,7 +236,7 @@ async fn helpers_that_hang_cost_each_caller_one_deadline_and_few_run_at_once() {
     for answer in answers {
         assert!(matches!(answer, Err(NodeCredentialError::Helper { fault: HelperFault::TimedOut { .. }, .. })), "{answer:?}");
     }
-    assert!(began.elapsed() < SHORT * 4, "{:?}", began.elapsed());
+    assert!(began.elapsed() < SHORT * 8, "{:?}", began.elapsed());
 }
 
 #[tokio::test]
