@@ -15,6 +15,8 @@ use super::harness::registry::{Registry, RegistryAuth, RegistryOptions};
 use super::harness::token::Login;
 use super::harness::world::{World, WorldOptions};
 
+mod node;
+
 const DENIED: &str = "SignatureValidationFailed";
 /// Everything that the daemon and its libraries can say.
 const LOG_ALL: (&str, &str) = ("COUNTERSIGN_LOG", "trace");

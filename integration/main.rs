@@ -9,6 +9,7 @@ mod crictl;
 mod faults;
 mod gate;
 mod harness;
+mod hosts;
 mod ledger;
 mod lifecycle;
 mod parts;

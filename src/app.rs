@@ -14,7 +14,7 @@ use crate::clock::SystemClock;
 use crate::config::{Config, ExpiredTrustData, Registry};
 use crate::containerd::Containerd;
 use crate::cri::{Gate, Guard, Upstream, methods};
-use crate::fetch::{CaBundle, CaBundleError, TrustServer, TrustServerError};
+use crate::fetch::{CaBundle, CaBundleError, NodeCredentials, TrustServer, TrustServerError};
 use crate::ledger::{Ledger, LedgerError};
 use crate::listen::{Inherited, ListenError, Listener};
 
@@ -39,8 +39,8 @@ pub enum StartError {
         /// Why.
         source: TrustServerError,
     },
-    /// A CA bundle cannot be read.
-    #[error("the CA bundle of registry {host} cannot be used")]
+    /// A CA bundle cannot be used.
+    #[error("the CA bundle of registry {host}, or what containerd trusts for it, cannot be used")]
     CaBundle {
         /// The registry.
         host: String,
@@ -81,7 +81,8 @@ pub fn policy(config: &Config) -> Result<Policy, StartError> {
         ExpiredTrustData::Refused => None,
         ExpiredTrustData::AllowedFor(length) => Some(length),
     };
-    Ok(Policy { trust: config.policy.clone(), servers, expired_serves_for, digest: config.digest })
+    let node_credentials = config.credentials_file.clone().map(|file| Arc::new(NodeCredentials::new(file)));
+    Ok(Policy { trust: config.policy.clone(), servers, expired_serves_for, node_credentials, digest: config.digest })
 }
 
 fn trust_server(registry: &Registry) -> Result<TrustServer, StartError> {

@@ -72,7 +72,7 @@ async fn gate(directory: &Path, containerd: &Path) -> PathBuf {
     let socket = directory.join("gate/cri.sock");
     let listener = Listener::open(&socket, &mut Inherited::default()).await.unwrap();
     let trust = countersign_trust::Policy::new(Mode::Enforced, Pins::default());
-    let policy = Policy { trust, servers: HashMap::new(), expired_serves_for: None, digest: Sha256::of(b"policy") };
+    let policy = Policy { trust, servers: HashMap::new(), expired_serves_for: None, node_credentials: None, digest: Sha256::of(b"policy") };
     let work = tokio::runtime::Handle::current();
     let own_api = Containerd::new(containerd);
     let admit = Admit::new(policy, Arc::new(SystemClock), own_api, Ledger::open(directory), work);

@@ -33,6 +33,8 @@ pub struct GateConfig {
     pub registries: Vec<RegisteredRegistry>,
     /// The socket where it reaches containerd; None: containerd's own.
     pub containerd: Option<PathBuf>,
+    /// The folder with containerd's hosts.toml files; None: the usual one of the machine.
+    pub registry_config: Option<PathBuf>,
     /// More lines of `[content-trust]`.
     pub content_trust: String,
     /// More tables, at the end of the file: `[[signers]]`, `[[teams]]`, `[[rules]]`.
@@ -60,6 +62,7 @@ impl GateConfig {
             signed_by: Vec::new(),
             registries: Vec::new(),
             containerd: None,
+            registry_config: None,
             content_trust: String::new(),
             tables: String::new(),
         }
@@ -90,11 +93,12 @@ impl GateConfig {
         let path = |name: &str| quoted(&text(&home.join(name)));
         let signed_by = if self.signed_by.is_empty() { String::new() } else { format!("signed-by = {}\n", list(&self.signed_by)) };
         format!(
-            "[listen]\ncri = {}\nadmin = {}\n\n[containerd]\naddress = {}\n\n[state]\ndirectory = {}\n\n\
+            "[listen]\ncri = {}\nadmin = {}\n\n[containerd]\naddress = {}\n{}\n[state]\ndirectory = {}\n\n\
              [content-trust]\nmode = {}\n{signed_by}{}\n[content-trust.trust-pinning]\nroot-keys = {}\ncert-ids = {}\n{}\n{}",
             path("cri.sock"),
             path("admin.sock"),
             quoted(&text(self.containerd.as_deref().unwrap_or(containerd))),
+            self.registry_config.as_ref().map_or_else(String::new, |folder| format!("registry-config = {}\n", quoted(&text(folder)))),
             path("state"),
             quoted(self.mode),
             self.content_trust,

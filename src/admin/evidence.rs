@@ -9,7 +9,7 @@ use crate::admit::{Admit, Imported, Refusal};
 pub async fn export(admit: &Arc<Admit>, request: &v1::ExportEvidenceRequest) -> v1::ExportEvidenceResponse {
     use v1::export_evidence_response::Outcome;
     let exported = match request.repository.parse() {
-        Ok(repository) => admit.export(&repository, None).await,
+        Ok(repository) => admit.export(&repository).await,
         Err(error) => Err(Refusal::Name { error }),
     };
     let outcome = match exported {

@@ -93,7 +93,7 @@ impl Admit {
         let Ok(repository) = gun.as_str().parse::<Repository>() else { return false };
         // Which image of the repository is named does not matter to a refresh.
         let Ok(image) = repository.to_string().parse::<ImageReference>() else { return false };
-        let outcome = self.refresh_shared(&image, None).await;
+        let outcome = self.refresh_by_node(&image).await.map(|(origin, _)| origin);
         match &outcome {
             Ok(origin) => tracing::debug!(repository = %gun, ?origin, "trust data was refreshed"),
             Err(Refusal::NotRegistered { .. }) => {}

@@ -42,9 +42,9 @@ impl Admit {
     ///
     /// # Errors
     /// A [`Refusal`], as for a pull; only what verifies here is handed on.
-    pub async fn export(self: &Arc<Self>, repository: &Repository, credential: Option<Credential>) -> Result<Evidence, Refusal> {
+    pub async fn export(self: &Arc<Self>, repository: &Repository) -> Result<Evidence, Refusal> {
         let image = any_image_of(repository)?;
-        let origin = self.refresh_shared(&image, credential.clone()).await?;
+        let (origin, credential) = self.refresh_by_node(&image).await?;
         let gun = Gun::for_repository(repository);
         let held = self.memory()?.held(&gun).ok_or_else(|| Refusal::NotHeld { image: repository.to_string() })?;
         let mut evidence = held.evidence.clone();

@@ -5,6 +5,7 @@
 
 mod background;
 mod container;
+mod credential;
 mod evidence;
 mod keyed;
 mod memory;
@@ -26,6 +27,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 
 pub use container::{Asked, RecordsRead, Subject};
+pub use credential::ANSWER_DEADLINE;
 pub use evidence::{Imported, MAX_EVIDENCE_FILE_BYTES};
 pub use keyed::{KeyGuard, KeyedLocks};
 use memory::{Contact, Judged, Memory};
@@ -244,7 +246,8 @@ impl Admit {
         memory.warm(&self.policy.trust, now)
     }
 
-    /// Judges an image that is about to be pulled, with trust data that is brought up to date first.
+    /// Judges an image that is about to be pulled, with trust data that is brought up to date first. `credential` is the
+    /// pull's own; without one, this node's is used, and for the trust server alone.
     ///
     /// Dropping the returned future abandons the wait, never the refresh.
     ///
@@ -255,6 +258,7 @@ impl Admit {
         if let Local::Allowed(approval) = self.policy.consult(question, now)? {
             return Ok(self.listed(question, approval));
         }
+        let credential = self.credential_for(question.image.repository(), credential).await?;
         let origin = self.join(question, credential).await?;
         match self.judge(question) {
             Ok(admission) => Ok(Admission { origin, ..admission }),
@@ -269,10 +273,12 @@ impl Admit {
         Admission { image: question.image.clone(), approval, digest, origin: Origin::Rule, evidence: None, mode }
     }
 
-    /// Brings a repository up to date for nobody in particular.
-    async fn refresh_shared(self: &Arc<Self>, image: &ImageReference, credential: Option<Credential>) -> Result<Origin, Refusal> {
+    /// Brings a repository up to date for nobody in particular, with this node's own credential.
+    async fn refresh_by_node(self: &Arc<Self>, image: &ImageReference) -> Result<(Origin, Option<Credential>), Refusal> {
         self.policy.consult_for_repository(image, self.now()?)?;
-        self.join(Question::without_namespace(image), credential).await
+        let credential = self.node_credential(image.repository()).await?;
+        let origin = self.join(Question::without_namespace(image), credential.clone()).await?;
+        Ok((origin, credential))
     }
 
     /// Joins the refresh that is under way for the same repository, namespace, credential and policy, or starts one.

@@ -1,6 +1,7 @@
 //! What the configuration says about images, in the form in which it is asked.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_trust::evidence::Gun;
@@ -12,7 +13,7 @@ use countersign_trust::time::UnixTime;
 use countersign_trust::{Approval, Question, Reason};
 
 use super::refusal::Refusal;
-use crate::fetch::TrustServer;
+use crate::fetch::{NodeCredentials, TrustServer};
 
 /// The policy of this node.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Policy {
     /// For how long after it was last found good expired trust data serves while its server cannot be reached
     /// (`allow-expired-cached-trust-data`); none: not at all.
     pub expired_serves_for: Option<Duration>,
+    /// This node's own credentials, for pulls that bring none. None: there are none.
+    pub node_credentials: Option<Arc<NodeCredentials>>,
     /// Names the policy: the hash of the configuration.
     pub digest: Sha256,
 }

@@ -10,7 +10,7 @@ use countersign_trust::time::UnixTime;
 
 use crate::clock::ClockError;
 use crate::containerd::{ContainerdError, ContentError};
-use crate::fetch::FetchError;
+use crate::fetch::{FetchError, NodeCredentialError};
 use crate::ledger::LedgerError;
 
 /// What kind of "no" it is. They are never merged.
@@ -50,6 +50,14 @@ pub enum Refusal {
     NotRegistered {
         /// The registry of the image.
         host: RegistryHost,
+    },
+    /// This node's own credential, which the pull had to be judged with, could not be had.
+    #[error("this node's credential for {host} could not be had: {error}")]
+    Credentials {
+        /// The registry of the image.
+        host: RegistryHost,
+        /// What happened.
+        error: Arc<NodeCredentialError>,
     },
     /// The signatures say no.
     #[error("{0}")]
@@ -227,6 +235,7 @@ impl Refusal {
         match self {
             Self::Name { .. } => "CS-NAME",
             Self::NotRegistered { .. } => "CS-NOT-REGISTERED",
+            Self::Credentials { .. } => "CS-CREDENTIALS",
             Self::Trust(refusal) => refusal.code(),
             Self::Server { error, .. } => error.code(),
             Self::UpdateTimedOut { .. } => "CS-SERVER-TIMEOUT",
@@ -264,6 +273,8 @@ impl Refusal {
             Self::Content { error, .. } if error.is_outage() => Standing::ContainerdAway,
             Self::Name { .. }
             | Self::NotRegistered { .. }
+            // No server was asked: a fault of this node's own, which held data must not bridge for as long as nobody mends it.
+            | Self::Credentials { .. }
             | Self::Trust(_)
             | Self::Server { .. }
             | Self::Evidence { .. }

@@ -13,12 +13,12 @@ use tonic::transport::Channel;
 use super::Exit;
 use crate::admin::MAX_MESSAGE_BYTES;
 use crate::admin::v1::admin_client::AdminClient;
-use crate::admit::{Admit, UPDATE_DEADLINE, chain};
+use crate::admit::{ANSWER_DEADLINE, Admit, chain};
 use crate::app;
 use crate::config::Config;
 use crate::ledger::LedgerError;
 
-/// The daemon answers within the deadline of an update; a little more is waited for its answer to arrive.
+/// The daemon answers within the deadlines of what it asks; a little more is waited for its answer to arrive.
 const ANSWER_MARGIN: Duration = Duration::from_secs(5);
 
 /// Why nobody answers.
@@ -101,7 +101,7 @@ async fn client(stream: UnixStream) -> Result<AdminClient<Channel>, tonic::Statu
         let taken = stream.take().ok_or_else(|| std::io::Error::other("the daemon closed the connection"));
         async { taken.map(TokioIo::new) }
     });
-    let endpoint = tonic::transport::Endpoint::from_static("http://localhost").timeout(UPDATE_DEADLINE + ANSWER_MARGIN);
+    let endpoint = tonic::transport::Endpoint::from_static("http://localhost").timeout(ANSWER_DEADLINE + ANSWER_MARGIN);
     let channel = endpoint.connect_with_connector(connector).await.map_err(|error| tonic::Status::unavailable(chain(&error)))?;
     Ok(AdminClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES))
 }

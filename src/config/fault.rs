@@ -12,6 +12,7 @@ use countersign_trust::policy::people::PeopleError;
 use countersign_trust::policy::rule::MAX_SCOPES;
 use countersign_trust::policy::signer_key::SignerKeyError;
 
+use super::hosts::HostsFault;
 use super::place::{Position, Source, name_of};
 use super::shape::At;
 use super::text_file::TextFileError;
@@ -118,6 +119,8 @@ pub enum Fault {
     CaBundleFile { path: String, source: TextFileError },
     #[error("`registries.{key}` holds a certificate that is not well-formed PEM")]
     CaBundleMalformed { key: &'static str },
+    #[error("containerd's configuration of this registry: {0}")]
+    Hosts(Box<Located<HostsFault>>),
     #[error("`registries.{key}` holds no PEM certificate: it must have at least one `-----BEGIN CERTIFICATE-----`")]
     CaBundleEmpty { key: &'static str },
 }
@@ -172,6 +175,20 @@ pub enum Remark {
     PinnedAndRevoked {
         /// The key.
         id: String,
+    },
+    /// Pulls without a credential are denied for as long as this is so.
+    #[error("`credentials.file`: `{path}` cannot be read now ({why}): pulls without a credential of their own are denied until it can")]
+    NoCredentialsFile {
+        /// The path.
+        path: String,
+        /// What the system said.
+        why: String,
+    },
+    /// containerd does not verify a registry's certificate; its notary server is verified all the same.
+    #[error("{place}: `skip_verify` lets containerd take any server for this registry; countersign does not follow it")]
+    SkipVerify {
+        /// The file of containerd's, with line and column.
+        place: String,
     },
 }
 

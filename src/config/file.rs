@@ -10,8 +10,10 @@ use super::shape::{At, NamedLists, Notes, Section};
 #[derive(Debug)]
 pub(super) struct ConfigFile {
     pub(super) sockets: SocketsFile,
+    pub(super) registry_config: Option<At<String>>,
     pub(super) state_directory: Option<At<String>>,
     pub(super) refresh_interval: Option<At<String>>,
+    pub(super) credentials_file: Option<At<String>>,
     pub(super) content_trust: ContentTrustFile,
     pub(super) registries: Vec<RegistryFile>,
     pub(super) signers: Vec<SignerFile>,
@@ -61,14 +63,16 @@ impl ConfigFile {
     pub(super) fn read(document: &DeTable<'_>, notes: &mut Notes) -> Self {
         Section::of_document(document, notes, |file| {
             let (cri, admin) = file.section("listen", |listen| (listen.text("cri"), listen.text("admin")));
-            let containerd = file.section("containerd", |containerd| {
+            let (containerd, registry_config) = file.section("containerd", |containerd| {
                 containerd.not_supported_yet("sandbox-image");
-                containerd.text("address")
+                (containerd.text("address"), containerd.text("registry-config"))
             });
             Self {
                 sockets: SocketsFile { cri, admin, containerd },
+                registry_config,
                 state_directory: file.section("state", |state| state.text("directory")),
                 refresh_interval: file.section("refresh", |refresh| refresh.text("interval")),
+                credentials_file: file.section("credentials", |credentials| credentials.text("file")),
                 content_trust: file.section("content-trust", ContentTrustFile::read),
                 registries: file.sections("registries", RegistryFile::read),
                 signers: file.sections("signers", read_signer),

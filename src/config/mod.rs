@@ -4,9 +4,11 @@
 //! error and never ignored. Then its values, into types that cannot hold a configuration that is wrong. All problems of a
 //! file are told at once, each with its line and column.
 
+mod credentials;
 mod duration;
 mod fault;
 mod file;
+mod hosts;
 mod people;
 mod place;
 mod registry;
@@ -28,6 +30,8 @@ use trust::Beside;
 
 pub use fault::{ConfigErrors, Fault, Located, MAX_TOLD, Problem, Remark, Warning};
 use file::ConfigFile;
+pub use hosts::HostsFault;
+use hosts::HostsFolders;
 pub use people::SignerCertificate;
 pub use place::Position;
 use place::{Place, Source};
@@ -76,7 +80,8 @@ pub struct Registry {
     /// The base URL of its notary server: `https`, without user name, query and fragment, and without a slash at the end of
     /// a path. (A URL without any path ends in `/` when it is printed.)
     pub notary_server: url::Url,
-    /// PEM text with at least one certificate, for this registry and its notary server only.
+    /// PEM text with at least one certificate, for this registry and its notary server only: what the file gives, else what
+    /// containerd trusts for the registry, if its notary server is on the same host.
     pub ca_bundle: Option<String>,
 }
 
@@ -89,6 +94,8 @@ pub struct Config {
     pub containerd: Containerd,
     /// Where the daemon keeps what it knows.
     pub state_directory: PathBuf,
+    /// This node's own credentials, in the form of docker's `config.json`. It need not be there yet.
+    pub credentials_file: Option<PathBuf>,
     /// How often held trust data is brought up to date.
     pub refresh_interval: Duration,
     /// What is demanded of images.
@@ -174,7 +181,9 @@ fn faults_of_syntax(source: &Source<'_>, errors: &[toml::de::Error]) -> Vec<At<F
 fn check(file: &ConfigFile, place: &Place, text: &str, notes: &mut Notes) -> Option<Config> {
     let sockets = socket::check(&file.sockets, place, notes);
     let state_directory = socket::state_directory(file.state_directory.as_ref(), place, notes);
-    let registries = registry::check(&file.registries, place, notes);
+    let credentials_file = credentials::check(file.credentials_file.as_ref(), place, notes);
+    let hosts = HostsFolders::check(file.registry_config.as_ref(), place, notes);
+    let registries = registry::check(&file.registries, &hosts, place, notes);
     let refresh_interval = duration::check(file.refresh_interval.as_ref(), REFRESH_INTERVAL, DEFAULT_REFRESH_INTERVAL, notes);
     let people::Checked { people, certificates, contents } = people::check(&file.signers, &file.teams, place, notes);
     let beside = Beside { people, rules: &file.rules, registries: &registries, place };
@@ -185,6 +194,7 @@ fn check(file: &ConfigFile, place: &Place, text: &str, notes: &mut Notes) -> Opt
         listen,
         containerd,
         state_directory: state_directory?,
+        credentials_file,
         refresh_interval: refresh_interval?,
         policy,
         expired_trust_data,

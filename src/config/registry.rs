@@ -6,6 +6,7 @@ use url::Url;
 use super::Registry;
 use super::fault::Fault;
 use super::file::RegistryFile;
+use super::hosts::HostsFolders;
 use super::place::{Place, name_of};
 use super::shape::{At, Notes};
 use super::text_file;
@@ -17,21 +18,22 @@ const DOCKER_HUB_BEFORE: &str = "index.docker.io";
 /// Where Docker Hub keeps its trust data: not on the registry's own host.
 const DOCKER_HUB_NOTARY: &str = "https://notary.docker.io";
 /// The certificates of all public authorities together take a quarter of this.
-const MAX_CA_BUNDLE_BYTES: u64 = 1024 * 1024;
+pub(super) const MAX_CA_BUNDLE_BYTES: u64 = 1024 * 1024;
 
 /// The registries without a fault, in the order of the file; the others' faults are noted.
-pub(super) fn check(file: &[RegistryFile], place: &Place, notes: &mut Notes) -> Vec<Registry> {
+pub(super) fn check(file: &[RegistryFile], hosts: &HostsFolders, place: &Place, notes: &mut Notes) -> Vec<Registry> {
     let mut registries: Vec<Registry> = Vec::new();
     for entry in file {
         let host = entry.host_address.as_ref().and_then(|written| host(written, notes));
         let server = notary_server(entry, host.as_ref(), notes);
-        let ca_bundle = ca_bundle(entry, place, notes);
+        let own_bundle = ca_bundle(entry, place, notes);
         let (Some(host), Some(notary_server)) = (host, server) else { continue };
         if registries.iter().any(|known| known.host == host) {
             let at = entry.host_address.as_ref().map_or(0, |written| written.at);
             notes.fault(at, Fault::RegisteredTwice { host: host.to_string() });
             continue;
         }
+        let ca_bundle = own_bundle.or_else(|| containerds_bundle(entry, &host, &notary_server, hosts, notes));
         registries.push(Registry { host, notary_server, ca_bundle });
     }
     registries
@@ -105,13 +107,24 @@ fn ca_bundle(entry: &RegistryFile, place: &Place, notes: &mut Notes) -> Option<S
     checked.map_err(|fault| notes.fault(at, fault)).ok()
 }
 
+/// What containerd trusts for the registry, if nothing is given here and the notary server is on the registry's own host: of
+/// another host containerd says nothing. As for credentials, the port does not count, since a certificate names none.
+fn containerds_bundle(entry: &RegistryFile, host: &RegistryHost, server: &Url, hosts: &HostsFolders, notes: &mut Notes) -> Option<String> {
+    let is_given = entry.ca_bundle.is_some() || entry.ca_bundle_file.is_some();
+    let registry = Url::parse(&format!("https://{host}")).ok()?;
+    if is_given || server.host() != registry.host() {
+        return None;
+    }
+    hosts.authorities(host, entry.host_address.as_ref().map_or(0, |written| written.at), notes)
+}
+
 fn read_bundle(file: &str, place: &Place) -> Result<String, Fault> {
     let path = place.resolve(file);
     text_file::read(&path, MAX_CA_BUNDLE_BYTES).map_err(|source| Fault::CaBundleFile { path: name_of(&path), source })
 }
 
 /// Reads the certificates as the HTTP client will. Whether each can be an authority shows when the client is made of them.
-fn refuse_bad_pem(key: &'static str, pem: &str) -> Result<(), Fault> {
+pub(super) fn refuse_bad_pem(key: &'static str, pem: &str) -> Result<(), Fault> {
     match reqwest::Certificate::from_pem_bundle(pem.as_bytes()) {
         Ok(certificates) if certificates.is_empty() => Err(Fault::CaBundleEmpty { key }),
         Ok(_) => Ok(()),

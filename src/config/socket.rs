@@ -48,10 +48,20 @@ fn socket(key: &'static str, written: Option<&At<String>>, default: &'static str
     Some(path)
 }
 
-fn path(key: &'static str, written: Option<&At<String>>, default: &'static str, place: &Place, notes: &mut Notes) -> Option<At<PathBuf>> {
+/// kubelet and crictl want `unix://` before a socket; as a path it would be a directory named `unix:`.
+pub(super) fn is_path(written: &str) -> bool {
+    !written.is_empty() && !written.contains("://") && !written.contains('\0')
+}
+
+pub(super) fn path(
+    key: &'static str,
+    written: Option<&At<String>>,
+    default: &'static str,
+    place: &Place,
+    notes: &mut Notes,
+) -> Option<At<PathBuf>> {
     let Some(written) = written else { return Some(At::new(PathBuf::from(default), 0)) };
-    // kubelet and crictl want `unix://` before a socket; as a path it would be a directory named `unix:`.
-    if written.value.is_empty() || written.value.contains("://") || written.value.contains('\0') {
+    if !is_path(&written.value) {
         notes.fault(written.at, Fault::NotAPath { key, value: shown(&written.value), example: default });
         return None;
     }

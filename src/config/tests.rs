@@ -27,6 +27,7 @@ fn what_is_left_out_has_the_documented_value() {
     assert_eq!(config.listen.admin, Path::new("/run/countersign/admin.sock"));
     assert_eq!(config.containerd.address, Path::new("/run/containerd/containerd.sock"));
     assert_eq!(config.state_directory, Path::new("/var/lib/countersign"));
+    assert_eq!(config.credentials_file, None);
     assert_eq!(config.registries, []);
     assert_eq!(config.warnings(), []);
 }
@@ -52,11 +53,27 @@ fn every_mode_is_read_with_its_pins() {
 
 #[test]
 fn relative_paths_start_beside_the_configuration_file() {
-    let text = format!("{DISABLED}listen.cri = \"cri.sock\"\ncontainerd.address = \"../c.sock\"\nstate.directory = \"state\"\n");
+    let text = format!(
+        "{DISABLED}listen.cri = \"cri.sock\"\ncontainerd.address = \"../c.sock\"\nstate.directory = \"state\"\ncredentials.file = \"c.json\"\n"
+    );
     let config = parse(&text).unwrap();
     assert_eq!(config.listen.cri, Path::new("/etc/countersign/cri.sock"));
     assert_eq!(config.containerd.address, Path::new("/etc/countersign/../c.sock"));
     assert_eq!(config.state_directory, Path::new("/etc/countersign/state"));
+    assert_eq!(config.credentials_file.as_deref(), Some(Path::new("/etc/countersign/c.json")));
+}
+
+#[test]
+fn a_credentials_file_that_is_not_there_is_told_and_no_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let parse = || Config::parse(&format!("{DISABLED}credentials.file = \"c.json\"\n"), &directory.path().join("config.toml")).unwrap();
+    let config = parse();
+    let path = directory.path().join("c.json");
+    let why = "No such file or directory (os error 2)".to_owned();
+    let expected = Remark::NoCredentialsFile { path: path.display().to_string(), why };
+    assert_eq!(config.warnings().iter().map(|warning| &warning.what).collect::<Vec<_>>(), [&expected]);
+    fs::write(path, "{}").unwrap();
+    assert_eq!(parse().warnings(), []);
 }
 
 #[test]

@@ -178,28 +178,5 @@ fn credential(auth: &AuthConfig) -> Option<Credential> {
     if !auth.registry_token.is_empty() {
         return Some(Credential::registry_token(auth.registry_token.clone()));
     }
-    decoded(&auth.auth)
-}
-
-/// `auth` is base64 of `user:password`.
-fn decoded(auth: &str) -> Option<Credential> {
-    use base64::Engine as _;
-    let bytes = base64::engine::general_purpose::STANDARD.decode(auth.trim_end_matches('\0')).ok()?;
-    let (username, password) = std::str::from_utf8(&bytes).ok()?.split_once(':')?;
-    let password = password.trim_end_matches('\0');
-    (!username.is_empty()).then(|| Credential::password(username.to_owned(), password.to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_auth_field_is_read_as_user_and_password() {
-        let expected = Credential::password("u".into(), "p:q".into()).fingerprint();
-        assert_eq!(decoded("dTpwOnE=").map(|credential| credential.fingerprint()), Some(expected));
-        for text in ["", "!!", "dQ==", "OnA="] {
-            assert!(decoded(text).is_none(), "{text}");
-        }
-    }
+    Credential::of_basic(&auth.auth)
 }

@@ -35,6 +35,16 @@ impl Credential {
         Self(Secret::Password { username, password })
     }
 
+    /// A user and a password from `auth` of docker's configuration files: the base64 of `user:password`. `None` if it is not
+    /// that, or has no user.
+    #[must_use]
+    pub fn of_basic(auth: &str) -> Option<Self> {
+        let bytes = STANDARD.decode(auth.trim_end_matches('\0')).ok()?;
+        let (username, password) = std::str::from_utf8(&bytes).ok()?.split_once(':')?;
+        let password = password.trim_end_matches('\0');
+        (!username.is_empty()).then(|| Self::password(username.to_owned(), password.to_owned()))
+    }
+
     /// An identity token, which the token server exchanges for an access token.
     #[must_use]
     pub const fn identity_token(token: String) -> Self {
@@ -93,4 +103,18 @@ fn sensitive(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_auth_field_is_read_as_user_and_password() {
+        let expected = Credential::password("u".into(), "p:q".into()).fingerprint();
+        assert_eq!(Credential::of_basic("dTpwOnE=").map(|credential| credential.fingerprint()), Some(expected));
+        for text in ["", "!!", "dQ==", "OnA="] {
+            assert!(Credential::of_basic(text).is_none(), "{text}");
+        }
+    }
 }

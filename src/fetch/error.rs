@@ -54,8 +54,8 @@ pub enum FetchError {
     },
     /// 401 of the trust server, also after the token step, or of its token server.
     #[error(
-        "{server} does not give access (HTTP 401): the credential of this pull does not allow it to be read, or there is none; \
-         give a pull secret that may pull from this repository"
+        "{server} does not give access (HTTP 401): the credential of this pull (this node's, if it brought none) does not allow it to \
+         be read, or there is none; give a pull secret that may pull from this repository"
     )]
     Unauthorized {
         /// Scheme, host and port of the trust server, also when its token server refused.

@@ -11,6 +11,16 @@ pub(super) const BODY_RESERVE_BYTES: usize = 64 * 1024;
 /// Most CA bundles whose clients are kept. Bundles come from configuration; this only bounds what reloads leave behind.
 pub(super) const CLIENTS: usize = 64;
 
+/// Most bytes of this node's credentials file: thousands of logins. What was meant to be another file is noticed.
+pub(super) const CREDENTIALS_FILE_BYTES: u64 = 1024 * 1024;
+/// Most bytes of a credential helper's answer: a token server's answer with as long a token.
+pub(super) const HELPER_ANSWER_BYTES: u64 = 64 * 1024;
+/// How long one question to a credential helper may take, waiting for a turn included. Those that ask a cloud for a token take
+/// a second or two; whoever pulls waits this long before its update begins.
+pub const HELPER_DEADLINE: Duration = Duration::from_secs(10);
+/// Helpers that run at once. Each is a process; kubelet pulls one image at a time by default.
+pub(super) const HELPERS_AT_ONCE: usize = 4;
+
 /// Deadlines and counts of a [`NotaryClient`](super::NotaryClient).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {

@@ -8,14 +8,19 @@
 //! - TLS is always verified, on loopback too. A registered CA bundle is added to the system's roots for that
 //!   registration only; reqwest's rustls backend does the merging (`tls_certs_merge`). That backend brings its
 //!   own cryptography provider (aws-lc-rs), so nothing has to be installed when the process starts.
+//! - Whoever asks without a credential may be lent this node's own ([`NodeCredentials`]): from a file, or from a program that
+//!   the file names.
 //! - HTTP/1.1 only: a Notary server speaks it, its files are few, and a hostile server faces one parser fewer.
 //!
 //! [`Answer::NotFound`]: countersign_trust::evidence::Answer::NotFound
 
 mod challenge;
 mod credential;
+mod docker_config;
 mod error;
+mod helper;
 mod limits;
+mod node_credentials;
 mod notary;
 mod server;
 #[cfg(test)]
@@ -25,6 +30,7 @@ mod transport;
 
 pub use credential::Credential;
 pub use error::{FetchError, TlsFault, Unreached};
-pub use limits::Limits;
+pub use limits::{HELPER_DEADLINE, Limits};
+pub use node_credentials::{FileFault, HelperFault, NodeCredentialError, NodeCredentials};
 pub use notary::{Conversation, NotaryClient};
 pub use server::{CaBundle, CaBundleError, TrustServer, TrustServerError};

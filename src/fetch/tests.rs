@@ -1,6 +1,7 @@
 //! The client against servers that answer well, badly and not at all.
 
 mod access;
+mod node;
 mod outage;
 mod refusal;
 mod server;
