@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Each room with the rooms that it may know, lowest first: an arrow never points up. `countersign_trust` is below all.
-const ROOMS: [(&str, &[&str]); 14] = [
+const ROOMS: [(&str, &[&str]); 15] = [
     ("clock", &[]),
     ("crash", &[]),
     ("telemetry", &[]),
     ("listen", &[]),
     ("connection", &[]),
     ("config", &[]),
+    ("import", &["config"]),
     ("fetch", &[]),
     ("ledger", &["crash"]),
     ("containerd", &["crash", "connection"]),

@@ -1,0 +1,180 @@
+//! Files of other programs and exactly what is made and said of each: `tests/golden/import/KIND/NAME` and `NAME.expected`.
+//!
+//! The first word of a name says what must become of it: `accepted`, a configuration that is accepted as it is printed;
+//! `incomplete`, one that is refused until what it asks for is filled in; `refused`, no configuration at all.
+//! After a wording was changed on purpose, `UPDATE_GOLDEN=1 cargo test --test import` writes what is said now.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use countersign::config::{Config, ConfigErrors};
+use countersign::import::{self, CertsFolder, ImportErrors, Imported};
+use countersign_trust::name::RegistryHost;
+use countersign_trust::time::UnixTime;
+
+const DIRECTORY: &str = "tests/golden/import";
+const CERTS_D: &str = "/etc/docker/certs.d";
+/// 2027-01-01.
+const NOW: UnixTime = UnixTime::from_seconds(1_798_761_600);
+/// Settings that the printed configuration may have and that this version's configuration does not take yet, each with what
+/// to check in its place.
+const NOT_TAKEN_YET: [(&str, &str); 3] = [
+    ("official-library-images = true", "official-library-images = false"),
+    ("allow-expired-cached-trust-data = true", "allow-expired-cached-trust-data = false"),
+    ("signed-by = ", "# signed-by = "),
+];
+/// Without what is not taken yet, these pin nothing.
+const NOT_ACCEPTED_YET: [&str; 1] = ["docker/accepted-manual-official-images.json"];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Accepted,
+    Incomplete,
+    Refused,
+}
+
+fn inputs() -> BTreeSet<PathBuf> {
+    let kinds = fs::read_dir(DIRECTORY).unwrap().map(|entry| entry.unwrap().path());
+    let files = kinds.flat_map(|kind| fs::read_dir(kind).unwrap().map(|entry| entry.unwrap().path()));
+    files.filter(|path| path.extension().is_some_and(|is| is == "json" || is == "toml")).collect()
+}
+
+fn expected_of(path: &Path) -> PathBuf {
+    path.with_extension("expected")
+}
+
+fn meant(path: &Path) -> Outcome {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    match name.split('-').next().unwrap() {
+        "accepted" => Outcome::Accepted,
+        "incomplete" => Outcome::Incomplete,
+        "refused" => Outcome::Refused,
+        other => panic!("{name}: `{other}` is no outcome"),
+    }
+}
+
+/// What the Engine has for some registries.
+fn certs(host: &RegistryHost) -> CertsFolder {
+    let files = match host.as_str() {
+        "msr.example.com" => Ok(vec!["ca.crt"]),
+        "client.example.com" => Ok(vec!["ca.crt", "client.cert", "client.key"]),
+        "several.example.com" => Ok(vec!["ca.crt", "old.crt"]),
+        "locked.example.com" => Err("Permission denied (os error 13)".to_owned()),
+        _ => Ok(Vec::new()),
+    };
+    let files = files.map(|files| files.into_iter().map(str::to_owned).collect());
+    CertsFolder { path: format!("{CERTS_D}/{host}"), files }
+}
+
+fn import(path: &Path) -> Result<Imported, ImportErrors> {
+    let text = fs::read_to_string(path).unwrap();
+    let name = Path::new(path.file_name().unwrap());
+    match path.parent().unwrap().file_name().unwrap().to_str().unwrap() {
+        "docker" => import::docker(&text, name, &certs),
+        "mke" => import::mke(&text, name, NOW),
+        "registry" => import::registry(&text, name, NOW),
+        other => panic!("`{other}` is no kind of import"),
+    }
+}
+
+/// The printed configuration as `config check` reads it, on a node that has the Engine's CA files.
+fn checked(toml: &str) -> Result<Config, ConfigErrors> {
+    let node = tempfile::tempdir().unwrap();
+    for host in ["msr.example.com", "client.example.com"] {
+        let folder = node.path().join(host);
+        fs::create_dir(&folder).unwrap();
+        fs::copy("tests/golden/config/ca.pem", folder.join("ca.crt")).unwrap();
+    }
+    let on_node = toml.replace(CERTS_D, node.path().to_str().unwrap());
+    let taken = NOT_TAKEN_YET.iter().fold(on_node, |toml, (written, instead)| toml.replace(written, instead));
+    // A registry's stanza is appended to a configuration that there is.
+    let is_stanza = !taken.contains("[content-trust]");
+    let whole = if is_stanza { format!("[content-trust]\nmode = \"disabled\"\n{taken}") } else { taken };
+    Config::parse(&whole, Path::new("config.toml"))
+}
+
+fn said_of(path: &Path) -> String {
+    let mut said = String::new();
+    match import(path) {
+        Ok(imported) => {
+            imported.notes.iter().for_each(|note| writeln!(said, "{note}").unwrap());
+            write!(said, "---\n{}", imported.toml).unwrap();
+        }
+        Err(errors) => writeln!(said, "{errors}").unwrap(),
+    }
+    said
+}
+
+#[test]
+fn of_each_file_exactly_the_expected_is_made_and_said() {
+    let is_update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let mut differing = Vec::new();
+    for path in inputs() {
+        let said = said_of(&path);
+        if is_update {
+            fs::write(expected_of(&path), &said).unwrap();
+        }
+        let expected = fs::read_to_string(expected_of(&path)).unwrap_or_default();
+        if said != expected {
+            differing.push(format!("=== {}\nexpected:\n{expected}said:\n{said}", path.display()));
+        }
+    }
+    assert!(differing.is_empty(), "{}", differing.join("\n"));
+}
+
+#[test]
+fn the_name_of_each_file_says_what_becomes_of_it() {
+    for path in inputs() {
+        let outcome = match import(&path).map(|imported| checked(&imported.toml)) {
+            Err(_) => Outcome::Refused,
+            Ok(Ok(_)) => Outcome::Accepted,
+            Ok(Err(errors)) if errors.to_string().contains("trust pinning cannot be empty") => Outcome::Incomplete,
+            Ok(Err(errors)) => panic!("{}: {errors}", path.display()),
+        };
+        let meant = if NOT_ACCEPTED_YET.iter().any(|name| path.ends_with(name)) { Outcome::Incomplete } else { meant(&path) };
+        assert_eq!(outcome, meant, "{}", path.display());
+    }
+}
+
+#[test]
+fn what_is_told_stands_in_the_printed_configuration_too() {
+    for path in inputs() {
+        let Ok(imported) = import(&path) else { continue };
+        let comments: String = imported.toml.lines().filter_map(|line| line.strip_prefix('#')).map(str::trim).collect::<Vec<_>>().join(" ");
+        for note in &imported.notes {
+            let note = note.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(comments.contains(&note), "{}: {note}", path.display());
+        }
+    }
+}
+
+#[test]
+fn what_is_secret_is_never_repeated() {
+    for path in inputs() {
+        let said = said_of(&path);
+        for secret in ["PRIVATE KEY-----", "c2VjcmV0", "hunter2"] {
+            assert!(!said.contains(secret), "{}: {said}", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_problem_is_told_with_its_line_and_column() {
+    for path in inputs() {
+        let Err(errors) = import(&path) else { continue };
+        assert!(!errors.problems().is_empty(), "{}", path.display());
+        assert!(errors.problems().iter().all(|problem| problem.position.is_some()), "{}: {errors}", path.display());
+    }
+}
+
+#[test]
+fn no_expectation_is_left_without_its_file() {
+    let kinds = fs::read_dir(DIRECTORY).unwrap().map(|entry| entry.unwrap().path());
+    let files = kinds.flat_map(|kind| fs::read_dir(kind).unwrap().map(|entry| entry.unwrap().path()));
+    let expected: BTreeSet<_> = files.filter(|path| path.extension().is_some_and(|is| is == "expected")).collect();
+    assert_eq!(expected, inputs().iter().map(|path| expected_of(path)).collect());
+    assert!(expected.len() >= 60, "the golden files were not found");
+}
