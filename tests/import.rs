@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use countersign::config::{Config, ConfigErrors};
 use countersign::import::{self, CertsFolder, ImportErrors, Imported};
@@ -168,6 +169,52 @@ fn every_problem_is_told_with_its_line_and_column() {
         assert!(!errors.problems().is_empty(), "{}", path.display());
         assert!(errors.problems().iter().all(|problem| problem.position.is_some()), "{}: {errors}", path.display());
     }
+}
+
+fn countersign(arguments: &[&str]) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_countersign")).args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn what_the_command_prints_is_what_the_check_accepts() {
+    let node = tempfile::tempdir().unwrap();
+    let certs_d = node.path().join("certs.d");
+    fs::create_dir_all(certs_d.join("msr.example.com")).unwrap();
+    fs::copy("tests/golden/config/ca.pem", certs_d.join("msr.example.com/ca.crt")).unwrap();
+    let daemon = format!("{DIRECTORY}/docker/accepted-registries.json");
+    let (status, printed, told) = countersign(&["import", "docker", &daemon, "--certs-d", certs_d.to_str().unwrap()]);
+    assert_eq!(status, 0, "{told}");
+    assert!(told.lines().all(|line| line.starts_with(&format!("{daemon}:"))), "{told}");
+    assert!(printed.contains(&format!("ca-bundle-file = \"{}/msr.example.com/ca.crt\"", certs_d.display())), "{printed}");
+    let bundle = format!("{DIRECTORY}/registry/accepted-as-jq-writes.json");
+    let (status, stanza, told) = countersign(&["import", "registry", &bundle]);
+    assert_eq!((status, told.as_str()), (0, ""));
+    let config = node.path().join("config.toml");
+    fs::write(&config, format!("{printed}{stanza}")).unwrap();
+    let (status, said, told) = countersign(&["config", "check", config.to_str().unwrap()]);
+    assert_eq!((status, told.as_str()), (0, ""), "{printed}");
+    assert!(said.ends_with("good (mode permissive, 8 registries)\n"), "{said}");
+}
+
+#[test]
+fn the_command_prints_nothing_and_ends_with_2_when_a_file_cannot_be_carried_over() {
+    for (kind, file, why) in [
+        ("registry", "tests/golden/import/registry/refused-line-breaks.json", ":3:43: a line break within a text"),
+        ("docker", "tests/golden/import/docker/refused-manual-offline-comma.json", ":13:10: there is a comma before `}`"),
+        ("mke", "tests/golden/import/mke/refused-teams.toml", ":3:27: `` is neither a team"),
+        ("mke", "tests/golden/import/mke/missing.toml", ": the file cannot be read"),
+        ("docker", "tests/golden/import", ": this is not a regular file"),
+    ] {
+        let (status, printed, told) = countersign(&["import", kind, file]);
+        assert_eq!((status, printed.as_str()), (2, ""), "{file}: {told}");
+        assert!(told.starts_with(&format!("{file}{why}")), "{told}");
+    }
+    let too_long = tempfile::NamedTempFile::new().unwrap();
+    fs::write(too_long.path(), vec![b' '; usize::try_from(import::MAX_IMPORT_BYTES).unwrap() + 1]).unwrap();
+    let (status, _, told) = countersign(&["import", "docker", too_long.path().to_str().unwrap()]);
+    assert!(status == 2 && told.ends_with(": the file is longer than 1048576 bytes\n"), "{told}");
 }
 
 #[test]

@@ -24,7 +24,7 @@ const ROOMS: [(&str, &[&str]); 15] = [
     ("cri", &["crash", "listen", "connection", "fetch", "ledger", "admit"]),
     ("admin", &["listen", "admit"]),
     ("app", &["clock", "config", "listen", "fetch", "ledger", "containerd", "admit", "cri", "admin"]),
-    ("cli", &["telemetry", "config", "listen", "ledger", "admit", "admin", "app"]),
+    ("cli", &["clock", "telemetry", "config", "import", "listen", "ledger", "admit", "admin", "app"]),
 ];
 
 /// What the trust core may be linked with: the list of code that a reviewer must trust.

@@ -1,6 +1,7 @@
 //! The command line: a file for each command.
 
 mod config;
+mod import;
 mod serve;
 mod verify;
 
@@ -62,6 +63,16 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Print the configuration that another program's files come to; writes nothing
+    ///
+    /// The configuration goes to standard output. What could not be carried over, and what means something else here, goes to
+    /// standard error and stands in the configuration as comments.
+    ///
+    /// Exit status: 0 printed, 2 the file cannot be read or carried over, 3 cannot tell now (the clock is wrong).
+    Import {
+        #[command(subcommand)]
+        from: import::ImportCommand,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -93,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Serve { file } => serve::run(&file.path),
         Command::Verify { image, file, output } => verify::run(&image, &file.path, output),
         Command::Config { command: ConfigCommand::Check { file } } => config::check(&file),
+        Command::Import { from } => import::run(&from),
     };
     exit.into()
 }

@@ -31,6 +31,7 @@ pub(crate) use registry::read_host;
 use shape::Notes;
 pub(crate) use shape::{At, nearest, with_article};
 pub use text_file::TextFileError;
+pub(crate) use text_file::read as read_text_file;
 
 /// No configuration is longer. Ten thousand pins take less than this, and what was meant to be another file is noticed.
 pub const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
