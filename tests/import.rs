@@ -16,6 +16,11 @@ use countersign::import::{self, CertsFolder, ImportErrors, Imported};
 use countersign_trust::name::RegistryHost;
 use countersign_trust::time::UnixTime;
 
+const DIRECTORY: &str = "tests/golden/import";
+const CERTS_D: &str = "/etc/docker/certs.d";
+/// 2027-01-01.
+const NOW: UnixTime = UnixTime::from_seconds(1_798_761_600);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Accepted,

@@ -4,7 +4,8 @@ use std::error::Error;
 use std::fmt;
 
 use countersign_trust::mode::ModeError;
-use countersign_trust::pin::{PinError, PinName};
+use countersign_trust::pattern::RepositoryPattern;
+use countersign_trust::pin::PinError;
 
 use super::pem::PemError;
 use crate::config::{self, At, Located, MAX_TOLD, Source, did_you_mean, locate};
@@ -74,7 +75,7 @@ pub enum Fault {
         "`{name}` cannot be carried over, since its `*` may cut a name, and without it `{by}` would answer for its repositories \
          with other keys: put the names that are meant in its place, such as `{instead}`, and import again"
     )]
-    WouldWiden { name: String, by: PinName, instead: String },
+    WouldWiden { name: String, by: RepositoryPattern, instead: String },
 
     #[error("`{key}` holds PEM text, not the address of a registry")]
     PemForHost { key: &'static str },

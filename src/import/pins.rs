@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use countersign_trust::pin::{PinError, PinList, PinName, Pins};
+use countersign_trust::pattern::{PatternError, RepositoryPattern};
+use countersign_trust::pin::{PinError, PinList, Pins};
 
 use super::fault::Fault;
 use super::object::NamedList;
@@ -17,7 +18,7 @@ const OFFICIAL_IMAGES: &str = "docker.io/library/*";
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Pin {
     list: PinList,
-    pub(super) name: PinName,
+    pub(super) name: RepositoryPattern,
     ids: Vec<String>,
     pub(super) at: usize,
 }
@@ -68,7 +69,7 @@ struct Reading {
 
 impl Reading {
     /// How the name of an entry is read here; none if it is not carried over, which is told.
-    fn name(&mut self, list: PinList, entry: &NamedList, notes: &mut Notes) -> Option<PinName> {
+    fn name(&mut self, list: PinList, entry: &NamedList, notes: &mut Notes) -> Option<RepositoryPattern> {
         let (written, at) = (&entry.name.value, entry.name.at);
         if let Some(pem) = std::iter::once(&entry.name).chain(&entry.items).find(|text| text.value.contains(PEM_MARK)) {
             notes.fault(pem.at, Fault::PemForId);
@@ -83,11 +84,10 @@ impl Reading {
             notes.tell(at, Told::WildcardInside { name: named(written) });
             return None;
         }
-        match written.parse::<PinName>() {
+        match written.parse::<RepositoryPattern>() {
             Ok(name) => return Some(name),
-            Err(PinError::Wildcard { .. }) => self.cut(entry, start, notes),
-            Err(PinError::Name { source, .. }) => notes.tell(at, Told::NoRepository { name: named(written), why: source }),
-            Err(error) => notes.fault(at, Fault::Pin(error)),
+            Err(PatternError::Wildcard) => self.cut(entry, start, notes),
+            Err(PatternError::Name(source)) => notes.tell(at, Told::NoRepository { name: named(written), why: source }),
         }
         None
     }
@@ -105,7 +105,7 @@ impl Reading {
     }
 
     /// Carries an entry over, and tells whether it has no fault.
-    fn carry(&mut self, list: PinList, name: PinName, entry: &NamedList, notes: &mut Notes) -> bool {
+    fn carry(&mut self, list: PinList, name: RepositoryPattern, entry: &NamedList, notes: &mut Notes) -> bool {
         let ids = || entry.items.iter().map(|id| id.value.as_str());
         let added = match list {
             PinList::RootKeys => self.pins.add_root_keys(&entry.name.value, ids()),
@@ -128,7 +128,7 @@ impl Reading {
 
     /// Carries over an entry that matches nothing in the Engine as it is written, unless something answers already for what
     /// it would match here, among the wildcards `prefixes`: then its IDs would take the place of others.
-    fn carry_other(&mut self, list: PinList, name: PinName, entry: &NamedList, prefixes: &Prefixes, notes: &mut Notes) {
+    fn carry_other(&mut self, list: PinList, name: RepositoryPattern, entry: &NamedList, prefixes: &Prefixes, notes: &mut Notes) {
         let (written, canonical) = (named(&entry.name.value), name.to_string());
         if let Some(by) = self.answers_for(&canonical, prefixes) {
             notes.tell(entry.name.at, Told::NotWholeNameAndPinned { written, read_as: name, by });
@@ -164,27 +164,28 @@ impl Reading {
     fn prefixes(&self, is_official: bool) -> Prefixes {
         let official = if is_official { OFFICIAL_IMAGES.parse().ok() } else { None };
         // The IDs of official images are none that anybody wrote.
-        let official = official.map(|name: PinName| (name, BTreeSet::new()));
+        let official = official.map(|name: RepositoryPattern| (name, BTreeSet::new()));
         let root_keys = self.carried.iter().filter(|pin| pin.list == PinList::RootKeys);
         let with_ids = root_keys.map(|pin| (pin.name.clone(), pin.ids.iter().cloned().collect()));
-        let by_prefix = |(name, ids): (PinName, BTreeSet<String>)| Some((name.to_string().strip_suffix('*')?.to_owned(), (name, ids)));
+        let by_prefix =
+            |(name, ids): (RepositoryPattern, BTreeSet<String>)| Some((name.to_string().strip_suffix('*')?.to_owned(), (name, ids)));
         // A pin of one's own for the official images replaces theirs.
         official.into_iter().chain(with_ids).filter_map(by_prefix).collect()
     }
 }
 
 /// Wildcards by the text before their `*`.
-type Prefixes = BTreeMap<String, (PinName, BTreeSet<String>)>;
+type Prefixes = BTreeMap<String, (RepositoryPattern, BTreeSet<String>)>;
 
 /// The longest of `prefixes` that names which begin with `start` lie below. Each ends with a `/`, or is empty.
-fn longest_around<'p>(start: &str, prefixes: &'p Prefixes) -> Option<&'p (PinName, BTreeSet<String>)> {
+fn longest_around<'p>(start: &str, prefixes: &'p Prefixes) -> Option<&'p (RepositoryPattern, BTreeSet<String>)> {
     let around = start.rmatch_indices('/').filter_map(|(slash, _)| start.get(..=slash));
     around.chain(std::iter::once("")).find_map(|prefix| prefixes.get(prefix))
 }
 
 /// How a pin of this name is read; none if it has no registry host.
-fn reads_as(name: &str) -> Option<PinName> {
-    name.parse().ok().filter(|name: &PinName| !name.host_is_assumed())
+fn reads_as(name: &str) -> Option<RepositoryPattern> {
+    name.parse().ok().filter(|name: &RepositoryPattern| !name.host_is_assumed())
 }
 
 /// What may be written instead of a wildcard that cuts a name after `start`.

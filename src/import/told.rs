@@ -1,7 +1,7 @@
 //! What is told about a file that can be imported: what could not be carried over, and what means something else here.
 
 use countersign_trust::name::NameError;
-use countersign_trust::pin::PinName;
+use countersign_trust::pattern::RepositoryPattern;
 
 use super::pem::PemRemark;
 
@@ -25,12 +25,12 @@ pub enum Told {
          here it is `{read_as}`{}",
         host_name_instead(read_as)
     )]
-    NotWholeName { written: String, read_as: PinName },
+    NotWholeName { written: String, read_as: RepositoryPattern },
     #[error(
         "not carried over: `{written}` is not the whole name of what it pins, so that it matches no image in the Engine; \
          for `{read_as}`, which it would be here, the pin `{by}` answers already"
     )]
-    NotWholeNameAndPinned { written: String, read_as: PinName, by: String },
+    NotWholeNameAndPinned { written: String, read_as: RepositoryPattern, by: String },
     #[error(
         "not carried over: the `*` of `{name}` may cut a name, so that it also covers every name that only begins with `{start}`. \
          Here `*` stands after a `/`: put the names that are meant in its place, such as `{instead}`"
@@ -119,7 +119,7 @@ pub enum Told {
 }
 
 /// Whoever writes the short name of a registry means that registry, and not a name on Docker Hub.
-fn host_name_instead(read_as: &PinName) -> &'static str {
+fn host_name_instead(read_as: &RepositoryPattern) -> &'static str {
     if read_as.host_is_assumed() {
         ". If its first part is meant to be a registry, write the registry's whole host name, here and in `[[registries]]`"
     } else {

@@ -18,7 +18,6 @@ const ANY_REPOSITORY: &str = "a/a";
 
 /// Why a text stands for no repositories.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum PatternError {
     /// It is no repository and no prefix of one.
     #[error("write a repository without tag and digest, or a name that ends in `/*`")]
