@@ -1,8 +1,8 @@
 //! What the gate costs: its latency, its memory, and the time of `countersign verify`, each against what one would use
 //! without it, in one run on real servers. Prints a table and writes `bench.json` into cargo's target folder.
 //!
-//! `cargo bench --bench gate -- --quick checked` makes fewer calls, for trying, and measures one group: `memory`,
-//! `transparent`, `checked` or `command`. No time is asserted: the exit code is 0 unless something could not be measured.
+//! `cargo bench --bench gate -- --quick checked` makes fewer calls, for trying, and measures one group: `verdict`,
+//! `memory`, `transparent`, `checked` or `command`. No time is asserted: the exit code is 0 unless something could not be measured.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,13 +15,21 @@
 mod checked;
 mod client;
 mod command;
+mod far;
+#[path = "../tests/notary/forge.rs"]
+#[allow(dead_code, reason = "the tests forge more")]
+mod forge;
 #[path = "../integration/harness/mod.rs"]
 mod harness;
 mod memory;
 mod pass_through;
 mod report;
 mod samples;
+#[path = "../tests/notary/server.rs"]
+#[allow(dead_code, reason = "the tests serve more")]
+mod server;
 mod transparent;
+mod verdict;
 
 use std::path::Path;
 
@@ -69,6 +77,11 @@ fn main() {
     {
         return pass_through::serve(Path::new(listen), Path::new(containerd));
     }
+    if let [subcommand, file] = words.as_slice()
+        && subcommand == verdict::SUBCOMMAND
+    {
+        return verdict::judge_file(Path::new(file));
+    }
     let scale = if words.iter().any(|word| word == "--quick") { QUICK } else { WHOLE };
     // cargo gives `--bench` to every bench.
     let groups: Vec<&str> = words.iter().map(String::as_str).filter(|word| !word.starts_with("--")).collect();
@@ -83,6 +96,9 @@ async fn measure(scale: &Scale, groups: &[&str]) -> Report {
     say(&format!("measuring {} (load {})", binary.display(), load()));
     let (mut world, image) = world(binary).await;
     let mut report = Report::default();
+    if is_wanted("verdict") {
+        verdict::measure(&mut report, world.folder.path());
+    }
     if is_wanted("memory") {
         memory::measure(&mut report, &mut world, &image.name).await;
     }

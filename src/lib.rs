@@ -25,6 +25,7 @@ pub mod containerd;
 pub mod crash;
 pub mod cri;
 pub mod fetch;
+pub mod import;
 pub mod ledger;
 pub mod listen;
 pub mod telemetry;

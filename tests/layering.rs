@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Each room with the rooms that it may know, lowest first: an arrow never points up. `countersign_trust` is below all.
-const ROOMS: [(&str, &[&str]); 14] = [
+const ROOMS: [(&str, &[&str]); 15] = [
     ("clock", &[]),
     ("crash", &[]),
     ("telemetry", &[]),
     ("listen", &[]),
     ("connection", &[]),
     ("config", &[]),
+    ("import", &["config"]),
     ("fetch", &[]),
     ("ledger", &["crash"]),
     ("containerd", &["crash", "connection"]),
@@ -23,7 +24,7 @@ const ROOMS: [(&str, &[&str]); 14] = [
     ("cri", &["crash", "listen", "connection", "fetch", "ledger", "admit"]),
     ("admin", &["listen", "admit"]),
     ("app", &["clock", "config", "listen", "fetch", "ledger", "containerd", "admit", "cri", "admin"]),
-    ("cli", &["telemetry", "config", "listen", "ledger", "admit", "admin", "app"]),
+    ("cli", &["clock", "telemetry", "config", "import", "listen", "ledger", "admit", "admin", "app"]),
 ];
 
 /// What the trust core may be linked with: the list of code that a reviewer must trust.

@@ -9,6 +9,7 @@ mod credential;
 mod evidence;
 mod keyed;
 mod memory;
+mod patience;
 mod platform;
 mod policy;
 mod refresh;
@@ -31,6 +32,7 @@ pub use credential::ANSWER_DEADLINE;
 pub use evidence::{Imported, MAX_EVIDENCE_FILE_BYTES};
 pub use keyed::{KeyGuard, KeyedLocks};
 use memory::{Contact, Judged, Memory};
+use patience::Patience;
 use policy::Local;
 pub use policy::Policy;
 use refresh::Refresh;
@@ -116,6 +118,7 @@ pub struct Admit {
     /// When trust data was last found good.
     latest: Latest,
     notary: NotaryClient,
+    patience: Patience,
     containerd: Containerd,
     /// Set once there is one that can be used.
     ledger: OnceLock<(Ledger, Memory)>,
@@ -154,6 +157,7 @@ impl Admit {
             clock,
             latest: Latest::default(),
             notary: NotaryClient::new(),
+            patience: Patience::default(),
             containerd,
             ledger: OnceLock::new(),
             ledger_fault: RwLock::default(),

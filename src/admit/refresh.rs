@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_trust::evidence::{Evidence, FileName, Gun, Want};
+use countersign_trust::evidence::{Answer, Body, Evidence, FileName, Gun, Want};
 use countersign_trust::known::Known;
-use countersign_trust::name::ImageReference;
+use countersign_trust::name::{ImageReference, Sha256};
+use countersign_trust::role::{DelegationRole, RoleName};
 use countersign_trust::time::UnixTime;
 use countersign_trust::{Facts, Freshness, Progress, Terms, TrustedRepository, evaluate, proven_root_steps};
+use tokio::time::Instant;
 
 use super::memory::{Contact, is_expiry, is_outdated, with_fetched_roots};
 use super::policy::Source;
@@ -41,6 +43,13 @@ impl Refresh<'_> {
         let gun = Gun::for_repository(self.image.repository());
         let server = self.source.server;
         let held = self.admit.memory()?.held(&gun);
+        let (asked, began) = (server.to_string(), Instant::now());
+        if self.admit.patience.is_over_with(&asked)
+            && let Some(Ok(origin)) = held.as_deref().map(|held| self.judge_repository(held))
+        {
+            tracing::warn!(image = %self.image, server = asked, "the trust server made a pull wait just now and is not asked; going on with the trust data that this node holds");
+            return Ok(origin);
+        }
         let known = held.as_ref().map(|held| held.known.clone()).unwrap_or_default();
         let conversation = self.admit.notary.conversation(server, &gun, credential);
         let conversation = conversation.map_err(|error| self.server_refusal(error, HeldData::Nothing))?;
@@ -48,7 +57,10 @@ impl Refresh<'_> {
         let mut facts = Facts::default();
         let work = self.fetch(&conversation, held.as_deref(), &known, &mut evidence, &mut facts);
         let failure = match tokio::time::timeout(UPDATE_DEADLINE, work).await {
-            Ok(Ok(trusted)) => return self.accept(&trusted, held, facts).await,
+            Ok(Ok(trusted)) => {
+                self.admit.patience.answered(&asked);
+                return self.accept(&trusted, held, facts).await;
+            }
             Ok(Err(failure)) => failure,
             Err(_) => Failure::TimedOut,
         };
@@ -56,7 +68,12 @@ impl Refresh<'_> {
         if let Some(contact) = failure.contact() {
             self.admit.memory()?.contacted(&gun, contact);
         }
-        self.fall_back(failure, held.as_deref(), &evidence, server)
+        let outcome = self.fall_back(failure, held.as_deref(), &evidence, server);
+        // Where held data does not serve, every pull must go on asking.
+        if outcome.is_ok() {
+            self.admit.patience.failed(&asked, began);
+        }
+        outcome
     }
 
     fn terms(&self, freshness: Freshness) -> Terms<'_> {
@@ -71,14 +88,21 @@ impl Refresh<'_> {
         evidence: &mut Evidence,
         facts: &mut Facts,
     ) -> Result<Box<TrustedRepository>, Failure> {
+        // At first contact every file is wanted; later mostly nothing but the timestamp is new.
+        let mut guesses = if held.is_none() { likely_roles() } else { Vec::new() };
+        let mut guessed = Vec::new();
         loop {
             let wants = match evaluate(evidence, known, self.terms(Freshness::Fetching), facts) {
                 Ok(Progress::Trusted(trusted)) => return Ok(trusted),
                 Ok(Progress::Wanting(wants)) => wants,
                 Err(refusal) => return Err(Failure::Refused(refusal)),
             };
-            let missing = take_held(held, evidence, wants);
-            ask(conversation, evidence, &missing).await?;
+            let not_held = take_held(held, evidence, wants);
+            let missing = take_guessed(&guessed, evidence, not_held);
+            if missing.is_empty() {
+                continue;
+            }
+            guessed.extend(ask(conversation, evidence, &missing, &std::mem::take(&mut guesses)).await?);
         }
     }
 
@@ -202,13 +226,29 @@ impl Failure {
     }
 }
 
+/// The files that every repository has, and the one that docker's tools add.
+fn likely_roles() -> Vec<RoleName> {
+    let releases = DelegationRole::RELEASES.parse().ok();
+    [Some(RoleName::Snapshot), Some(RoleName::Targets), releases].into_iter().flatten().collect()
+}
+
 /// Takes what is held already by hash; gives back what must be asked for.
 fn take_held(held: Option<&Held>, evidence: &mut Evidence, wants: Vec<Want>) -> Vec<Want> {
+    take(evidence, wants, |file, _| held?.evidence.answer(file).cloned())
+}
+
+/// Takes what was guessed right; gives back what must be asked for.
+fn take_guessed(guessed: &[Body], evidence: &mut Evidence, wants: Vec<Want>) -> Vec<Want> {
+    take(evidence, wants, |_, hash| guessed.iter().find(|body| body.hash() == hash).cloned().map(Answer::Found))
+}
+
+/// Takes files that are named by their hash from `find`, and only those.
+fn take(evidence: &mut Evidence, wants: Vec<Want>, find: impl Fn(&FileName, &Sha256) -> Option<Answer>) -> Vec<Want> {
     let mut missing = Vec::new();
     for want in wants {
-        let by_hash = matches!(want.file, FileName::ByHash(..));
-        match held.and_then(|held| held.evidence.answer(&want.file)).filter(|_| by_hash) {
-            Some(answer) => evidence.add(want.file, answer.clone()),
+        let found = if let FileName::ByHash(_, hash) = &want.file { find(&want.file, hash) } else { None };
+        match found {
+            Some(answer) => evidence.add(want.file, answer),
             None => missing.push(want),
         }
     }
@@ -216,10 +256,14 @@ fn take_held(held: Option<&Held>, evidence: &mut Evidence, wants: Vec<Want>) -> 
 }
 
 /// Asks for `wants` and keeps every answer, also when others failed: a proven root must be kept. A refusal counts more
-/// than an outage, since trying again will not mend it.
-async fn ask(conversation: &Conversation, evidence: &mut Evidence, wants: &[Want]) -> Result<(), Failure> {
+/// than an outage, since trying again will not mend it. Gives back what was guessed meanwhile.
+async fn ask(conversation: &Conversation, evidence: &mut Evidence, wants: &[Want], guesses: &[RoleName]) -> Result<Vec<Body>, Failure> {
+    let (answers, guessed) = match guesses {
+        [] => (conversation.ask(wants).await, Vec::new()),
+        guesses => conversation.ask_and_guess(wants, guesses).await,
+    };
     let mut failures = Vec::new();
-    for (file, answer) in conversation.ask(wants).await {
+    for (file, answer) in answers {
         match answer {
             Ok(answer) => evidence.add(file, answer),
             Err(error) => failures.push(error),
@@ -228,6 +272,6 @@ async fn ask(conversation: &Conversation, evidence: &mut Evidence, wants: &[Want
     let worst = failures.iter().position(|error| !error.is_outage()).unwrap_or_default();
     match failures.into_iter().nth(worst) {
         Some(error) => Err(Failure::Server(error)),
-        None => Ok(()),
+        None => Ok(guessed),
     }
 }

@@ -3,6 +3,7 @@
 mod config;
 mod daemon;
 mod evidence;
+mod import;
 mod reset;
 mod serve;
 mod verify;
@@ -94,6 +95,16 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Print the configuration that another program's files come to; writes nothing
+    ///
+    /// The configuration goes to standard output. What could not be carried over, and what means something else here, goes to
+    /// standard error and stands in the configuration as comments.
+    ///
+    /// Exit status: 0 printed, 2 the file cannot be read or carried over, 3 cannot tell now (the clock is wrong).
+    Import {
+        #[command(subcommand)]
+        from: import::ImportCommand,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -165,6 +176,7 @@ pub fn main() -> ExitCode {
             reset::run(ResetRequest { repository, role, reason, by: String::new() }, &file.path)
         }
         Command::Config { command: ConfigCommand::Check { file } } => config::check(&file),
+        Command::Import { from } => import::run(&from),
     };
     exit.into()
 }

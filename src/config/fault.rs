@@ -129,7 +129,7 @@ fn in_namespace(namespace: Option<&str>) -> String {
     namespace.map(|namespace| format!(" in namespace `{namespace}`")).unwrap_or_default()
 }
 
-fn did_you_mean(near: Option<&str>) -> String {
+pub(crate) fn did_you_mean(near: Option<&str>) -> String {
     near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default()
 }
 
@@ -225,10 +225,10 @@ impl<T: Error> fmt::Display for Located<T> {
     }
 }
 
-/// Puts notes into the order of the file, and drops what is too much.
-pub(super) fn locate<T>(source: &Source<'_>, mut notes: Vec<At<T>>) -> Vec<Located<T>> {
+/// Puts notes into the order of the file, and drops those beyond `most`.
+pub(crate) fn locate<T>(source: &Source<'_>, mut notes: Vec<At<T>>, most: usize) -> Vec<Located<T>> {
     notes.sort_by_key(|note| note.at);
-    notes.truncate(MAX_TOLD);
+    notes.truncate(most);
     let located = |note: At<T>| Located { file: source.name().to_owned(), position: Some(source.position(note.at)), what: note.value };
     notes.into_iter().map(located).collect()
 }
@@ -243,7 +243,7 @@ pub struct ConfigErrors {
 impl ConfigErrors {
     pub(super) fn new(source: &Source<'_>, faults: Vec<At<Fault>>) -> Self {
         let not_told = faults.len().saturating_sub(MAX_TOLD);
-        Self { problems: locate(source, faults), not_told }
+        Self { problems: locate(source, faults, MAX_TOLD), not_told }
     }
 
     pub(super) fn unreadable(path: &Path, why: TextFileError) -> Self {
@@ -260,12 +260,17 @@ impl ConfigErrors {
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, problem) in self.problems.iter().enumerate() {
-            f.write_str(if number == 0 { "" } else { "\n" })?;
-            problem.fmt(f)?;
-        }
-        if self.not_told > 0 { write!(f, "\nand {} more problems", self.not_told) } else { Ok(()) }
+        tell(f, &self.problems, self.not_told)
     }
+}
+
+/// A line for each problem, and one for those that are `not_told`.
+pub(crate) fn tell<T: Error>(f: &mut fmt::Formatter<'_>, problems: &[Located<T>], not_told: usize) -> fmt::Result {
+    for (number, problem) in problems.iter().enumerate() {
+        f.write_str(if number == 0 { "" } else { "\n" })?;
+        write!(f, "{problem}")?;
+    }
+    if not_told > 0 { write!(f, "\nand {not_told} more problems") } else { Ok(()) }
 }
 
 impl Error for ConfigErrors {}

@@ -29,14 +29,19 @@ use toml::de::DeTable;
 use trust::Beside;
 
 pub use fault::{ConfigErrors, Fault, Located, MAX_TOLD, Problem, Remark, Warning};
+pub(crate) use fault::{did_you_mean, locate, tell};
 use file::ConfigFile;
 pub use hosts::HostsFault;
 use hosts::HostsFolders;
 pub use people::SignerCertificate;
+use place::Place;
 pub use place::Position;
-use place::{Place, Source};
-use shape::{At, Notes};
+pub(crate) use place::{Source, name_of};
+pub(crate) use registry::read_host;
+use shape::Notes;
+pub(crate) use shape::{At, nearest, with_article};
 pub use text_file::TextFileError;
+pub(crate) use text_file::read as read_text_file;
 
 /// No configuration is longer. Ten thousand pins take less than this, and what was meant to be another file is noticed.
 pub const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
@@ -141,7 +146,7 @@ impl Config {
         let checked = check(&file, &Place::of(path), text, &mut notes);
         let (faults, remarks) = notes.finish();
         match checked {
-            Some(config) if faults.is_empty() => Ok(Self { warnings: fault::locate(&source, remarks), ..config }),
+            Some(config) if faults.is_empty() => Ok(Self { warnings: fault::locate(&source, remarks, MAX_TOLD), ..config }),
             Some(_) | None => Err(ConfigErrors::new(&source, faults)),
         }
     }
@@ -166,15 +171,19 @@ impl Config {
     }
 }
 
-/// Syntax errors, one for each line: what follows the first on a line is mostly its consequence.
 fn faults_of_syntax(source: &Source<'_>, errors: &[toml::de::Error]) -> Vec<At<Fault>> {
     if source.text().trim_start().starts_with('{') {
         return vec![At { value: Fault::Json, at: source.text().find('{').unwrap_or_default() }];
     }
+    syntax_errors(source, errors).map(|error| At { value: Fault::Syntax(error.value), at: error.at }).collect()
+}
+
+/// Syntax errors, one for each line: what follows the first on a line is mostly its consequence.
+pub(crate) fn syntax_errors(source: &Source<'_>, errors: &[toml::de::Error]) -> impl Iterator<Item = At<String>> {
     let at = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
     let mut told = BTreeSet::new();
-    let first_of_line = errors.iter().filter(|error| told.insert(source.line(at(error))));
-    first_of_line.map(|error| At { value: Fault::Syntax(shown(error.message())), at: at(error) }).collect()
+    let first_of_line = errors.iter().filter(move |error| told.insert(source.line(at(error))));
+    first_of_line.map(move |error| At { value: shown(error.message()), at: at(error) })
 }
 
 /// The second step: values. None if something essential is missing, which was noted then.

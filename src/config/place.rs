@@ -20,15 +20,15 @@ impl fmt::Display for Position {
     }
 }
 
-/// The text of a configuration file with the name that messages give it.
-pub(super) struct Source<'t> {
+/// The text of a file with the name that messages give it.
+pub(crate) struct Source<'t> {
     name: String,
     text: &'t str,
     line_starts: Vec<usize>,
 }
 
 impl<'t> Source<'t> {
-    pub(super) fn new(path: &Path, text: &'t str) -> Self {
+    pub(crate) fn new(path: &Path, text: &'t str) -> Self {
         let after_breaks = text.match_indices('\n').map(|(at, _)| at + 1);
         Self { name: name_of(path), text, line_starts: std::iter::once(0).chain(after_breaks).collect() }
     }
@@ -37,7 +37,7 @@ impl<'t> Source<'t> {
         &self.name
     }
 
-    pub(super) const fn text(&self) -> &'t str {
+    pub(crate) const fn text(&self) -> &'t str {
         self.text
     }
 
@@ -46,7 +46,7 @@ impl<'t> Source<'t> {
         self.line_starts.partition_point(|start| *start <= at)
     }
 
-    pub(super) fn position(&self, at: usize) -> Position {
+    pub(crate) fn position(&self, at: usize) -> Position {
         let line = self.line(at);
         let start = self.line_starts.get(line.saturating_sub(1)).copied().unwrap_or_default();
         let before = self.text.get(start..at).map_or(0, |before| before.chars().count());
@@ -55,7 +55,7 @@ impl<'t> Source<'t> {
 }
 
 /// How messages name a file.
-pub(super) fn name_of(path: &Path) -> String {
+pub(crate) fn name_of(path: &Path) -> String {
     shown(&path.to_string_lossy())
 }
 

@@ -43,7 +43,7 @@ fn host(written: &At<String>, notes: &mut Notes) -> Option<RegistryHost> {
     read_host(&written.value).map_err(|fault| notes.fault(written.at, fault)).ok()
 }
 
-fn read_host(written: &str) -> Result<RegistryHost, Fault> {
+pub(crate) fn read_host(written: &str) -> Result<RegistryHost, Fault> {
     let after_scheme = written.split_once("://").map_or(written, |(_, rest)| rest);
     let after_user = after_scheme.rsplit_once('@').map_or(after_scheme, |(_, rest)| rest);
     let bare = after_user.split(['/', '?', '#']).next().unwrap_or_default();

@@ -15,13 +15,13 @@ const MAX_KEY_TO_COMPARE: usize = 64;
 
 /// A value with the byte at which it stands in the text.
 #[derive(Debug, Clone)]
-pub(super) struct At<T> {
-    pub(super) value: T,
-    pub(super) at: usize,
+pub(crate) struct At<T> {
+    pub(crate) value: T,
+    pub(crate) at: usize,
 }
 
 impl<T> At<T> {
-    pub(super) fn new(value: T, at: usize) -> Self {
+    pub(crate) fn new(value: T, at: usize) -> Self {
         Self { value, at }
     }
 }
@@ -85,7 +85,7 @@ impl Notes {
 }
 
 /// The word that `written` is probably a misspelling of: at most a third of its characters differ.
-fn nearest<'w>(written: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+pub(crate) fn nearest<'w>(written: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     if written.len() > MAX_KEY_TO_COMPARE {
         return None;
     }
@@ -104,7 +104,7 @@ fn end_of(written: &toml::value::Datetime) -> Option<UnixTime> {
     }
 }
 
-fn with_article(value: &DeValue<'_>) -> &'static str {
+pub(crate) fn with_article(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "an integer",

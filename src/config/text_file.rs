@@ -32,7 +32,7 @@ pub enum TextFileError {
 ///
 /// # Errors
 /// [`TextFileError`]; nothing is cut or replaced.
-pub(super) fn read(path: &Path, limit: u64) -> Result<String, TextFileError> {
+pub(crate) fn read(path: &Path, limit: u64) -> Result<String, TextFileError> {
     // Asked before it is opened: opening a pipe waits for a writer.
     if !fs::metadata(path).map_err(TextFileError::Io)?.is_file() {
         return Err(TextFileError::NotAFile);

@@ -6,6 +6,10 @@ use std::time::Duration;
 pub(super) const ERROR_BODY_BYTES: usize = 1024;
 /// Most bytes of a token server's answer. Real tokens are a few KiB.
 pub(super) const TOKEN_ANSWER_BYTES: usize = 64 * 1024;
+/// Most bytes of the headers of an answer by HTTP/2; that of HTTP/1 is hyper's own, of the same size.
+pub(super) const MAX_HEADER_BYTES: u32 = 64 * 1024;
+/// Most bytes of a file that is asked for on a guess. A longer one is worth asking for by its name and exact length.
+pub(super) const GUESS_BYTES: u64 = 256 * 1024;
 /// Memory that is set aside for a body before its bytes arrive. A claimed length allocates nothing beyond it.
 pub(super) const BODY_RESERVE_BYTES: usize = 64 * 1024;
 /// Most CA bundles whose clients are kept. Bundles come from configuration; this only bounds what reloads leave behind.

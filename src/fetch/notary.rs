@@ -3,23 +3,26 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use countersign_trust::evidence::{Answer, FileName, Gun, Want};
+use countersign_trust::evidence::{Answer, Body, FileName, Gun, Want};
 use countersign_trust::name::{Sha256, shown};
+use countersign_trust::role::RoleName;
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use futures_util::stream;
 use http::HeaderValue;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION};
 use reqwest::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
 use tokio::sync::{OnceCell, watch};
+use url::Url;
 
 use super::challenge::Challenge;
 use super::credential::{Credential, Secret, bearer_header};
 use super::error::FetchError;
-use super::limits::{CLIENTS, Limits};
+use super::limits::{CLIENTS, GUESS_BYTES, Limits};
 use super::server::TrustServer;
 use super::token::Applicant;
-use super::transport::{Body, HttpClient, foreign_encoding, read_body, read_excerpt, refusal};
+use super::transport::{Body as Read, HttpClient, foreign_encoding, read_body, read_excerpt, refusal};
 
 /// The process's client of Notary servers. It keeps connections open for the next conversation.
 ///
@@ -110,32 +113,60 @@ impl Conversation {
         stream::iter(questions).buffered(self.limits.parallel.max(1)).collect().await
     }
 
+    /// As [`Conversation::ask`], and meanwhile looks what is the newest file of each of `guesses`. Whether a guess is the file
+    /// that trust data promises is for its hash to tell; what cannot be had, or is long, is left out. It saves a round trip for
+    /// each file that names the next.
+    pub async fn ask_and_guess(&self, wants: &[Want], guesses: &[RoleName]) -> (Vec<(FileName, Result<Answer, FetchError>)>, Vec<Body>) {
+        let first = watch::Sender::new(self.client.has_been_answered());
+        let questions: Vec<_> = wants.iter().enumerate().map(|(place, want)| self.answer_in_turn(place, want, &first)).collect();
+        let guesses: Vec<_> = guesses.iter().map(|role| self.guess(role, &first)).collect();
+        let (answers, guessed) = tokio::join!(join_all(questions), join_all(guesses));
+        (answers, guessed.into_iter().flatten().collect())
+    }
+
+    async fn guess(&self, role: &RoleName, first: &watch::Sender<bool>) -> Option<Body> {
+        self.wait_for_turn(first).await;
+        let response = self.response(self.server.newest_url(&self.gun, role)).await.ok()?;
+        if response.status() != StatusCode::OK || foreign_encoding(response.headers()).is_some() {
+            return None;
+        }
+        match read_body(&self.server.origin(), response, GUESS_BYTES).await.ok()? {
+            Read::Whole(body) => Some(body.into()),
+            Read::TooLarge => None,
+        }
+    }
+
     /// The first question to a server gets a head start.
     async fn answer_in_turn(&self, place: usize, want: &Want, first: &watch::Sender<bool>) -> (FileName, Result<Answer, FetchError>) {
         if place > 0 {
-            let mut first = first.subscribe();
-            drop(tokio::time::timeout(self.limits.head_start, first.wait_for(|answered| *answered)).await);
+            self.wait_for_turn(first).await;
         }
-        let answer = self.named_answer(want).await;
+        let answer = self.answer(want).await;
         first.send_replace(true);
-        answer
+        (want.file.clone(), answer)
     }
 
-    async fn named_answer(&self, want: &Want) -> (FileName, Result<Answer, FetchError>) {
-        (want.file.clone(), self.answer(want).await)
+    async fn wait_for_turn(&self, first: &watch::Sender<bool>) {
+        let mut first = first.subscribe();
+        drop(tokio::time::timeout(self.limits.head_start, first.wait_for(|answered| *answered)).await);
     }
 
     async fn answer(&self, want: &Want) -> Result<Answer, FetchError> {
+        let response = self.response(self.server.file_url(&self.gun, &want.file)).await?;
+        self.read(want, response).await
+    }
+
+    /// The response to a question, after the token step if there has to be one.
+    async fn response(&self, url: Url) -> Result<Response, FetchError> {
         let access = self.access.get().cloned().transpose()?;
-        let response = self.send(want, access.as_ref()).await?;
+        let response = self.send(url.clone(), access.as_ref()).await?;
         if response.status() != StatusCode::UNAUTHORIZED || access.is_some() {
-            return self.read(want, response).await;
+            return Ok(response);
         }
         let challenge = Challenge::of_headers(response.headers());
         read_excerpt(response).await;
         let access = self.access.get_or_init(|| self.applicant_answer(challenge)).await.clone()?;
-        let response = self.send(want, Some(&access)).await?;
-        self.read(want, response).await
+        self.send(url, Some(&access)).await
     }
 
     async fn applicant_answer(&self, challenge: Option<Challenge>) -> Result<HeaderValue, FetchError> {
@@ -143,8 +174,8 @@ impl Conversation {
         applicant.answer(challenge).await
     }
 
-    async fn send(&self, want: &Want, access: Option<&HeaderValue>) -> Result<Response, FetchError> {
-        let mut request = Request::new(Method::GET, self.server.file_url(&self.gun, &want.file));
+    async fn send(&self, url: Url, access: Option<&HeaderValue>) -> Result<Response, FetchError> {
+        let mut request = Request::new(Method::GET, url);
         request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(access) = access {
             request.headers_mut().insert(AUTHORIZATION, access.clone());
@@ -169,8 +200,8 @@ impl Conversation {
             return Err(FetchError::Encoded { server, file: want.file.clone(), encoding });
         }
         match read_body(&server, response, want.limit).await? {
-            Body::Whole(body) => Ok(Answer::Found(body.into())),
-            Body::TooLarge => Err(FetchError::TooLarge { server, file: want.file.clone(), limit: want.limit }),
+            Read::Whole(body) => Ok(Answer::Found(body.into())),
+            Read::TooLarge => Err(FetchError::TooLarge { server, file: want.file.clone(), limit: want.limit }),
         }
     }
 

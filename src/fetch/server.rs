@@ -3,8 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use countersign_trust::evidence::{FileName, Gun, file_path};
+use countersign_trust::evidence::{FileName, Gun, file_path, newest_path};
 use countersign_trust::name::{RegistryHost, Sha256, shown};
+use countersign_trust::role::RoleName;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -165,6 +166,13 @@ impl TrustServer {
     pub(super) fn file_url(&self, gun: &Gun, file: &FileName) -> Url {
         let mut url = self.url.clone();
         url.set_path(&format!("{}{}", self.url.path().trim_end_matches('/'), file_path(gun, file)));
+        url
+    }
+
+    /// Where the newest file of a role is, whichever that is.
+    pub(super) fn newest_url(&self, gun: &Gun, role: &RoleName) -> Url {
+        let mut url = self.url.clone();
+        url.set_path(&format!("{}{}", self.url.path().trim_end_matches('/'), newest_path(gun, role)));
         url
     }
 

@@ -1,6 +1,7 @@
 //! The client against servers that answer well, badly and not at all.
 
 mod access;
+mod http2;
 mod node;
 mod outage;
 mod refusal;

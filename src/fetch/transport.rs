@@ -13,7 +13,7 @@ use rustls::CertificateError;
 use url::Url;
 
 use super::error::{FetchError, TlsFault, Unreached};
-use super::limits::{BODY_RESERVE_BYTES, ERROR_BODY_BYTES, Limits};
+use super::limits::{BODY_RESERVE_BYTES, ERROR_BODY_BYTES, Limits, MAX_HEADER_BYTES};
 use super::server::TrustServer;
 
 /// The HTTP client of one registration: it verifies servers with the registered CA bundle and with the system's roots.
@@ -119,7 +119,7 @@ fn built(server: &TrustServer, limits: &Limits, roots: Roots) -> Result<Client, 
         builder
             .tls_version_min(tls::Version::TLS_1_2)
             .https_only(true)
-            .http1_only()
+            .http2_max_header_list_size(MAX_HEADER_BYTES)
             .redirect(redirect::Policy::none())
             .no_proxy()
             .referer(false)
@@ -165,7 +165,14 @@ fn is_network(error: &reqwest::Error) -> bool {
     let is_invalid = |kind| matches!(kind, io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput);
     let mut hyper_errors = causes(error).filter_map(<dyn Error>::downcast_ref::<hyper::Error>);
     let is_cut = hyper_errors.any(|error| error.is_incomplete_message() || error.is_canceled() || error.is_closed());
-    is_cut || has_io_error(error, |kind| !is_invalid(kind))
+    is_cut || has_io_error(error, |kind| !is_invalid(kind)) || causes(error).find_map(<dyn Error>::downcast_ref).is_some_and(is_given_up)
+}
+
+/// Whether the server, or who stands before it, gave up an exchange of HTTP/2 without saying that something is wrong with it.
+fn is_given_up(error: &h2::Error) -> bool {
+    let reasons =
+        [h2::Reason::NO_ERROR, h2::Reason::INTERNAL_ERROR, h2::Reason::REFUSED_STREAM, h2::Reason::CANCEL, h2::Reason::ENHANCE_YOUR_CALM];
+    error.is_io() || error.is_remote() && error.reason().is_some_and(|reason| reasons.contains(&reason))
 }
 
 fn has_io_error(error: &reqwest::Error, is_meant: impl Fn(io::ErrorKind) -> bool) -> bool {

@@ -259,6 +259,12 @@ pub fn file_path(gun: &Gun, file: &FileName) -> String {
     format!("/v2/{gun}/_trust/tuf/{file}")
 }
 
+/// The URL of the newest file of a role, below a trust server's base URL. Nothing says which one that is but its hash.
+#[must_use]
+pub fn newest_path(gun: &Gun, role: &RoleName) -> String {
+    format!("/v2/{gun}/_trust/tuf/{role}.json")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

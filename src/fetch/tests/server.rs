@@ -44,16 +44,22 @@ impl Authority {
     }
 
     fn acceptor(&self, leaf: rcgen::CertificateParams) -> TlsAcceptor {
+        self.acceptor_of(leaf, &[])
+    }
+
+    /// Offers these protocols inside of TLS.
+    fn acceptor_of(&self, leaf: rcgen::CertificateParams, protocols: &[&[u8]]) -> TlsAcceptor {
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = leaf.signed_by(&key, &self.issuer).unwrap();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)
             .unwrap();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         TlsAcceptor::from(Arc::new(config))
     }
 }
@@ -136,6 +142,36 @@ enum Then {
     CloseAtTheNextRequest,
 }
 
+/// How a server of HTTP/2 ends each exchange.
+#[derive(Clone, Copy)]
+pub(super) enum Http2End {
+    /// With a whole body.
+    Body(&'static [u8]),
+    /// Without an answer.
+    Reset(h2::Reason),
+    /// After a piece of the body.
+    ResetAfter(&'static [u8], h2::Reason),
+}
+
+impl Http2End {
+    fn answer(self, mut respond: h2::server::SendResponse<Bytes>) {
+        let mut begin = || respond.send_response(Response::new(()), false).unwrap();
+        match self {
+            Self::Body(body) => begin().send_data(Bytes::from_static(body), true).unwrap(),
+            Self::Reset(reason) => respond.send_reset(reason),
+            Self::ResetAfter(body, reason) => {
+                let mut stream = begin();
+                stream.send_data(Bytes::from_static(body), false).unwrap();
+                tokio::spawn(async move {
+                    // The piece goes first.
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    stream.send_reset(reason);
+                });
+            }
+        }
+    }
+}
+
 /// The server. It stops when it is dropped.
 pub(super) struct TestServer {
     pub(super) address: SocketAddr,
@@ -197,6 +233,22 @@ impl TestServer {
                 match then {
                     Then::Close => drop(tls.shutdown().await),
                     Then::CloseAtTheNextRequest => read_head(&mut tls).await,
+                }
+            }
+        })
+        .await
+    }
+
+    /// A server that speaks HTTP/2 alone.
+    pub(super) async fn http2(authority: &Authority, end: Http2End) -> Self {
+        let acceptor = authority.acceptor_of(leaf(), &[b"h2"]);
+        Self::listen(Arc::default(), move |tcp| {
+            let acceptor = acceptor.clone();
+            async move {
+                let Ok(tls) = acceptor.accept(tcp).await else { return };
+                let Ok(mut connection) = h2::server::handshake(tls).await else { return };
+                while let Some(Ok((_, respond))) = connection.accept().await {
+                    end.answer(respond);
                 }
             }
         })
