@@ -67,3 +67,27 @@ fn the_example_that_is_shipped_is_accepted_without_a_warning() {
     let config = Config::load(Path::new("systemd/config.toml.example")).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(config.warnings(), []);
 }
+
+/// The example with every setting that it has switched off, switched on.
+fn example_with_everything() -> String {
+    let example = fs::read_to_string("systemd/config.toml.example").unwrap();
+    let is_setting = |rest: &&str| rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '[');
+    let switched_on = |line| str::strip_prefix(line, '#').filter(is_setting).unwrap_or(line);
+    example.lines().map(|line| format!("{}\n", switched_on(line))).collect()
+}
+
+#[test]
+fn the_example_that_is_shipped_is_accepted_with_everything_switched_on() {
+    let directory = tempfile::tempdir().unwrap();
+    for (from, to) in [
+        ("tests/golden/config/ca.pem", "registry-ca.pem"),
+        ("tests/golden/config/keys/alice.pem", "alice.pem"),
+        ("src/trust/official-root-keys.txt", "official-keys.txt"),
+    ] {
+        fs::copy(from, directory.path().join(to)).unwrap();
+    }
+    let path = directory.path().join("config.toml");
+    let config = Config::parse(&example_with_everything(), &path).unwrap_or_else(|errors| panic!("{errors}"));
+    let policy = config.policy;
+    assert_eq!((policy.rules.iter().count(), policy.people.signers().count()), (3, 1), "nothing is left switched off");
+}
