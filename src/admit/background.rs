@@ -5,6 +5,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign_trust::Reason;
 use countersign_trust::evidence::Gun;
 use countersign_trust::name::{ImageReference, Repository};
 use tokio::time::Instant;
@@ -34,11 +35,11 @@ struct Due {
 struct Timetable(HashMap<Gun, Due>);
 
 impl Timetable {
-    /// Takes up repositories that are new, and forgets those that are held no more.
-    fn follow(&mut self, held: &[Gun], spread: Duration, now: Instant) {
+    /// Takes up repositories that are new, each within the time that `spread` says, and forgets those that are held no more.
+    fn follow(&mut self, held: &[Gun], spread: impl Fn(&Gun) -> Duration, now: Instant) {
         self.0.retain(|gun, _| held.contains(gun));
         for gun in held {
-            self.0.entry(gun.clone()).or_insert_with(|| Due { at: now + spread.mul_f64(share(gun)), outages: 0 });
+            self.0.entry(gun.clone()).or_insert_with(|| Due { at: now + spread(gun).mul_f64(share(gun)), outages: 0 });
         }
     }
 
@@ -76,9 +77,9 @@ impl Admit {
         let mut spread = SPREAD_AT_START.min(interval);
         loop {
             if let Ok(memory) = self.memory() {
-                timetable.follow(&memory.guns(), spread, Instant::now());
-                // What comes later was fetched just now.
-                spread = interval;
+                // What comes later was fetched just now, or was imported, and then its server may never have been asked.
+                timetable.follow(&memory.guns(), |gun| if memory.was_never_asked(gun) { spread } else { interval }, Instant::now());
+                spread = LOOK_INTERVAL.min(interval);
             }
             while let Some(gun) = timetable.first_due(Instant::now()) {
                 let was_outage = self.refresh_held(&gun).await;
@@ -96,7 +97,9 @@ impl Admit {
         let outcome = self.refresh_by_node(&image).await.map(|(origin, _)| origin);
         match &outcome {
             Ok(origin) => tracing::debug!(repository = %gun, ?origin, "trust data was refreshed"),
+            // Its registration or its pin was taken out of the configuration; whoever asks for an image is told.
             Err(Refusal::NotRegistered { .. }) => {}
+            Err(Refusal::Trust(refusal)) if *refusal.reason() == Reason::NotPinned => {}
             Err(refusal) => {
                 tracing::warn!(repository = %gun, code = refusal.code(), reason = %refusal, "trust data could not be refreshed");
             }
@@ -120,7 +123,7 @@ mod tests {
     fn every_repository_is_due_within_the_spread_and_then_once_in_an_interval() {
         let (now, guns) = (Instant::now(), [gun("r.test/a/a"), gun("r.test/b/b")]);
         let mut timetable = Timetable::default();
-        timetable.follow(&guns, SPREAD_AT_START, now);
+        timetable.follow(&guns, |_| SPREAD_AT_START, now);
         let mut asked = Vec::new();
         while let Some(gun) = timetable.first_due(now + SPREAD_AT_START) {
             timetable.plan(&gun, false, INTERVAL, now + SPREAD_AT_START);
@@ -136,7 +139,7 @@ mod tests {
     fn a_server_that_is_away_is_asked_again_soon_and_then_less_often() {
         let (now, name) = (Instant::now(), gun("r.test/a/a"));
         let mut timetable = Timetable::default();
-        timetable.follow(std::slice::from_ref(&name), Duration::ZERO, now);
+        timetable.follow(std::slice::from_ref(&name), |_| Duration::ZERO, now);
         for longest in [FIRST_RETRY, FIRST_RETRY * 2, FIRST_RETRY * 4] {
             timetable.plan(&name, true, INTERVAL, now);
             assert_eq!(timetable.first_due(now + longest * 8 / 10), None);
@@ -155,8 +158,8 @@ mod tests {
     fn a_repository_that_is_held_no_more_is_not_asked_about() {
         let (now, name) = (Instant::now(), gun("r.test/a/a"));
         let mut timetable = Timetable::default();
-        timetable.follow(std::slice::from_ref(&name), Duration::ZERO, now);
-        timetable.follow(&[], Duration::ZERO, now);
+        timetable.follow(std::slice::from_ref(&name), |_| Duration::ZERO, now);
+        timetable.follow(&[], |_| Duration::ZERO, now);
         assert_eq!(timetable.first_due(now + INTERVAL), None);
     }
 }

@@ -111,6 +111,12 @@ impl Memory {
         self.repositories.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
+    /// Whether nobody has tried to reach the repository's server since this process began, or since its data was taken in.
+    pub(super) fn was_never_asked(&self, gun: &Gun) -> bool {
+        let repository = self.repository(gun);
+        repository.is_some_and(|repository| repository.lock().unwrap_or_else(PoisonError::into_inner).contact == Contact::None)
+    }
+
     /// Keeps in mind how a try to reach the repository's server ended.
     pub(super) fn contacted(&self, gun: &Gun, contact: Contact) {
         if let Some(repository) = self.repository(gun) {

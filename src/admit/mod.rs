@@ -88,7 +88,7 @@ impl Admission {
     }
 
     /// Signers whose certificate had ended at `now`. Unless that is enforced, they count all the same.
-    pub fn ended_certificates(&self, now: UnixTime) -> impl Iterator<Item = &SignedBy> {
+    fn ended_certificates(&self, now: UnixTime) -> impl Iterator<Item = &SignedBy> {
         let signed_by = self.approval.release().map(|release| release.signed_by.as_slice()).unwrap_or_default();
         signed_by.iter().filter(move |by| by.certificate_ends.is_some_and(|end| end < now))
     }
@@ -211,6 +211,21 @@ impl Admit {
     #[must_use]
     pub fn mode_after(&self, mode: Mode, refusal: &Refusal) -> Mode {
         self.policy.mode_after(mode, refusal)
+    }
+
+    /// What becomes of something of which it is not known what it is: the strictest that any rule says.
+    #[must_use]
+    pub fn strictest_mode(&self) -> Mode {
+        self.policy.trust.rules.iter().filter_map(|rule| rule.mode).fold(self.mode(), Mode::max)
+    }
+
+    /// Says whose certificate has ended, of those who signed an image that is admitted (`signer-cert-expiry = "warn"`).
+    pub fn warn_of_ended_certificates(&self, admission: &Admission) {
+        let Ok(now) = self.now() else { return };
+        for SignedBy { role, key, certificate_ends, .. } in admission.ended_certificates(now) {
+            let ended = certificate_ends.map(tracing::field::display);
+            tracing::warn!(image = %admission.image, %role, %key, ended, "the certificate of a signer has ended; its key counts all the same");
+        }
     }
 
     /// Refuses what must never be used, whatever a rule says: an image by its ID, or a digest that it goes by.

@@ -22,6 +22,9 @@ use crate::ledger::Held;
 /// server would hold up every pull of the node; a healthy one answers an update in well under a second.
 pub const UPDATE_DEADLINE: Duration = Duration::from_secs(30);
 
+/// How old the moment may get that stands in the ledger beside trust data which goes on being the same.
+const CONFIRMED_EVERY_SECONDS: u64 = 3600;
+
 /// Why fetching ended without trusted data.
 enum Failure {
     Refused(countersign_trust::Refusal),
@@ -106,21 +109,25 @@ impl Refresh<'_> {
         }
     }
 
-    /// Records accepted data, on disk first. Data that is held already costs no write.
+    /// Records accepted data, on disk first. Data that is held already costs no write, unless it is long that it was written:
+    /// when it was last found good decides for how long it may serve expired.
     async fn accept(&self, trusted: &TrustedRepository, held: Option<Arc<Held>>, facts: Facts) -> Result<Origin, Refusal> {
         for (role, fault) in trusted.unusable_roles() {
             let gun = trusted.evidence().gun();
             tracing::warn!(repository = %gun, %role, reason = %fault, "a delegation counts for nothing");
         }
         self.admit.found_good_at(self.now).await;
-        match held.filter(|held| held.known == *trusted.known() && held.evidence == *trusted.evidence()) {
+        let checked_at = u64::try_from(self.now.seconds()).unwrap_or_default();
+        let next = Held { known: trusted.known().clone(), evidence: trusted.evidence().clone(), checked_at };
+        let is_written = |held: &Held| {
+            let says_the_same = held.known == next.known && held.evidence == next.evidence;
+            says_the_same && checked_at.saturating_sub(held.checked_at) < CONFIRMED_EVERY_SECONDS
+        };
+        if held.is_some_and(|held| is_written(&held)) {
             // What was just found out about its bytes need not be found out again to judge the image.
-            Some(held) => self.admit.memory()?.hold(held, facts, Contact::Answered),
-            None => {
-                let checked_at = u64::try_from(self.now.seconds()).unwrap_or_default();
-                let next = Held { known: trusted.known().clone(), evidence: trusted.evidence().clone(), checked_at };
-                self.admit.hold(next, facts, Contact::Answered).await?;
-            }
+            self.admit.memory()?.hold(Arc::new(next), facts, Contact::Answered);
+        } else {
+            self.admit.hold(next, facts, Contact::Answered).await?;
         }
         Ok(Origin::Server)
     }

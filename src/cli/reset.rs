@@ -13,6 +13,12 @@ pub(super) fn run(mut request: v1::ResetRequest, config: &Path) -> Exit {
         complain(&"countersign: --reason must say why: it stays on record");
         return Exit::Usage;
     }
+    if request.role == "root" {
+        complain(
+            &"countersign: the root has no version floor of its own: leave --role out, so that everything about the repository is forgotten",
+        );
+        return Exit::Usage;
+    }
     request.by = who();
     let answer = daemon::run(config, async |config, work| {
         let answerer = Answerer::find(config, work).await?;

@@ -37,6 +37,7 @@ impl Guard {
             Err(refusal) => return self.refused(&call, refused, refusal).await,
         };
         log_admitted(CheckedMethod::PullImage, &admission, began);
+        self.admit.warn_of_ended_certificates(&admission);
         Step::PullVerified.reached();
         let by_digest = ImageReference::by_digest(admission.image.repository().clone(), admission.digest);
         let message = patch::pull_image_name(&call.message, &by_digest.to_string())?;

@@ -53,7 +53,7 @@ fn engine_demands(root_keys: &Lists, cert_ids: &Lists, repository: &str) -> Opti
 
 fn demands(config: &Config, repository: &str) -> Option<BTreeSet<String>> {
     let gun = Gun::for_repository(&repository.parse::<Repository>().unwrap());
-    config.content_trust.pins.anchor_for(&gun).map(|anchor| anchor.ids().iter().map(ToString::to_string).collect())
+    config.policy.pins.anchor_for(&gun).map(|anchor| anchor.ids().iter().map(ToString::to_string).collect())
 }
 
 /// Names that begin alike: whole, cut, below one another, and without a host.
