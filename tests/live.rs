@@ -492,7 +492,7 @@ fn trust_ends_with_the_timestamp_at_the_latest() {
 fn what_was_trusted_is_trusted_again_from_what_was_kept() {
     use countersign_trust::evidence::Evidence;
     use countersign_trust::known::Known;
-    use countersign_trust::{Facts, Freshness, Progress, Terms, evaluate};
+    use countersign_trust::{Facts, Freshness, Progress, evaluate};
     for live in LIVE.into_iter().filter(|live| live.tags[0].1 != "CS-RELEASES-UNUSABLE") {
         let pins = live.key_pins();
         let trusted = live.refresh(&mut Node::default(), &pins).unwrap();
@@ -501,7 +501,7 @@ fn what_was_trusted_is_trusted_again_from_what_was_kept() {
         for known in [Known::default(), Known::decode(&trusted.known().encode()).unwrap()] {
             let gun = live.gun();
             let now = UnixTime::parse_rfc3339(NOW).unwrap();
-            let terms = Terms { anchor: pins.anchor_for(&gun).unwrap(), now, freshness: Freshness::Held { allow_expired: false } };
+            let terms = node::terms(pins.anchor_for(&gun).unwrap(), now, Freshness::Held { allow_expired: false });
             let Ok(Progress::Trusted(again)) = evaluate(&evidence, &known, terms, &mut Facts::default()) else {
                 panic!("{} is not trusted again", live.directory)
             };

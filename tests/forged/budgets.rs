@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use countersign_trust::evidence::{Answer, Evidence, FileName};
 use countersign_trust::known::Known;
-use countersign_trust::{Facts, Freshness, Progress, Terms, evaluate};
+use countersign_trust::{Facts, Freshness, Progress, evaluate};
 use serde_json::{Value, json};
 
 use crate::forge::{Forge, Key, Sealed, alice, bob, hex, root_key, sha256};
+use crate::node::terms;
 use crate::{Client, code, fresh, gun, now, pins, visible};
 
 /// Far more than any case here needs, far less than one without a bound takes.
@@ -99,7 +100,7 @@ fn walk(roots: &Sealed, known: &Known, newest: u64) -> String {
         evidence.add(FileName::Root(version), Answer::Found(body.into()));
     }
     evidence.add(FileName::Root(newest + 1), Answer::NotFound);
-    let terms = Terms { anchor: pins.anchor_for(&gun()).unwrap(), now: now(), freshness: Freshness::Fetching };
+    let terms = terms(pins.anchor_for(&gun()).unwrap(), now(), Freshness::Fetching);
     match evaluate(&evidence, known, terms, &mut Facts::default()) {
         Err(refusal) => refusal.code().into(),
         Ok(Progress::Wanting(wants)) => wants[0].file.to_string(),

@@ -5,10 +5,11 @@ use countersign_trust::known::Known;
 use countersign_trust::name::ImageReference;
 use countersign_trust::pin::Pins;
 use countersign_trust::time::UnixTime;
-use countersign_trust::{Facts, Freshness, Progress, Refusal, Terms, TrustedRepository, evaluate, proven_root_steps};
+use countersign_trust::{Facts, Freshness, Progress, Refusal, TrustedRepository, evaluate, proven_root_steps};
 use serde_json::json;
 
 use crate::forge::{Forge, GUN, Key, NOW, Sealed, alice, bob, certificate, leaf, root_key, sha256, timestamp_key};
+use crate::node::terms;
 use crate::server::{Reply, Tree};
 use crate::{Client, gun, now, pins};
 
@@ -20,8 +21,7 @@ pub(crate) fn refusal(sealed: &Sealed, pins: &Pins, at: &str) -> Refusal {
 fn evaluated(sealed: &Sealed, known: &Known, pins: &Pins, at: &str) -> Result<Box<TrustedRepository>, Refusal> {
     let tree = Tree::new(&sealed.files, "repo");
     let mut evidence = Evidence::new(gun(), "https://r.test".into());
-    let terms =
-        Terms { anchor: pins.anchor_for(&gun()).unwrap(), now: UnixTime::parse_rfc3339(at).unwrap(), freshness: Freshness::Fetching };
+    let terms = terms(pins.anchor_for(&gun()).unwrap(), UnixTime::parse_rfc3339(at).unwrap(), Freshness::Fetching);
     let mut facts = Facts::default();
     loop {
         let wants = match evaluate(&evidence, known, terms, &mut facts)? {
@@ -175,7 +175,7 @@ fn a_root_that_proves_itself_counts_even_if_the_next_does_not() {
         evidence.add(FileName::Root(version), Answer::Found(body.into()));
     }
     let pins = pins(&[&root_key()]);
-    let terms = Terms { anchor: pins.anchor_for(&gun()).unwrap(), now: now(), freshness: Freshness::Fetching };
+    let terms = terms(pins.anchor_for(&gun()).unwrap(), now(), Freshness::Fetching);
     assert_eq!(proven_root_steps(&evidence, &known, terms, &mut Facts::default()), 2);
 }
 
@@ -189,8 +189,8 @@ fn refusals_say_what_their_readers_know() {
     let nothing = Sealed { files: std::collections::BTreeMap::new() };
     let pins = pins(&[&root_key()]);
     assert!(refusal(&nothing, &pins, NOW).to_string().starts_with("image or trust data does not exist for r.test/team/app"));
-    let late = refusal(&Forge::new().seal(), &pins, "2032-01-01T00:00:00Z").to_string();
-    assert!(late.starts_with("remote repository r.test/team/app out-of-date: root expired at 2031-01-01T00:00:00Z"), "{late}");
+    let late = refusal(&Forge::new().seal(), &pins, "2040-01-01T00:00:00Z").to_string();
+    assert!(late.starts_with("remote repository r.test/team/app out-of-date: root expired at 2039-01-01T00:00:00Z"), "{late}");
     let mut keyless = Forge::new();
     crate::forge::set_role(&mut keyless.root().signed, "root", &[], 1);
     let text = refusal(&keyless.seal(), &pins, NOW).to_string();

@@ -17,16 +17,20 @@ use serde_json::{Map, Value, json};
 use sha2::Digest as _;
 
 #[allow(unused_imports, reason = "each test program uses its part of this module")]
-pub(crate) use certificates::{authority, certificate, certificate_der, leaf, pem, said_to_be_signed_with_sha1};
-pub(crate) use keys::Key;
+pub(crate) use certificates::{authority, certificate, certificate_der, issued, leaf, pem, said_to_be_signed_with_sha1};
+#[allow(unused_imports, reason = "each test program uses its part of this module")]
+pub(crate) use keys::{Key, Padding};
 pub(crate) use text::canonical;
 use text::wire;
 
 /// Where a forged repository lives.
 pub(crate) const GUN: &str = "r.test/team/app";
-/// When it is looked at, and when its documents run out.
+/// When it is looked at, and when its documents run out. What is good then is good today too: the real client, which judges
+/// forged repositories by its own clock, must see the same.
 pub(crate) const NOW: &str = "2030-01-01T00:00:00Z";
-pub(crate) const EXPIRES: &str = "2031-01-01T00:00:00Z";
+pub(crate) const EXPIRES: &str = "2039-01-01T00:00:00Z";
+/// Before any clock that looks at it.
+pub(crate) const LONG_AGO: &str = "2020-01-01T00:00:00Z";
 
 type Edit = Box<dyn Fn(&mut Value)>;
 type Wire = Box<dyn Fn(String) -> Vec<u8>>;
@@ -169,6 +173,25 @@ impl Forge {
         self.lists.get_mut(role).unwrap()
     }
 
+    /// The newest document of a role.
+    pub(crate) fn document(&mut self, role: &str) -> &mut Document {
+        match role {
+            "root" => self.root(),
+            "timestamp" => &mut self.timestamp,
+            "snapshot" => &mut self.snapshot,
+            list => self.list(list),
+        }
+    }
+
+    pub(crate) fn document_of(&self, role: &str) -> &Document {
+        match role {
+            "root" => self.roots.last().unwrap(),
+            "timestamp" => &self.timestamp,
+            "snapshot" => &self.snapshot,
+            list => &self.lists[list],
+        }
+    }
+
     pub(crate) fn tag(&mut self, role: &str, tag: &str, manifest: &[u8]) {
         let target = json!({"hashes": {"sha256": STANDARD.encode(sha256(manifest))}, "length": manifest.len()});
         self.list(role).signed["targets"][tag] = target;
@@ -218,6 +241,16 @@ impl Forge {
         self.bump();
     }
 
+    /// Publishes each document once more, with the next version.
+    pub(crate) fn renew(&mut self) {
+        let signers = self.root().signers.clone();
+        self.rotate(&signers.iter().collect::<Vec<_>>());
+        for document in self.lists.values_mut() {
+            document.signed["version"] = json!(document.signed["version"].as_u64().unwrap() + 1);
+        }
+        self.bump();
+    }
+
     /// Signs and hashes everything from the lists up to the timestamp.
     pub(crate) fn seal(&mut self) -> Sealed {
         let lists = self.lists.iter().map(|(role, document)| (role.clone(), document.bytes())).collect();
@@ -249,16 +282,38 @@ impl Forge {
 }
 
 /// The files of a repository, below `repo/`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Sealed {
     pub(crate) files: BTreeMap<String, Vec<u8>>,
 }
 
 impl Sealed {
-    /// Answers for one file with a status instead.
-    pub(crate) fn status(mut self, pattern: &str, status: u64) -> Self {
-        self.files.insert("repo/.overrides.json".into(), json!({pattern: {"status": status}}).to_string().into_bytes());
+    /// Answers for the files of this name with a status instead.
+    pub(crate) fn status(self, pattern: &str, status: u64) -> Self {
+        self.answering(pattern, json!({"status": status}))
+    }
+
+    /// Answers for the files of this name otherwise: `status`, `headers` and `body`; `pad` and `truncate` by a number of bytes;
+    /// `chunked`; `gzip`.
+    pub(crate) fn answering(mut self, pattern: &str, otherwise: Value) -> Self {
+        const RULES: &str = "repo/.overrides.json";
+        let mut rules: Value = self.files.get(RULES).map_or_else(|| json!({}), |rules| serde_json::from_slice(rules).unwrap());
+        rules[pattern] = otherwise;
+        self.files.insert(RULES.into(), rules.to_string().into_bytes());
         self
+    }
+
+    /// Every name under which the newest file of a role is served.
+    pub(crate) fn names_of(&self, role: &str) -> Vec<String> {
+        let newest = match role {
+            "root" | "timestamp" => self.files[&format!("repo/{role}.json")].clone(),
+            other => {
+                let is_file =
+                    |name: &str| name.strip_prefix("repo/").and_then(|name| name.strip_prefix(other)).is_some_and(|rest| rest.len() == 70);
+                self.files.iter().find(|(name, _)| is_file(name)).unwrap().1.clone()
+            }
+        };
+        self.files.iter().filter(|(_, bytes)| **bytes == newest).map(|(name, _)| name.clone()).collect()
     }
 
     pub(crate) fn without(mut self, file: &str) -> Self {

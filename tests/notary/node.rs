@@ -6,7 +6,12 @@ use countersign_trust::pin::{Anchor, Pins};
 use countersign_trust::time::UnixTime;
 use countersign_trust::{Facts, Freshness, Progress, Terms, TrustedRepository, evaluate};
 
-use crate::server::{Reply, Tree};
+use crate::server::{OUTAGE, Reply, Tree};
+
+/// Under which terms every test of this kind evaluates, but for the moment.
+pub(crate) const fn terms(anchor: &Anchor, now: UnixTime, freshness: Freshness) -> Terms<'_> {
+    Terms { anchor, now, freshness }
+}
 
 /// What a node remembers between two phases.
 #[derive(Default)]
@@ -24,7 +29,7 @@ impl Node {
         let Some(anchor) = pins.anchor_for(gun) else { return Err("CS-NOT-PINNED".into()) };
         let mut evidence = Evidence::new(gun.clone(), "https://hostile.test".into());
         loop {
-            let terms = Terms { anchor, now, freshness: Freshness::Fetching };
+            let terms = terms(anchor, now, Freshness::Fetching);
             let wants = match evaluate(&evidence, &self.known, terms, &mut self.facts) {
                 Ok(Progress::Wanting(wants)) => wants,
                 Ok(Progress::Trusted(trusted)) => {
@@ -34,33 +39,37 @@ impl Node {
                 }
                 Err(refusal) => return Err(refusal.code().into()),
             };
+            // Every answer is kept, also beside one that failed; a refusal counts more than an outage.
+            let mut faults = Vec::new();
             for want in wants {
                 let kept =
                     self.held.as_ref().and_then(|held| held.answer(&want.file)).filter(|_| matches!(want.file, FileName::ByHash(..)));
-                let reply = kept.map_or_else(|| tree.reply(&want.file, want.limit), |answer| Reply::Answer(answer.clone()));
-                match reply {
+                match kept.map_or_else(|| tree.reply(&want.file, want.limit), |answer| Reply::Answer(answer.clone())) {
                     Reply::Answer(answer) => evidence.add(want.file, answer),
-                    Reply::Outage => return self.judge_held(&evidence, anchor, now),
-                    Reply::Refused(status) => return Err(format!("HTTP-{status}")),
-                    Reply::TooLong => return Err("CS-BODY-TOO-LARGE".into()),
+                    Reply::Fault(code) => faults.push(code),
                 }
+            }
+            match faults.iter().find(|code| **code != OUTAGE).or(faults.first()) {
+                None => {}
+                Some(&OUTAGE) => return self.judge_held(&evidence, anchor, now),
+                Some(code) => return Err((*code).into()),
             }
         }
     }
 
     fn judge_held(&mut self, fetched: &Evidence, anchor: &Anchor, now: UnixTime) -> Outcome {
-        let Some(mut evidence) = self.held.clone() else { return Err("OUTAGE".into()) };
+        let Some(mut evidence) = self.held.clone() else { return Err(OUTAGE.into()) };
         // A newer timestamp was seen: what is held is known to be out of date.
         let seen = fetched.answer(&FileName::Timestamp);
         if seen.is_some() && seen != evidence.answer(&FileName::Timestamp) {
-            return Err("OUTAGE".into());
+            return Err(OUTAGE.into());
         }
         for (file, answer) in fetched.answers() {
             if matches!((file, answer), (FileName::Root(_), Answer::Found(_))) {
                 evidence.add(file.clone(), answer.clone());
             }
         }
-        let terms = Terms { anchor, now, freshness: Freshness::Held { allow_expired: false } };
+        let terms = terms(anchor, now, Freshness::Held { allow_expired: false });
         match evaluate(&evidence, &self.known, terms, &mut self.facts) {
             Ok(Progress::Trusted(trusted)) => Ok(trusted),
             Ok(Progress::Wanting(_)) => panic!("held evidence wants nothing"),

@@ -11,6 +11,14 @@ struct Issuer {
     point: Vec<u8>,
 }
 
+impl Issuer {
+    fn new(name: &str) -> Self {
+        let secret = p256::ecdsa::SigningKey::from_slice(&sha256(name.as_bytes())).unwrap();
+        let point = secret.verifying_key().to_sec1_point(false).as_bytes().to_vec();
+        Self { secret, point }
+    }
+}
+
 impl rcgen::PublicKeyData for Issuer {
     fn der_bytes(&self) -> &[u8] {
         &self.point
@@ -28,12 +36,12 @@ impl rcgen::SigningKey for Issuer {
     }
 }
 
-/// A leaf as notary makes one: valid from 2029 to 2040.
+/// A leaf as notary makes one: valid from 2020 to 2040.
 pub(crate) fn leaf(common_name: &str) -> rcgen::CertificateParams {
     let mut params = rcgen::CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(rcgen::DnType::CommonName, common_name);
-    params.not_before = rcgen::date_time_ymd(2029, 1, 1);
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
     params.not_after = rcgen::date_time_ymd(2040, 1, 1);
     params.serial_number = Some(7.into());
     params
@@ -51,9 +59,13 @@ pub(crate) fn certificate(name: &str, params: &rcgen::CertificateParams) -> Stri
 }
 
 pub(crate) fn certificate_der(name: &str, params: &rcgen::CertificateParams) -> Vec<u8> {
-    let secret = p256::ecdsa::SigningKey::from_slice(&sha256(name.as_bytes())).unwrap();
-    let point = secret.verifying_key().to_sec1_point(false).as_bytes().to_vec();
-    params.self_signed(&Issuer { secret, point }).unwrap().der().to_vec()
+    params.self_signed(&Issuer::new(name)).unwrap().der().to_vec()
+}
+
+/// A certificate over the key `name` that the key `issuer` has signed, as PEM.
+pub(crate) fn issued(name: &str, params: &rcgen::CertificateParams, issuer: (&str, &rcgen::CertificateParams)) -> String {
+    let (issuer, theirs) = issuer;
+    pem(params.signed_by(&Issuer::new(name), &rcgen::Issuer::from_params(theirs, Issuer::new(issuer))).unwrap().der())
 }
 
 /// The same certificate, saying that it is signed with SHA-1. Its own signature is not looked at.
