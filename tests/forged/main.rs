@@ -6,12 +6,19 @@
 
 #[path = "../notary/archive.rs"]
 mod archive;
+#[allow(dead_code)]
 #[path = "../notary/forge.rs"]
 mod forge;
 #[path = "../notary/node.rs"]
 mod node;
+#[allow(dead_code)]
+#[path = "../notary/scenes.rs"]
+mod scenes;
 #[path = "../notary/server.rs"]
 mod server;
+#[allow(dead_code)]
+#[path = "../notary/table.rs"]
+mod table;
 
 mod budgets;
 mod certificates;
@@ -19,6 +26,7 @@ mod delegations;
 mod encoding;
 mod hashes;
 mod judgement;
+mod matrix;
 mod pinning;
 mod rollback;
 mod root_structure;

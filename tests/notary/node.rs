@@ -49,7 +49,7 @@ impl Node {
                     Reply::Fault(code) => faults.push(code),
                 }
             }
-            match faults.iter().find(|code| **code != OUTAGE).or(faults.first()) {
+            match faults.iter().find(|code| **code != OUTAGE).or_else(|| faults.first()) {
                 None => {}
                 Some(&OUTAGE) => return self.judge_held(&evidence, anchor, now),
                 Some(code) => return Err((*code).into()),
