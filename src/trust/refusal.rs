@@ -181,8 +181,10 @@ pub enum Reason {
     },
     /// A delegation that was published is not listed any more.
     RoleDisappeared(DelegationRole),
-    /// The role that releases tags is listed but cannot be used.
+    /// A role that releases tags, or that could say otherwise before `targets` does, is listed but cannot be used.
     ReleasesUnusable {
+        /// `targets/releases`, or a role below it.
+        role: DelegationRole,
         /// What is wrong with it.
         fault: RoleFault,
         /// Whether this node has trusted it before: then it is no forgotten signature.
@@ -356,7 +358,7 @@ impl Reason {
             Self::RoleDisappeared(role) => {
                 mismatch(format!("{role}, which was published before and is still delegated, is not listed any more"))
             }
-            Self::ReleasesUnusable { fault, was_usable } => releases_unusable(gun, &subject, fault, *was_usable),
+            Self::ReleasesUnusable { role, fault, was_usable } => releases_unusable(gun, &subject, role, fault, *was_usable),
             Self::TooManyRoles { limit } => {
                 mismatch(format!("more than {limit} delegations, or delegations deeper than {MAX_DEPTH} levels"))
             }
@@ -372,15 +374,15 @@ impl Reason {
 }
 
 /// A role that lost its last signer reads like a forgotten signature, unless it is known to have been good.
-fn releases_unusable(gun: &Gun, subject: &str, fault: &RoleFault, was_usable: bool) -> String {
-    let advice = "a signer of targets/releases must publish it again";
+fn releases_unusable(gun: &Gun, subject: &str, role: &DelegationRole, fault: &RoleFault, was_usable: bool) -> String {
+    let advice = format!("a signer of {role} must publish it again");
     match fault {
-        RoleFault::Expired(at) => format!("remote repository {gun} out-of-date: targets/releases expired at {at}; {advice}"),
+        RoleFault::Expired(at) => format!("remote repository {gun} out-of-date: {role} expired at {at}; {advice}"),
         RoleFault::Threshold { .. } | RoleFault::NoSha256 if was_usable => format!(
-            "potential malicious behavior - trust data has insufficient signatures for remote repository {gun}: targets/releases cannot be used: {fault}; {advice}"
+            "potential malicious behavior - trust data has insufficient signatures for remote repository {gun}: {role} cannot be used: {fault}; {advice}"
         ),
         RoleFault::Threshold { .. } | RoleFault::NoSha256 => {
-            format!("image or trust data does not exist for {subject}: targets/releases of {gun} cannot be used: {fault}; {advice}")
+            format!("image or trust data does not exist for {subject}: {role} of {gun} cannot be used: {fault}; {advice}")
         }
     }
 }

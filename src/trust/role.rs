@@ -35,6 +35,12 @@ impl DelegationRole {
         self.0 == Self::RELEASES
     }
 
+    /// Whether this is that role or lies below it: these are asked before `targets` is.
+    #[must_use]
+    pub fn is_within_releases(&self) -> bool {
+        self.0.strip_prefix(Self::RELEASES).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// Whether this role lies one level below `parent`, given by its whole name.
     #[must_use]
     pub fn is_direct_child_of(&self, parent: &str) -> bool {

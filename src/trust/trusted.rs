@@ -57,7 +57,10 @@ impl TrustedRole {
 
     /// Whether this role lies below `targets/releases`, or is it.
     fn is_within_releases(&self) -> bool {
-        self.name.as_str().strip_prefix(DelegationRole::RELEASES).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        match &self.name {
+            RoleName::Delegation(role) => role.is_within_releases(),
+            RoleName::Root | RoleName::Timestamp | RoleName::Snapshot | RoleName::Targets => false,
+        }
     }
 }
 
@@ -96,11 +99,13 @@ pub struct TrustedRepository {
     /// `targets` first, then delegations, children before siblings.
     roles: Vec<TrustedRole>,
     unusable: Vec<(DelegationRole, RoleFault)>,
+    /// Those of them that would have been asked before `targets`, and what they may speak of.
+    unheard: Vec<(DelegationRole, RoleFault, Paths)>,
 }
 
 impl TrustedRepository {
     pub(crate) fn new(evidence: Evidence, known: Known, valid_until: UnixTime, targets: TrustedRole) -> Self {
-        Self { evidence, known, valid_until, roles: vec![targets], unusable: Vec::new() }
+        Self { evidence, known, valid_until, roles: vec![targets], unusable: Vec::new(), unheard: Vec::new() }
     }
 
     pub(crate) fn targets_role(&self) -> &TrustedRole {
@@ -113,7 +118,10 @@ impl TrustedRepository {
         self.roles.push(role);
     }
 
-    pub(crate) fn add_unusable(&mut self, role: DelegationRole, fault: RoleFault) {
+    pub(crate) fn add_unusable(&mut self, role: DelegationRole, fault: RoleFault, paths: Paths) {
+        if role.is_within_releases() {
+            self.unheard.push((role.clone(), fault.clone(), paths));
+        }
         self.unusable.push((role, fault));
     }
 
@@ -221,10 +229,21 @@ impl TrustedRepository {
         if !role.is_releases() && role.name != RoleName::Targets {
             return Err(Reason::TagNotSigned);
         }
+        if !role.is_releases() {
+            self.refuse_unheard(tag)?;
+        }
         match target {
             Target::Image { digest, .. } => Ok((role, *digest)),
             Target::Unusable => Err(Reason::TargetUnusable),
         }
+    }
+
+    /// A role below `targets/releases` that has the tag ends the search before `targets` is asked. If such a role cannot be
+    /// used, it may have had it: whoever holds the snapshot key could spoil it to bring an older digest of `targets` back.
+    fn refuse_unheard(&self, tag: &str) -> Result<(), Reason> {
+        let Some((role, fault, _)) = self.unheard.iter().find(|(_, _, paths)| paths.cover(tag)) else { return Ok(()) };
+        let was_usable = self.known.floors.contains_key(role.as_str());
+        Err(Reason::ReleasesUnusable { role: role.clone(), fault: fault.clone(), was_usable })
     }
 
     fn search_order(&self) -> impl Iterator<Item = &TrustedRole> {

@@ -20,6 +20,7 @@ mod server;
 #[path = "../notary/table.rs"]
 mod table;
 
+mod attacks;
 mod budgets;
 mod certificates;
 mod delegations;
