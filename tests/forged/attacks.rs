@@ -2,6 +2,12 @@
 //! any file that was ever published.
 
 mod below_releases;
+mod old_root;
+mod replay;
+mod server;
+mod signer;
+
+use std::collections::BTreeMap;
 
 use crate::forge::{Forge, GUN, hex, sha256};
 use crate::node::Outcome;
@@ -20,4 +26,9 @@ fn released(outcome: &Outcome, tag: &str) -> String {
             (*words.iter().find(is_meant).unwrap()).to_owned()
         }
     }
+}
+
+/// The bytes of every list.
+fn lists(forge: &Forge) -> BTreeMap<String, Vec<u8>> {
+    forge.lists.iter().map(|(role, document)| (role.clone(), document.bytes())).collect()
 }
