@@ -195,6 +195,27 @@ fn endless_keys_are_refused() {
     within_patience("4,097 keys", || assert_eq!(fresh(&mut forge), "CS-DOCUMENT-TOO-MANY"));
 }
 
+/// A public key that nobody has the other half of: the largest modulus that is read.
+fn largest_rsa(place: u32) -> Vec<u8> {
+    let tlv = |tag: u8, body: &[u8]| [&[tag, 0x82][..], &u16::try_from(body.len()).unwrap().to_be_bytes(), body].concat();
+    let mut modulus = vec![0xf3; 1025];
+    modulus[0] = 0;
+    modulus[2..6].copy_from_slice(&place.to_be_bytes());
+    let numbers = tlv(0x30, &[tlv(2, &modulus), b"\x02\x03\x01\x00\x01".to_vec()].concat());
+    let algorithm = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
+    tlv(0x30, &[algorithm.to_vec(), tlv(3, &[vec![0], numbers].concat())].concat())
+}
+
+#[test]
+fn keys_that_nobody_signs_with_cost_no_more_than_their_bytes() {
+    let listed = |place| Key::new("x").listed_as("rsa", &largest_rsa(place));
+    let keys: serde_json::Map<String, Value> = (0..1000).map(|place| (listed(place).id(), listed(place).object())).collect();
+    let mut forge = Forge::new();
+    forge.list("targets/b").signed["delegations"]["keys"] = keys.into();
+    let sealed = forge.seal();
+    within_patience("a thousand of the largest keys", || assert_eq!(Client::new().code(&sealed), "accept"));
+}
+
 #[test]
 fn many_paths_cost_no_more_than_their_bytes() {
     let mut forge = Forge::new();
