@@ -10,6 +10,7 @@ mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 
 use serde_json::Value;
 use table::{Row, SHOWN};
@@ -110,4 +111,113 @@ fn every_group_has_cases_before_the_real_client() {
         let live = table::rows().into_iter().filter(|row| row.group() == group && row.is_shown("live")).count();
         assert!(live >= 3, "{group}: {live}");
     }
+}
+
+// === the other two tables ===
+
+/// Where tests are.
+const SOURCES: [&str; 3] = ["src", "tests", "integration"];
+
+fn tests_in(directory: &Path, names: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            tests_in(&path, names);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            names.extend(tests_of(&fs::read_to_string(&path).unwrap()));
+        }
+    }
+}
+
+/// Functions right below a line that makes them tests.
+fn tests_of(source: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut is_test = false;
+    for line in source.lines().map(str::trim) {
+        if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+            is_test = true;
+        } else if !line.starts_with("#[") {
+            let name = line.trim_start_matches("async ").strip_prefix("fn ").and_then(|rest| rest.split('(').next());
+            names.extend(name.filter(|_| is_test).map(str::to_owned));
+            is_test = false;
+        }
+    }
+    names
+}
+
+fn lines(table: &'static str, cells: usize) -> Vec<Vec<&'static str>> {
+    let lines: Vec<Vec<&str>> = table.lines().filter(|line| !line.starts_with('#')).map(|line| line.split('\t').collect()).collect();
+    for line in &lines {
+        assert_eq!(line.len(), cells, "{line:?}");
+    }
+    lines
+}
+
+/// The rows of the matrix among the places where something is shown; panics on a place that does not exist.
+fn rows_among(shown: &str, tests: &BTreeSet<String>) -> Vec<Row> {
+    let rows = table::rows();
+    let mut found = Vec::new();
+    for place in shown.split(' ').filter(|place| *place != "elsewhere") {
+        match place.strip_prefix("row:") {
+            Some(name) => found.push(*rows.iter().find(|row| row.name == name).unwrap_or_else(|| panic!("no row {name}"))),
+            None => assert!(tests.contains(place), "no test {place}"),
+        }
+    }
+    found
+}
+
+fn all_tests() -> BTreeSet<String> {
+    let mut tests = BTreeSet::new();
+    SOURCES.iter().for_each(|directory| tests_in(Path::new(directory), &mut tests));
+    tests
+}
+
+/// A verdict of the matrix in the words of notary's own tests.
+fn in_words(verdict: &str) -> &str {
+    match outcome(verdict) {
+        "accept" => "accept",
+        "refuse" => "refuse",
+        _ => "leave out",
+    }
+}
+
+#[test]
+fn every_case_of_notarys_own_tests_is_tried_or_says_why_not() {
+    let tests = all_tests();
+    let lines = lines(include_str!("hostile/notary-tests.tsv"), 6);
+    for line in &lines {
+        let [file, case, shown, reference, countersign, why] = line[..] else { unreachable!() };
+        for row in rows_among(shown, &tests) {
+            assert_eq!(in_words(row.countersign), countersign, "{file}: {case}: {}", row.name);
+        }
+        assert_eq!(reference != countersign, !why.is_empty(), "{file}: {case}: {why}");
+        assert_eq!(shown == "elsewhere", countersign == "-", "{file}: {case}");
+        assert!(["accept", "refuse", "leave out"].contains(&reference), "{file}: {case}: {reference}");
+    }
+    let files: BTreeSet<&str> = lines.iter().map(|line| line[0]).collect();
+    assert_eq!(files.len(), 6, "{files:?}");
+    assert_eq!(lines.len(), 131);
+}
+
+#[test]
+fn every_fault_that_others_had_is_tried_or_says_why_not() {
+    let tests = all_tests();
+    let lines = lines(include_str!("hostile/cves.tsv"), 4);
+    for line in &lines {
+        let [who, fault, shown, why] = line[..] else { unreachable!() };
+        let rows = rows_among(shown, &tests);
+        assert_eq!(shown == "elsewhere", !why.is_empty(), "{who}: {fault}: {why}");
+        assert!(!shown.is_empty(), "{who}: {fault} {}", rows.len());
+    }
+    assert_eq!(lines.len(), 40);
+}
+
+#[test]
+fn a_table_that_names_what_is_not_there_is_found() {
+    let source = "#[test]\n#[ignore]\nfn one() {}\nfn two() {}\n    #[tokio::test(flavor = \"x\")]\n    async fn three() {}\n#[test]\nlet x;\nfn four() {}";
+    assert_eq!(tests_of(source), ["one", "three"]);
+    let missing = |shown: &'static str| std::panic::catch_unwind(|| rows_among(shown, &BTreeSet::from(["one".to_owned()])).len());
+    assert_eq!(missing("one elsewhere row:A-no-cache/root--expired").unwrap(), 1);
+    assert!(missing("four").is_err());
+    assert!(missing("row:A-no-cache/root--nothing").is_err());
 }
