@@ -107,3 +107,51 @@ fn prefixes_of_a_signer_end_where_they_were_given() {
         assert_eq!(released(&Client::new().look(&forge.seal()), tag), expected, "{paths} {tag}");
     }
 }
+
+/// The same RSA key in other words would have another canonical ID, and so count as a second signer.
+#[test]
+fn one_rsa_key_has_one_spelling() {
+    let key = Key::rsa(2048);
+    let plain = key.decoded();
+    // SEQUENCE { SEQUENCE { OID, NULL }, BIT STRING { 0, SEQUENCE { INTEGER, INTEGER } } }, each length in three bytes.
+    let splice = |at: usize, removed: usize, added: &[u8], longer: [(usize, i8); 4]| {
+        let mut der = plain.clone();
+        for (place, by) in longer {
+            let length = u16::from_be_bytes([der[place], der[place + 1]]).checked_add_signed(by.into()).unwrap();
+            if by != 0 {
+                der[place..place + 2].copy_from_slice(&length.to_be_bytes());
+            }
+        }
+        der.splice(at..at + removed, added.iter().copied());
+        der
+    };
+    let without_null = {
+        let mut der = splice(17, 2, b"", [(2, -2), (2, 0), (2, 0), (2, 0)]);
+        der[5] -= 2;
+        der
+    };
+    let cases = [
+        ("no parameters", without_null),
+        ("another zero before the modulus", splice(32, 0, b"\0", [(2, 1), (21, 1), (26, 1), (30, 1)])),
+        ("a spare bit", {
+            let mut der = plain.clone();
+            der[23] = 1;
+            der
+        }),
+        ("a byte after the numbers", splice(plain.len(), 0, b"\0", [(2, 1), (21, 1), (2, 0), (2, 0)])),
+        ("a byte after the key", [plain.clone(), vec![0]].concat()),
+    ];
+    for (name, der) in cases {
+        let other = Key::rsa(2048).listed_as("rsa", &der);
+        let mut forge = Forge::new();
+        forge.delegate("targets", "targets/releases", &[&key, &other], 2);
+        forge.list("targets/releases").signed_by(&[&key, &other]);
+        assert_eq!(fresh(&mut forge), "CS-RELEASES-UNUSABLE", "{name}");
+        forge.delegate("targets", "targets/releases", &[&other], 1);
+        assert_eq!(fresh(&mut forge), "CS-RELEASES-UNUSABLE", "{name}, alone");
+    }
+    let mut forge = Forge::new();
+    forge.delegate("targets", "targets/releases", &[&key], 1);
+    forge.list("targets/releases").signed_by(&[&key]);
+    assert_eq!(visible(&mut forge), ALL_TAGS, "the plain form is good");
+}
