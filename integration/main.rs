@@ -1,11 +1,28 @@
 //! Tests on the real servers. They need root and the packages that `integration/install-parts.sh` installs.
 #![allow(clippy::disallowed_methods, reason = "the bans are for the daemon; these tests play servers of their own")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
+
+#[allow(dead_code)]
+#[path = "../tests/notary/forge.rs"]
+mod forge;
+#[allow(dead_code)]
+#[path = "../tests/notary/scenes.rs"]
+mod scenes;
+#[allow(dead_code)]
+#[path = "../tests/notary/server.rs"]
+mod server;
+#[path = "../tests/notary/static_server.rs"]
+mod static_server;
+#[allow(dead_code)]
+#[path = "../tests/notary/table.rs"]
+mod table;
 
 mod attacks;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod credentials;
 mod crictl;
+mod differential;
 mod faults;
 mod gate;
 mod harness;

@@ -89,7 +89,8 @@ impl GateConfig {
         self
     }
 
-    fn text(&self, home: &Path, containerd: &Path) -> String {
+    /// The configuration file of a gate in `home`.
+    pub fn text(&self, home: &Path, containerd: &Path) -> String {
         let path = |name: &str| quoted(&text(&home.join(name)));
         let signed_by = if self.signed_by.is_empty() { String::new() } else { format!("signed-by = {}\n", list(&self.signed_by)) };
         format!(

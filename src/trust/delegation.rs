@@ -11,7 +11,7 @@ use crate::known::{Floor, MAX_FLOORS};
 use crate::paths::Paths;
 use crate::policy::SignerCertificates;
 use crate::refusal::{Reason, RoleFault};
-use crate::role::{DelegationRole, RoleName};
+use crate::role::RoleName;
 use crate::signers::{Discount, Tally};
 use crate::trusted::{TrustedRepository, TrustedRole};
 use crate::update::{Evaluation, FloorRule, Halt, MAX_TARGETS_BYTES, Verified, content, document_fault};
@@ -68,7 +68,7 @@ impl Evaluation<'_> {
             };
             match loaded {
                 Loaded::NoData => {}
-                Loaded::Unusable(fault) => self.record_unusable(&delegation.role, fault, repository)?,
+                Loaded::Unusable(fault) => self.record_unusable(delegation, parent, fault, repository)?,
                 Loaded::Usable(role) => {
                     repository.add(role.clone());
                     let (_, targets) = role.envelope().targets().map_err(document_fault(&name))?;
@@ -157,12 +157,19 @@ impl Evaluation<'_> {
 
     /// An unusable role is left out, but for the one that releases tags: without it, readers would quietly fall back to
     /// an older digest in `targets`.
-    fn record_unusable(&self, role: &DelegationRole, fault: RoleFault, repository: &mut TrustedRepository) -> Result<(), Halt> {
+    fn record_unusable(
+        &self,
+        delegation: &Delegation,
+        parent: &Parent<'_>,
+        fault: RoleFault,
+        repository: &mut TrustedRepository,
+    ) -> Result<(), Halt> {
+        let role = delegation.role.clone();
         if role.is_releases() {
             let was_usable = self.known.floors.contains_key(role.as_str());
-            return Err(Reason::ReleasesUnusable { fault, was_usable }.into());
+            return Err(Reason::ReleasesUnusable { role, fault, was_usable }.into());
         }
-        repository.add_unusable(role.clone(), fault);
+        repository.add_unusable(role, fault, parent.paths.within(&delegation.paths));
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use signature::hazmat::PrehashVerifier as _;
 
 use crate::document::{Kind, Reading};
 use crate::evidence::Body;
-use crate::key::{Material, UsableKey};
+use crate::key::{Material, RsaKey, UsableKey};
 use crate::name::Sha256;
 use crate::policy::JsonForm;
 
@@ -126,11 +126,11 @@ fn verifies(key: &Material, method: &str, payload: &[u8], payload_hash: &Sha256,
 }
 
 /// RSASSA-PSS with SHA-256, MGF1-SHA-256 and a salt of exactly 32 bytes.
-fn rsa_pss(key: &rsa::RsaPublicKey, prehash: &[u8; 32], signature: &[u8]) -> bool {
-    use rsa::traits::PublicKeyParts as _;
-    if signature.len() != key.size() {
+fn rsa_pss(key: &RsaKey, prehash: &[u8; 32], signature: &[u8]) -> bool {
+    if signature.len() != key.signature_bytes() {
         return false;
     }
-    let verifying_key = rsa::pss::VerifyingKey::<sha2::Sha256>::new(key.clone());
+    let Some(key) = key.ready() else { return false };
+    let verifying_key = rsa::pss::VerifyingKey::<sha2::Sha256>::new(key);
     rsa::pss::Signature::try_from(signature).is_ok_and(|signature| verifying_key.verify_prehash(prehash, &signature).is_ok())
 }

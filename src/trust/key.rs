@@ -6,6 +6,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::RangeInclusive;
 
 use spki::der::{Decode as _, Encode as _};
 use spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
@@ -23,11 +24,13 @@ const P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
 /// First byte of an uncompressed curve point. Compressed ones would give one key two encodings.
 const UNCOMPRESSED: u8 = 0x04;
 /// Shorter keys never verify (notary `tuf/utils/x509.go`).
-const MIN_RSA_BITS: u32 = 2048;
+const MIN_RSA_BITS: usize = 2048;
 /// More keys than anybody reads of in a message.
 const MOST_LISTED: usize = 5;
 /// Longer keys only cost time; the reference has no bound.
-const MAX_RSA_BITS: u32 = 8192;
+const MAX_RSA_BITS: usize = 8192;
+/// Smaller ones are weak; a larger one makes checking a signature as slow as making one.
+const RSA_EXPONENTS: RangeInclusive<u64> = 65_537..=(1 << 33) - 1;
 
 hash_type! {
     /// The name of a key as it is listed, with its certificate if it has one (`docs/notary-v1.md`, 4.1). For root keys
@@ -70,8 +73,30 @@ pub(crate) enum Material {
     P256(p256::ecdsa::VerifyingKey),
     P384(p384::ecdsa::VerifyingKey),
     P521(p521::ecdsa::VerifyingKey),
-    Rsa(rsa::RsaPublicKey),
+    Rsa(RsaKey),
     Ed25519(ed25519_dalek::VerifyingKey),
+}
+
+/// An RSA key as it is listed. Getting it ready costs more than checking a signature with it, and a file can list thousands
+/// of keys that nobody uses: so that is done when there is a signature.
+#[derive(Debug, Clone)]
+pub(crate) struct RsaKey {
+    /// `RSAPublicKey` of PKCS #1, DER.
+    numbers: Vec<u8>,
+    modulus_bytes: usize,
+}
+
+impl RsaKey {
+    /// How long its signatures are.
+    pub(crate) const fn signature_bytes(&self) -> usize {
+        self.modulus_bytes
+    }
+
+    /// The key, ready to check signatures with.
+    pub(crate) fn ready(&self) -> Option<rsa::RsaPublicKey> {
+        use rsa::pkcs1::DecodeRsaPublicKey as _;
+        rsa::RsaPublicKey::from_pkcs1_der(&self.numbers).ok()
+    }
 }
 
 /// A key that can be used: its material, its name as a bare key, and the certificate it came in.
@@ -165,7 +190,7 @@ fn read_spki(der: &[u8]) -> Result<(Material, Vec<u8>), KeyFault> {
     let plain = spki.to_der().map_err(|_| KeyFault::Malformed)?;
     let material = match spki.algorithm.oid {
         EC_PUBLIC_KEY => elliptic(&spki)?,
-        RSA_ENCRYPTION => rsa_key(spki)?,
+        RSA_ENCRYPTION => rsa_key(&spki)?,
         _ => return Err(KeyFault::UnknownType),
     };
     Ok((material, plain))
@@ -186,15 +211,21 @@ fn elliptic(spki: &SubjectPublicKeyInfoRef<'_>) -> Result<Material, KeyFault> {
     }
 }
 
-fn rsa_key(spki: SubjectPublicKeyInfoRef<'_>) -> Result<Material, KeyFault> {
-    use rsa::traits::PublicKeyParts as _;
-    let key = rsa::RsaPublicKey::try_from(spki).map_err(|_| KeyFault::Malformed)?;
-    let bits = key.n().bits();
-    let exponent = key.e().to_be_bytes();
-    let is_odd = exponent.last().is_some_and(|byte| byte & 1 == 1);
-    let significant: u64 = exponent.iter().fold(0, |value: u64, byte| value.saturating_mul(256).saturating_add(u64::from(*byte)));
-    let in_range = (MIN_RSA_BITS..=MAX_RSA_BITS).contains(&bits) && is_odd && significant >= 65_537;
-    if in_range { Ok(Material::Rsa(key)) } else { Err(KeyFault::RsaSize) }
+fn rsa_key(spki: &SubjectPublicKeyInfoRef<'_>) -> Result<Material, KeyFault> {
+    // Its parameters are NULL and nothing else.
+    let numbers = spki.subject_public_key.as_bytes().filter(|_| spki.algorithm == rsa::pkcs1::ALGORITHM_ID);
+    let numbers = numbers.ok_or(KeyFault::Malformed)?;
+    let key = rsa::pkcs1::RsaPublicKeyRef::try_from(numbers).map_err(|_| KeyFault::Malformed)?;
+    let (modulus, exponent) = (key.modulus.as_bytes(), key.public_exponent.as_bytes());
+    let is_odd = |number: &[u8]| number.last().is_some_and(|byte| byte & 1 == 1);
+    let bits = modulus.len().saturating_mul(8).saturating_sub(modulus.first().map_or(0, |byte| byte.leading_zeros() as usize));
+    let exponent_value = exponent.iter().fold(0, |value: u64, byte| value.saturating_mul(256).saturating_add(u64::from(*byte)));
+    let in_range = (MIN_RSA_BITS..=MAX_RSA_BITS).contains(&bits) && RSA_EXPONENTS.contains(&exponent_value);
+    if in_range && is_odd(modulus) && is_odd(exponent) {
+        Ok(Material::Rsa(RsaKey { numbers: numbers.to_vec(), modulus_bytes: modulus.len() }))
+    } else {
+        Err(KeyFault::RsaSize)
+    }
 }
 
 /// A key's identity for people: the canonical ID, or what is wrong with it.

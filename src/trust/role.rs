@@ -35,6 +35,12 @@ impl DelegationRole {
         self.0 == Self::RELEASES
     }
 
+    /// Whether this is that role or lies below it: these are asked before `targets` is.
+    #[must_use]
+    pub fn is_within_releases(&self) -> bool {
+        self.0.strip_prefix(Self::RELEASES).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// Whether this role lies one level below `parent`, given by its whole name.
     #[must_use]
     pub fn is_direct_child_of(&self, parent: &str) -> bool {
@@ -85,6 +91,15 @@ pub enum RoleName {
 }
 
 impl RoleName {
+    /// Whether this is `targets/releases` or lies below it.
+    #[must_use]
+    pub fn is_within_releases(&self) -> bool {
+        match self {
+            Self::Delegation(role) => role.is_within_releases(),
+            Self::Root | Self::Timestamp | Self::Snapshot | Self::Targets => false,
+        }
+    }
+
     /// The name as it stands in file names and in a snapshot.
     #[must_use]
     pub fn as_str(&self) -> &str {

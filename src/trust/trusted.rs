@@ -58,7 +58,7 @@ impl TrustedRole {
     }
 
     fn is_within_releases(&self) -> bool {
-        is_within_releases(&self.name)
+        self.name.is_within_releases()
     }
 }
 
@@ -94,13 +94,8 @@ impl Release {
     /// Who signed a list of a person's or a team's own. The repository's list is signed by its key, and the released one by
     /// whoever touched it last (`docs/notary-v1.md`, 12.5, point 3).
     pub fn personal(&self) -> impl Iterator<Item = &SignedBy> {
-        self.signed_by.iter().filter(|by| by.role != RoleName::Targets && !is_within_releases(&by.role))
+        self.signed_by.iter().filter(|by| by.role != RoleName::Targets && !by.role.is_within_releases())
     }
-}
-
-/// Whether a role lies below `targets/releases`, or is it.
-fn is_within_releases(role: &RoleName) -> bool {
-    role.as_str().strip_prefix(DelegationRole::RELEASES).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// A repository whose trust data was evaluated and is good.
@@ -112,13 +107,15 @@ pub struct TrustedRepository {
     /// `targets` first, then delegations, children before siblings.
     roles: Vec<TrustedRole>,
     unusable: Vec<(DelegationRole, RoleFault)>,
+    /// Those of them that would have been asked before `targets`, and what they may speak of.
+    unheard: Vec<(DelegationRole, RoleFault, Paths)>,
     /// Tags that `targets` alone lists are not released.
     only_releases_count: bool,
 }
 
 impl TrustedRepository {
     pub(crate) fn new(evidence: Evidence, known: Known, valid_until: UnixTime, targets: TrustedRole) -> Self {
-        Self { evidence, known, valid_until, roles: vec![targets], unusable: Vec::new(), only_releases_count: false }
+        Self { evidence, known, valid_until, roles: vec![targets], unusable: Vec::new(), unheard: Vec::new(), only_releases_count: false }
     }
 
     /// From now on only `targets/releases` releases tags, and it must be there.
@@ -137,7 +134,10 @@ impl TrustedRepository {
         self.roles.push(role);
     }
 
-    pub(crate) fn add_unusable(&mut self, role: DelegationRole, fault: RoleFault) {
+    pub(crate) fn add_unusable(&mut self, role: DelegationRole, fault: RoleFault, paths: Paths) {
+        if role.is_within_releases() {
+            self.unheard.push((role.clone(), fault.clone(), paths));
+        }
         self.unusable.push((role, fault));
     }
 
@@ -275,10 +275,21 @@ impl TrustedRepository {
         if self.only_releases_count && !role.is_releases() {
             return Err(Reason::ReleasesRequired);
         }
+        if !role.is_releases() {
+            self.refuse_unheard(tag)?;
+        }
         match target {
             Target::Image { digest, .. } => Ok((role, *digest)),
             Target::Unusable => Err(Reason::TargetUnusable),
         }
+    }
+
+    /// A role below `targets/releases` that has the tag ends the search before `targets` is asked. If such a role cannot be
+    /// used, it may have had it: whoever holds the snapshot key could spoil it to bring an older digest of `targets` back.
+    fn refuse_unheard(&self, tag: &str) -> Result<(), Reason> {
+        let Some((role, fault, _)) = self.unheard.iter().find(|(_, _, paths)| paths.cover(tag)) else { return Ok(()) };
+        let was_usable = self.known.floors.contains_key(role.as_str());
+        Err(Reason::ReleasesUnusable { role: role.clone(), fault: fault.clone(), was_usable })
     }
 
     fn search_order(&self) -> impl Iterator<Item = &TrustedRole> {

@@ -191,8 +191,8 @@ fn refusals_say_what_their_readers_know() {
     let nothing = Sealed { files: std::collections::BTreeMap::new() };
     let pins = pins(&[&root_key()]);
     assert!(refusal(&nothing, &pins, NOW).to_string().starts_with("image or trust data does not exist for r.test/team/app"));
-    let late = refusal(&Forge::new().seal(), &pins, "2032-01-01T00:00:00Z").to_string();
-    assert!(late.starts_with("remote repository r.test/team/app out-of-date: root expired at 2031-01-01T00:00:00Z"), "{late}");
+    let late = refusal(&Forge::new().seal(), &pins, "2040-01-01T00:00:00Z").to_string();
+    assert!(late.starts_with("remote repository r.test/team/app out-of-date: root expired at 2039-01-01T00:00:00Z"), "{late}");
     let mut keyless = Forge::new();
     crate::forge::set_role(&mut keyless.root().signed, "root", &[], 1);
     let text = refusal(&keyless.seal(), &pins, NOW).to_string();

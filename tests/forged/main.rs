@@ -6,19 +6,30 @@
 
 #[path = "../notary/archive.rs"]
 mod archive;
+#[allow(dead_code)]
 #[path = "../notary/forge.rs"]
 mod forge;
 #[path = "../notary/node.rs"]
 mod node;
+#[allow(dead_code)]
+#[path = "../notary/scenes.rs"]
+mod scenes;
 #[path = "../notary/server.rs"]
 mod server;
+#[allow(dead_code)]
+#[path = "../notary/table.rs"]
+mod table;
 
+mod attacks;
 mod budgets;
 mod certificates;
 mod delegations;
 mod encoding;
 mod hashes;
+mod history;
 mod judgement;
+mod matrix;
+mod names;
 mod pinning;
 mod policy;
 mod rollback;

@@ -1,6 +1,6 @@
 //! Group L: pins.
 
-use crate::forge::{Forge, GUN, Key, NOW, root_key, set_role};
+use crate::forge::{Forge, GUN, Key, NOW, authority, certificate, issued, leaf, root_key, set_role};
 use crate::{Client, fresh};
 use countersign_trust::pin::Pins;
 
@@ -25,6 +25,21 @@ fn a_certificate_is_pinned_by_its_own_id_in_either_case() {
     assert_eq!(with_pins(certificate_pins(&[&zeros])), "CS-ROOT-NOT-PINNED");
     assert_eq!(with_pins(certificate_pins(&[&root_key().canonical_id()])), "CS-ROOT-NOT-PINNED");
     assert_eq!(with_pins(certificate_pins(&[&crate::forge::targets_key().id()])), "CS-ROOT-NOT-PINNED");
+}
+
+#[test]
+fn a_certificate_with_its_issuers_is_pinned_by_the_id_of_the_whole() {
+    let (top, issuer) = (authority("top"), authority("issuer"));
+    let leaf = issued("root", &leaf(GUN), ("issuer", &issuer));
+    let bundle = format!("{leaf}{}{}", issued("issuer", &issuer, ("top", &top)), certificate("top", &top));
+    let key = Key::in_certificate("root", &bundle);
+    let mut forge = Forge::new();
+    set_role(&mut forge.root().signed, "root", &[&key], 1);
+    forge.root().signed_by(&[&key]);
+    let sealed = forge.seal();
+    for (id, expected) in [(key.id(), "accept"), (Key::in_certificate("root", &leaf).id(), "CS-ROOT-NOT-PINNED")] {
+        assert_eq!(Client { pins: certificate_pins(&[&id]), ..Client::new() }.code(&sealed), expected);
+    }
 }
 
 #[test]

@@ -226,16 +226,16 @@ fn only_an_outage_is_answered_from_what_is_held() {
         (500, "accept"),
         (429, "accept"),
         (404, "CS-NO-TRUST-DATA"),
-        (401, "HTTP-401"),
-        (403, "HTTP-403"),
-        (400, "HTTP-400"),
-        (302, "HTTP-302"),
-        (204, "HTTP-204"),
+        (401, "CS-SERVER-UNAUTHORIZED"),
+        (403, "CS-SERVER-FORBIDDEN"),
+        (400, "CS-SERVER-STATUS"),
+        (302, "CS-SERVER-REDIRECT"),
+        (204, "CS-SERVER-STATUS"),
     ] {
         let (mut forge, mut client) = at_three();
         assert_eq!(client.code(&forge.seal().status("timestamp.json", status)), expected, "{status}");
         if status != 404 {
-            let fresh = if expected == "accept" { "OUTAGE" } else { expected };
+            let fresh = if expected == "accept" { "CS-SERVER-BUSY" } else { expected };
             assert_eq!(Client::new().code(&forge.seal().status("root.json", status)), fresh, "{status} for a fresh node");
         }
     }
@@ -244,7 +244,7 @@ fn only_an_outage_is_answered_from_what_is_held() {
 #[test]
 fn what_is_held_runs_out_during_an_outage_too() {
     let (mut forge, mut client) = at_three();
-    client.now = UnixTime::parse_rfc3339("2031-01-01T00:00:01Z").unwrap();
+    client.now = UnixTime::parse_rfc3339("2039-01-01T00:00:01Z").unwrap();
     let outcome = client.look(&forge.seal().status("*", 503));
     assert_eq!(code(&outcome), "CS-EXPIRED");
 }
@@ -254,7 +254,7 @@ fn a_newer_timestamp_before_an_outage_is_not_forgotten() {
     let (mut forge, mut client) = at_three();
     forge.tag("targets/releases", "new", b"new");
     forge.bump_list("targets/releases");
-    assert_eq!(client.code(&forge.seal().status("snapshot.*", 503)), "OUTAGE");
+    assert_eq!(client.code(&forge.seal().status("snapshot.*", 503)), "CS-SERVER-BUSY");
     assert_eq!(client.code(&forge.seal()), "accept");
 }
 

@@ -2,191 +2,35 @@
 //!
 //! Keys come from a name, so that every run makes the same repository.
 
+#[path = "forge/certificates.rs"]
+mod certificates;
+#[path = "forge/keys.rs"]
+mod keys;
+#[path = "forge/text.rs"]
+mod text;
+
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use p256::ecdsa::signature::Signer as _;
 use serde_json::{Map, Value, json};
 use sha2::Digest as _;
 
+#[allow(unused_imports, reason = "each test program uses its part of this module")]
+pub(crate) use certificates::{authority, certificate, certificate_der, issued, leaf, pem, said_to_be_signed_with_sha1};
+#[allow(unused_imports, reason = "each test program uses its part of this module")]
+pub(crate) use keys::{Key, Padding};
+pub(crate) use text::canonical;
+use text::wire;
+
 /// Where a forged repository lives.
 pub(crate) const GUN: &str = "r.test/team/app";
-/// When it is looked at, and when its documents run out.
+/// When it is looked at, and when its documents run out. What is good then is good today too: the real client, which judges
+/// forged repositories by its own clock, must see the same.
 pub(crate) const NOW: &str = "2030-01-01T00:00:00Z";
-pub(crate) const EXPIRES: &str = "2031-01-01T00:00:00Z";
-
-// === keys ===
-
-#[derive(Clone)]
-enum Secret {
-    P256(Box<p256::ecdsa::SigningKey>),
-    Ed25519(Box<ed25519_dalek::SigningKey>),
-}
-
-/// A key pair and how it is listed.
-#[derive(Clone)]
-pub(crate) struct Key {
-    secret: Secret,
-    pub(crate) key_type: String,
-    /// As it stands in `keyval.public`.
-    pub(crate) public: String,
-}
-
-impl Key {
-    /// A bare P-256 key.
-    pub(crate) fn new(name: &str) -> Self {
-        let secret = p256::ecdsa::SigningKey::from_slice(&sha256(name.as_bytes())).unwrap();
-        let public = STANDARD.encode(spki(&secret));
-        Self { secret: Secret::P256(Box::new(secret)), key_type: "ecdsa".into(), public }
-    }
-
-    pub(crate) fn ed25519(name: &str) -> Self {
-        let secret = ed25519_dalek::SigningKey::from_bytes(&sha256(name.as_bytes()));
-        let public = STANDARD.encode(secret.verifying_key().as_bytes());
-        Self { secret: Secret::Ed25519(Box::new(secret)), key_type: "ed25519".into(), public }
-    }
-
-    /// The P-256 key `name` in a certificate for `common_name`.
-    pub(crate) fn certified(name: &str, common_name: &str) -> Self {
-        Self::in_certificate(name, &certificate(name, &leaf(common_name)))
-    }
-
-    pub(crate) fn in_certificate(name: &str, pem: &str) -> Self {
-        Self { key_type: "ecdsa-x509".into(), public: STANDARD.encode(pem), ..Self::new(name) }
-    }
-
-    pub(crate) fn listed_as(self, key_type: &str, public: &[u8]) -> Self {
-        Self { key_type: key_type.into(), public: STANDARD.encode(public), ..self }
-    }
-
-    pub(crate) fn of_type(self, key_type: &str) -> Self {
-        Self { key_type: key_type.into(), ..self }
-    }
-
-    /// What the public half says.
-    pub(crate) fn decoded(&self) -> Vec<u8> {
-        STANDARD.decode(&self.public).unwrap()
-    }
-
-    pub(crate) fn object(&self) -> Value {
-        json!({"keytype": self.key_type, "keyval": {"private": null, "public": self.public}})
-    }
-
-    pub(crate) fn id(&self) -> String {
-        hex(&sha256(&canonical(&self.object())))
-    }
-
-    /// The ID of the same pair as a bare key.
-    pub(crate) fn canonical_id(&self) -> String {
-        match &self.secret {
-            Secret::P256(secret) => {
-                let object = json!({"keytype": "ecdsa", "keyval": {"private": null, "public": STANDARD.encode(spki(secret))}});
-                hex(&sha256(&canonical(&object)))
-            }
-            Secret::Ed25519(_) => self.id(),
-        }
-    }
-
-    pub(crate) fn signature(&self, payload: &[u8]) -> Value {
-        let (method, sig) = match &self.secret {
-            Secret::P256(secret) => {
-                let signature: p256::ecdsa::Signature = secret.sign(payload);
-                ("ecdsa", signature.to_bytes().to_vec())
-            }
-            Secret::Ed25519(secret) => ("eddsa", secret.sign(payload).to_bytes().to_vec()),
-        };
-        json!({"keyid": self.id(), "method": method, "sig": STANDARD.encode(sig)})
-    }
-}
-
-fn spki(secret: &p256::ecdsa::SigningKey) -> Vec<u8> {
-    const P256_SPKI: &[u8] = b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
-    [P256_SPKI, secret.verifying_key().to_sec1_point(false).as_bytes()].concat()
-}
-
-// === certificates ===
-
-struct Issuer {
-    secret: p256::ecdsa::SigningKey,
-    point: Vec<u8>,
-}
-
-impl rcgen::PublicKeyData for Issuer {
-    fn der_bytes(&self) -> &[u8] {
-        &self.point
-    }
-
-    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
-        &rcgen::PKCS_ECDSA_P256_SHA256
-    }
-}
-
-impl rcgen::SigningKey for Issuer {
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        let signature: p256::ecdsa::Signature = self.secret.sign(message);
-        Ok(signature.to_der().as_bytes().to_vec())
-    }
-}
-
-/// A leaf as notary makes one: valid from 2029 to 2040.
-pub(crate) fn leaf(common_name: &str) -> rcgen::CertificateParams {
-    let mut params = rcgen::CertificateParams::default();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(rcgen::DnType::CommonName, common_name);
-    params.not_before = rcgen::date_time_ymd(2029, 1, 1);
-    params.not_after = rcgen::date_time_ymd(2040, 1, 1);
-    params.serial_number = Some(7.into());
-    params
-}
-
-pub(crate) fn authority(common_name: &str) -> rcgen::CertificateParams {
-    let mut params = leaf(common_name);
-    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    params
-}
-
-/// A self-signed certificate over the key `name`, as PEM.
-pub(crate) fn certificate(name: &str, params: &rcgen::CertificateParams) -> String {
-    pem(&certificate_der(name, params))
-}
-
-pub(crate) fn certificate_der(name: &str, params: &rcgen::CertificateParams) -> Vec<u8> {
-    let secret = p256::ecdsa::SigningKey::from_slice(&sha256(name.as_bytes())).unwrap();
-    let point = secret.verifying_key().to_sec1_point(false).as_bytes().to_vec();
-    params.self_signed(&Issuer { secret, point }).unwrap().der().to_vec()
-}
-
-/// The same certificate, saying that it is signed with SHA-1. Its own signature is not looked at.
-pub(crate) fn said_to_be_signed_with_sha1(der: &[u8]) -> Vec<u8> {
-    const SHA256: &[u8] = b"\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02";
-    const SHA1: &[u8] = b"\x30\x09\x06\x07\x2a\x86\x48\xce\x3d\x04\x01";
-    let mut out = der.to_vec();
-    for _ in 0..2 {
-        let at = out.windows(SHA256.len()).position(|window| window == SHA256).unwrap();
-        out.splice(at..at + SHA256.len(), SHA1.iter().copied());
-    }
-    let inner = if out[1] == 0x82 { 4 } else { 3 };
-    for (at, shorter) in [(0, 2), (inner, 1)] {
-        match out[at + 1] {
-            0x81 => out[at + 2] -= shorter,
-            0x82 => {
-                let length = u16::from_be_bytes([out[at + 2], out[at + 3]]) - u16::from(shorter);
-                out[at + 2..at + 4].copy_from_slice(&length.to_be_bytes());
-            }
-            other => panic!("length {other:x}"),
-        }
-    }
-    out
-}
-
-pub(crate) fn pem(der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
-}
-
-// === documents ===
+pub(crate) const EXPIRES: &str = "2039-01-01T00:00:00Z";
+/// Before any clock that looks at it.
+pub(crate) const LONG_AGO: &str = "2020-01-01T00:00:00Z";
 
 type Edit = Box<dyn Fn(&mut Value)>;
 type Wire = Box<dyn Fn(String) -> Vec<u8>>;
@@ -329,6 +173,25 @@ impl Forge {
         self.lists.get_mut(role).unwrap()
     }
 
+    /// The newest document of a role.
+    pub(crate) fn document(&mut self, role: &str) -> &mut Document {
+        match role {
+            "root" => self.root(),
+            "timestamp" => &mut self.timestamp,
+            "snapshot" => &mut self.snapshot,
+            list => self.list(list),
+        }
+    }
+
+    pub(crate) fn document_of(&self, role: &str) -> &Document {
+        match role {
+            "root" => self.roots.last().unwrap(),
+            "timestamp" => &self.timestamp,
+            "snapshot" => &self.snapshot,
+            list => &self.lists[list],
+        }
+    }
+
     pub(crate) fn tag(&mut self, role: &str, tag: &str, manifest: &[u8]) {
         let target = json!({"hashes": {"sha256": STANDARD.encode(sha256(manifest))}, "length": manifest.len()});
         self.list(role).signed["targets"][tag] = target;
@@ -378,6 +241,16 @@ impl Forge {
         self.bump();
     }
 
+    /// Publishes each document once more, with the next version.
+    pub(crate) fn renew(&mut self) {
+        let signers = self.root().signers.clone();
+        self.rotate(&signers.iter().collect::<Vec<_>>());
+        for document in self.lists.values_mut() {
+            document.signed["version"] = json!(document.signed["version"].as_u64().unwrap() + 1);
+        }
+        self.bump();
+    }
+
     /// Signs and hashes everything from the lists up to the timestamp.
     pub(crate) fn seal(&mut self) -> Sealed {
         let lists = self.lists.iter().map(|(role, document)| (role.clone(), document.bytes())).collect();
@@ -409,16 +282,38 @@ impl Forge {
 }
 
 /// The files of a repository, below `repo/`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Sealed {
     pub(crate) files: BTreeMap<String, Vec<u8>>,
 }
 
 impl Sealed {
-    /// Answers for one file with a status instead.
-    pub(crate) fn status(mut self, pattern: &str, status: u64) -> Self {
-        self.files.insert("repo/.overrides.json".into(), json!({pattern: {"status": status}}).to_string().into_bytes());
+    /// Answers for the files of this name with a status instead.
+    pub(crate) fn status(self, pattern: &str, status: u64) -> Self {
+        self.answering(pattern, json!({"status": status}))
+    }
+
+    /// Answers for the files of this name otherwise: `status`, `headers` and `body`; `pad` and `truncate` by a number of bytes;
+    /// `chunked`; `gzip`.
+    pub(crate) fn answering(mut self, pattern: &str, otherwise: Value) -> Self {
+        const RULES: &str = "repo/.overrides.json";
+        let mut rules: Value = self.files.get(RULES).map_or_else(|| json!({}), |rules| serde_json::from_slice(rules).unwrap());
+        rules[pattern] = otherwise;
+        self.files.insert(RULES.into(), rules.to_string().into_bytes());
         self
+    }
+
+    /// Every name under which the newest file of a role is served.
+    pub(crate) fn names_of(&self, role: &str) -> Vec<String> {
+        let newest = match role {
+            "root" | "timestamp" => self.files[&format!("repo/{role}.json")].clone(),
+            other => {
+                let is_file =
+                    |name: &str| name.strip_prefix("repo/").and_then(|name| name.strip_prefix(other)).is_some_and(|rest| rest.len() == 70);
+                self.files.iter().find(|(name, _)| is_file(name)).unwrap().1.clone()
+            }
+        };
+        self.files.iter().filter(|(_, bytes)| **bytes == newest).map(|(name, _)| name.clone()).collect()
     }
 
     pub(crate) fn without(mut self, file: &str) -> Self {
@@ -465,61 +360,4 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-// === text ===
-
-/// The text that is signed: members sorted, only quotes and backslashes escaped.
-pub(crate) fn canonical(value: &Value) -> Vec<u8> {
-    let mut out = Vec::new();
-    write(&mut out, value, false);
-    out
-}
-
-/// The text on the wire, with the escapes of Go's writer.
-fn wire(value: &Value) -> Vec<u8> {
-    let mut out = Vec::new();
-    write(&mut out, value, true);
-    out
-}
-
-fn write(out: &mut Vec<u8>, value: &Value, escape: bool) {
-    match value {
-        Value::Array(items) => {
-            out.push(b'[');
-            for (place, item) in items.iter().enumerate() {
-                out.extend_from_slice(if place > 0 { b"," } else { b"" });
-                write(out, item, escape);
-            }
-            out.push(b']');
-        }
-        Value::Object(object) => {
-            let mut members: Vec<_> = object.iter().collect();
-            members.sort_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
-            out.push(b'{');
-            for (place, (name, member)) in members.into_iter().enumerate() {
-                out.extend_from_slice(if place > 0 { b"," } else { b"" });
-                write_string(out, name, escape);
-                out.push(b':');
-                write(out, member, escape);
-            }
-            out.push(b'}');
-        }
-        Value::String(text) => write_string(out, text, escape),
-        Value::Null | Value::Bool(_) | Value::Number(_) => out.extend_from_slice(value.to_string().as_bytes()),
-    }
-}
-
-fn write_string(out: &mut Vec<u8>, text: &str, escape: bool) {
-    out.push(b'"');
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => out.extend_from_slice(format!("\\{character}").as_bytes()),
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\u{1f}' if escape => {
-                out.extend_from_slice(format!("\\u{:04x}", u32::from(character)).as_bytes());
-            }
-            other => out.extend_from_slice(other.to_string().as_bytes()),
-        }
-    }
-    out.push(b'"');
 }

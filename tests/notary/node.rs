@@ -7,7 +7,7 @@ use countersign_trust::pin::Pins;
 use countersign_trust::time::UnixTime;
 use countersign_trust::{Facts, Freshness, Policy, Progress, Terms, TrustedRepository, evaluate};
 
-use crate::server::{Reply, Tree};
+use crate::server::{OUTAGE, Reply, Tree};
 
 /// What a node remembers between two phases.
 #[derive(Default)]
@@ -48,26 +48,30 @@ impl Node {
                 }
                 Err(refusal) => return Err(refusal.code().into()),
             };
+            // Every answer is kept, also beside one that failed; a refusal counts more than an outage.
+            let mut faults = Vec::new();
             for want in wants {
                 let kept =
                     self.held.as_ref().and_then(|held| held.answer(&want.file)).filter(|_| matches!(want.file, FileName::ByHash(..)));
-                let reply = kept.map_or_else(|| tree.reply(&want.file, want.limit), |answer| Reply::Answer(answer.clone()));
-                match reply {
+                match kept.map_or_else(|| tree.reply(&want.file, want.limit), |answer| Reply::Answer(answer.clone())) {
                     Reply::Answer(answer) => evidence.add(want.file, answer),
-                    Reply::Outage => return self.judge_held(&evidence, fetching),
-                    Reply::Refused(status) => return Err(format!("HTTP-{status}")),
-                    Reply::TooLong => return Err("CS-BODY-TOO-LARGE".into()),
+                    Reply::Fault(code) => faults.push(code),
                 }
+            }
+            match faults.iter().find(|code| **code != OUTAGE).or_else(|| faults.first()) {
+                None => {}
+                Some(&OUTAGE) => return self.judge_held(&evidence, fetching),
+                Some(code) => return Err((*code).into()),
             }
         }
     }
 
     fn judge_held(&mut self, fetched: &Evidence, terms: Terms<'_>) -> Outcome {
-        let Some(mut evidence) = self.held.clone() else { return Err("OUTAGE".into()) };
+        let Some(mut evidence) = self.held.clone() else { return Err(OUTAGE.into()) };
         // A newer timestamp was seen: what is held is known to be out of date.
         let seen = fetched.answer(&FileName::Timestamp);
         if seen.is_some() && seen != evidence.answer(&FileName::Timestamp) {
-            return Err("OUTAGE".into());
+            return Err(OUTAGE.into());
         }
         for (file, answer) in fetched.answers() {
             if matches!((file, answer), (FileName::Root(_), Answer::Found(_))) {

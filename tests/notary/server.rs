@@ -8,12 +8,47 @@ use serde_json::Value;
 /// What came of asking for a file.
 pub(crate) enum Reply {
     Answer(Answer),
-    /// A status that counts as an outage (`docs/notary-v1.md`, 2.1).
-    Outage,
-    /// Any other status: refused, with the status.
-    Refused(u64),
-    /// A body that is longer than allowed.
-    TooLong,
+    /// No answer that counts as evidence: the code that the client gives it.
+    Fault(&'static str),
+}
+
+/// The code of a status that is an outage (`docs/notary-v1.md`, 2.1).
+pub(crate) const OUTAGE: &str = "CS-SERVER-BUSY";
+
+/// What the client makes of a status that is neither 200 nor 404. `tests/transport.rs` holds it against the client itself.
+const fn fault(status: u16) -> &'static str {
+    match status {
+        300..=399 => "CS-SERVER-REDIRECT",
+        401 => "CS-SERVER-UNAUTHORIZED",
+        403 => "CS-SERVER-FORBIDDEN",
+        429 | 500..=599 => OUTAGE,
+        _ => "CS-SERVER-STATUS",
+    }
+}
+
+/// What a real server says of a file that it does not have.
+const NOT_FOUND: &[u8] = br#"{"errors":[{"code":"METADATA_NOT_FOUND","message":"none","detail":{}}]}"#;
+
+/// An answer as it is sent.
+#[allow(dead_code, reason = "each test program uses its part of this module")]
+pub(crate) struct Served {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+    /// Spaces after the body.
+    pub(crate) padding: u64,
+    /// Without a length.
+    pub(crate) is_chunked: bool,
+    /// Compressed for those who accept that.
+    pub(crate) may_be_gzip: bool,
+}
+
+impl Served {
+    /// A status without a body.
+    #[allow(dead_code, reason = "each test program uses its part of this module")]
+    pub(crate) const fn status(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: Vec::new(), padding: 0, is_chunked: false, may_be_gzip: false }
+    }
 }
 
 pub(crate) struct Tree<'a> {
@@ -48,21 +83,38 @@ impl<'a> Tree<'a> {
         rules.get(name).or_else(|| rules.iter().find(|(pattern, _)| matches(pattern, name)).map(|(_, rule)| rule))
     }
 
+    /// What is sent for a name.
+    pub(crate) fn served(&self, name: &str, place: &str) -> Served {
+        let rule = self.rule(name);
+        let member = |key: &str| rule.and_then(|rule| rule.get(key));
+        let number = |key: &str| member(key).and_then(Value::as_u64);
+        let is_set = |key: &str| member(key).and_then(Value::as_bool).unwrap_or(false);
+        let headers = member("headers").and_then(Value::as_object).into_iter().flatten();
+        let headers = headers.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())).collect();
+        let instead = member("body").and_then(Value::as_str).map(|body| body.as_bytes().to_vec());
+        let status = number("status").map(|status| u16::try_from(status).unwrap());
+        let (status, mut body) = match (status, self.files.get(&format!("{}/{place}", self.prefix))) {
+            (Some(status), _) => (status, instead.unwrap_or_else(|| b"{}".to_vec())),
+            (None, None) => (404, NOT_FOUND.to_vec()),
+            (None, Some(file)) => (200, file.clone()),
+        };
+        body.truncate(body.len() - usize::try_from(number("truncate").unwrap_or(0)).unwrap());
+        Served { status, headers, body, padding: number("pad").unwrap_or(0), is_chunked: is_set("chunked"), may_be_gzip: is_set("gzip") }
+    }
+
     pub(crate) fn reply(&self, file: &FileName, limit: u64) -> Reply {
-        let name = file.to_string();
-        let rule = self.rule(&name);
-        let number = |key: &str| rule.and_then(|rule| rule.get(key)).and_then(Value::as_u64);
-        match number("status").unwrap_or(200) {
+        let mut served = self.served(&file.to_string(), &(self.place)(file));
+        match served.status {
             200 => {}
             404 => return Reply::Answer(Answer::NotFound),
-            429 | 500..=599 => return Reply::Outage,
-            other => return Reply::Refused(other),
+            other => return Reply::Fault(fault(other)),
         }
-        let Some(body) = self.files.get(&format!("{}/{}", self.prefix, (self.place)(file))) else { return Reply::Answer(Answer::NotFound) };
-        let mut body = body.clone();
-        body.extend(std::iter::repeat_n(b' ', usize::try_from(number("pad").unwrap_or(0)).unwrap()));
-        body.truncate(body.len() - usize::try_from(number("truncate").unwrap_or(0)).unwrap());
-        if body.len() as u64 > limit { Reply::TooLong } else { Reply::Answer(Answer::Found(body.into())) }
+        let length = served.body.len() as u64 + served.padding;
+        if length > limit {
+            return Reply::Fault("CS-BODY-TOO-LARGE");
+        }
+        served.body.resize(usize::try_from(length).unwrap(), b' ');
+        Reply::Answer(Answer::Found(served.body.into()))
     }
 }
 

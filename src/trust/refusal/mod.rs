@@ -185,8 +185,10 @@ pub enum Reason {
     },
     /// A delegation that was published is not listed any more.
     RoleDisappeared(DelegationRole),
-    /// The role that releases tags is listed but cannot be used.
+    /// A role that releases tags, or that could say otherwise before `targets` does, is listed but cannot be used.
     ReleasesUnusable {
+        /// `targets/releases`, or a role below it.
+        role: DelegationRole,
         /// What is wrong with it.
         fault: RoleFault,
         /// Whether this node has trusted it before: then it is no forgotten signature.

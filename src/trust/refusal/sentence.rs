@@ -9,6 +9,7 @@ use crate::evidence::Gun;
 use crate::fields::DocumentError;
 use crate::key::listed;
 use crate::name::{ImageReference, Tag};
+use crate::role::DelegationRole;
 
 impl Reason {
     /// The sentence for `gun`, or for the image that was asked about: what is wrong, and what to do.
@@ -93,7 +94,7 @@ impl Reason {
             Self::RoleDisappeared(role) => {
                 mismatch(format!("{role}, which was published before and is still delegated, is not listed any more"))
             }
-            Self::ReleasesUnusable { fault, was_usable } => releases_unusable(gun, &subject, fault, *was_usable),
+            Self::ReleasesUnusable { role, fault, was_usable } => releases_unusable(gun, &subject, (role, fault), *was_usable),
             Self::TooManyRoles { limit } => {
                 mismatch(format!("more than {limit} delegations, or delegations deeper than {MAX_DEPTH} levels"))
             }
@@ -124,18 +125,18 @@ impl Reason {
 }
 
 /// A role that lost its last signer reads like a forgotten signature, unless it is known to have been good.
-fn releases_unusable(gun: &Gun, subject: &str, fault: &RoleFault, was_usable: bool) -> String {
-    let advice = "a signer of targets/releases must publish it again";
+fn releases_unusable(gun: &Gun, subject: &str, (role, fault): (&DelegationRole, &RoleFault), was_usable: bool) -> String {
+    let advice = format!("a signer of {role} must publish it again");
     match fault {
-        RoleFault::Expired(at) => format!("remote repository {gun} out-of-date: targets/releases expired at {at}; {advice}"),
+        RoleFault::Expired(at) => format!("remote repository {gun} out-of-date: {role} expired at {at}; {advice}"),
         RoleFault::Threshold { .. } | RoleFault::NoSha256 if was_usable => format!(
-            "potential malicious behavior - trust data has insufficient signatures for remote repository {gun}: targets/releases cannot be used: {fault}; {advice}"
+            "potential malicious behavior - trust data has insufficient signatures for remote repository {gun}: {role} cannot be used: {fault}; {advice}"
         ),
         RoleFault::KeyRevoked(_) | RoleFault::CertificateEnded(_) => {
-            format!("targets/releases of {gun} cannot be used: {fault}; {advice}, with another key")
+            format!("{role} of {gun} cannot be used: {fault}; {advice}, with another key")
         }
         RoleFault::Threshold { .. } | RoleFault::NoSha256 => {
-            format!("image or trust data does not exist for {subject}: targets/releases of {gun} cannot be used: {fault}; {advice}")
+            format!("image or trust data does not exist for {subject}: {role} of {gun} cannot be used: {fault}; {advice}")
         }
     }
 }
