@@ -15,7 +15,7 @@ use crate::admit::{Admission, Admit, MAX_EVIDENCE_FILE_BYTES, Origin, Refusal, S
 use crate::listen::Listener;
 
 pub use evidence::{export, import};
-pub use reset::reset;
+pub use reset::{list_resets, reset};
 
 /// What the protocol file says, compiled.
 #[allow(missing_docs, clippy::all, clippy::restriction, clippy::pedantic, unreachable_pub)]
@@ -45,6 +45,10 @@ impl v1::admin_server::Admin for Api {
 
     async fn import_evidence(&self, request: Request<v1::ImportEvidenceRequest>) -> Result<Response<v1::ImportEvidenceResponse>, Status> {
         Ok(Response::new(import(&self.admit, &request.into_inner()).await))
+    }
+
+    async fn list_resets(&self, _: Request<v1::ListResetsRequest>) -> Result<Response<v1::ListResetsResponse>, Status> {
+        Ok(Response::new(list_resets(&self.admit).await))
     }
 
     async fn reset(&self, request: Request<v1::ResetRequest>) -> Result<Response<v1::ResetResponse>, Status> {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use countersign_trust::name::shown;
+use countersign_trust::time::UnixTime;
 
 use super::{refused, v1};
-use crate::admit::{Admit, Refusal, Reset};
+use crate::admit::{Act, Admit, Refusal, Reset};
 
 /// Longest name and reason that are kept on record.
 const MAX_TEXT_CHARS: usize = 500;
@@ -30,4 +31,17 @@ fn wanted(request: &v1::ResetRequest) -> Result<Reset, Refusal> {
     }
     let role = request.role.parse().map_err(|_| Refusal::NotHeld { image: format!("{repository} ({})", shown(&request.role)) })?;
     Ok(Reset::Role(repository, role))
+}
+
+/// What was reset on this node; in whatever process.
+pub async fn list_resets(admit: &Arc<Admit>) -> v1::ListResetsResponse {
+    match admit.acts().await {
+        Ok(acts) => v1::ListResetsResponse { resets: acts.into_iter().map(past).collect(), refusal: None },
+        Err(refusal) => v1::ListResetsResponse { resets: Vec::new(), refusal: Some(refused(&refusal, String::new())) },
+    }
+}
+
+fn past(act: Act) -> v1::PastReset {
+    let at = UnixTime::from_seconds(i64::try_from(act.at).unwrap_or(i64::MAX));
+    v1::PastReset { at: at.to_string(), by: act.by, what: act.what, reason: act.reason }
 }

@@ -45,6 +45,7 @@ use crate::clock::Clock;
 use crate::containerd::Containerd;
 use crate::crash::Step;
 use crate::fetch::{Credential, NotaryClient};
+pub use crate::ledger::Act;
 use crate::ledger::{Held, Ledger, LedgerError, VerifiedImage};
 use countersign_trust::time::UnixTime;
 

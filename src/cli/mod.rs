@@ -76,7 +76,7 @@ enum Command {
     /// the policy demands stays as it is.
     Reset {
         /// The repository, without tag and digest
-        #[arg(required_unless_present = "clock")]
+        #[arg(required_unless_present_any = ["clock", "list"])]
         repository: Option<String>,
         /// Only the version floor of this role, such as targets/releases; without it everything about the repository
         #[arg(long, requires = "repository")]
@@ -85,8 +85,11 @@ enum Command {
         #[arg(long, conflicts_with = "repository")]
         clock: bool,
         /// Why
-        #[arg(long, value_name = "TEXT")]
-        reason: String,
+        #[arg(long, value_name = "TEXT", required_unless_present = "list")]
+        reason: Option<String>,
+        /// Show what was reset, by whom, when and why; resets nothing
+        #[arg(long, conflicts_with_all = ["repository", "clock", "reason"])]
+        list: bool,
         #[command(flatten)]
         file: ConfigFile,
     },
@@ -171,8 +174,9 @@ pub fn main() -> ExitCode {
         Command::Serve { file } => serve::run(&file.path),
         Command::Verify { image, namespace, file, output } => verify::run(&VerifyRequest { image, namespace }, &file.path, output),
         Command::Evidence { command } => evidence(command),
-        Command::Reset { repository, role, clock: _, reason, file } => {
-            let (repository, role) = (repository.unwrap_or_default(), role.unwrap_or_default());
+        Command::Reset { list: true, file, .. } => reset::list(&file.path),
+        Command::Reset { repository, role, clock: _, reason, list: false, file } => {
+            let (repository, role, reason) = (repository.unwrap_or_default(), role.unwrap_or_default(), reason.unwrap_or_default());
             reset::run(ResetRequest { repository, role, reason, by: String::new() }, &file.path)
         }
         Command::Config { command: ConfigCommand::Check { file } } => config::check(&file),

@@ -2,11 +2,15 @@
 
 use std::path::Path;
 
+use countersign_trust::name::shown;
+use tonic::transport::Channel;
+
 use super::daemon::{self, Answerer};
 use super::verify::report_refusal;
 use super::{Exit, Output, complain, print};
 use crate::admin;
 use crate::admin::v1;
+use crate::admin::v1::admin_client::AdminClient;
 
 pub(super) fn run(mut request: v1::ResetRequest, config: &Path) -> Exit {
     if request.reason.trim().is_empty() {
@@ -30,6 +34,29 @@ pub(super) fn run(mut request: v1::ResetRequest, config: &Path) -> Exit {
         Ok(Some(refusal)) => report_refusal(&refusal, Output::Text),
         Ok(None) => {
             print(&done(&request));
+            Exit::Ok
+        }
+    }
+}
+
+/// `reset --list`.
+pub(super) fn list(config: &Path) -> Exit {
+    let answer = daemon::run(config, async |config, work| {
+        let answerer = Answerer::find(config, work).await?;
+        let ask = async |mut daemon: AdminClient<Channel>| daemon.list_resets(v1::ListResetsRequest {}).await;
+        answerer.ask(ask, async |admit| admin::list_resets(&admit).await).await
+    });
+    match answer {
+        Err(exit) => exit,
+        Ok(v1::ListResetsResponse { refusal: Some(refusal), .. }) => report_refusal(&refusal, Output::Text),
+        Ok(v1::ListResetsResponse { resets, .. }) if resets.is_empty() => {
+            print("nothing was reset on this node");
+            Exit::Ok
+        }
+        Ok(v1::ListResetsResponse { resets, .. }) => {
+            for v1::PastReset { at, by, what, reason } in resets {
+                print(&format!("{at}  {}  {what}: {}", shown(&by), shown(&reason)));
+            }
             Exit::Ok
         }
     }
