@@ -105,7 +105,7 @@ impl Admit {
         let evidence = held.evidence.digest();
         self.hold(held, facts, Contact::None).await?;
         if !has_expired {
-            self.found_good_at(now).await;
+            self.found_good_at(now);
         }
         let tags = trusted.released_tags().count();
         Ok(Imported { repository, evidence, tags, valid_until: trusted.valid_until(), has_expired })

@@ -106,6 +106,17 @@ impl Memory {
         self.repositories.write().unwrap_or_else(PoisonError::into_inner).remove(gun);
     }
 
+    /// Nothing was found good later than at `moment`.
+    pub(super) fn not_checked_after(&self, moment: u64) {
+        for gun in self.guns() {
+            let Some(repository) = self.repository(&gun) else { continue };
+            let mut repository = repository.lock().unwrap_or_else(PoisonError::into_inner);
+            if repository.held.checked_at > moment {
+                repository.held = Arc::new(Held { checked_at: moment, ..(*repository.held).clone() });
+            }
+        }
+    }
+
     /// Every repository of which something is held.
     pub(super) fn guns(&self) -> Vec<Gun> {
         self.repositories.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()

@@ -175,8 +175,7 @@ impl Admit {
     pub fn take_ledger(&self, ledger: Result<Ledger, LedgerError>) {
         let taken = ledger.and_then(|ledger| {
             let repositories: Vec<Held> = ledger.repositories()?.into_iter().map(|(_, held)| held).collect();
-            let checked = repositories.iter().map(|held| held.checked_at);
-            self.latest.begin_at(checked.chain(ledger.clock_mark()?).max());
+            self.latest.begin_at(repositories.iter().map(|held| held.checked_at).max());
             let memory = Memory::new(repositories, ledger.images()?);
             Ok((ledger, memory))
         });

@@ -116,7 +116,7 @@ impl Refresh<'_> {
             let gun = trusted.evidence().gun();
             tracing::warn!(repository = %gun, %role, reason = %fault, "a delegation counts for nothing");
         }
-        self.admit.found_good_at(self.now).await;
+        self.admit.found_good_at(self.now);
         let checked_at = u64::try_from(self.now.seconds()).unwrap_or_default();
         let next = Held { known: trusted.known().clone(), evidence: trusted.evidence().clone(), checked_at };
         let is_written = |held: &Held| {

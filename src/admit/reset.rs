@@ -46,8 +46,10 @@ impl Admit {
             Reset::Repository(repository) => self.reset_repository(repository, None, act).await,
             Reset::Role(repository, role) => self.reset_repository(repository, Some(role), act).await,
             Reset::Clock => {
-                self.store_act(act, Effect::ForgetClock).await?;
-                self.latest.forget(now);
+                let moment = act.at;
+                self.store_act(act, Effect::ClockNotAfter(moment)).await?;
+                self.memory()?.not_checked_after(moment);
+                self.latest.set_back_to(now);
                 Ok(())
             }
         }

@@ -47,14 +47,14 @@ impl Default for Limits {
     /// A whole update has about 30 seconds (`docs/notary-v1.md`, 9.2): one dead server must leave time
     /// to say so, and one slow file must not use it all up. Eight at once load a repository with many
     /// delegations in few round trips and stay below the connection limits that proxies commonly set for one
-    /// client. A server in the same room answers its first request within 5 ms, and a second handshake would take longer
-    /// than asking it twice; to one farther away that is a fraction of a round trip. Notary's front ends commonly close idle connections after 60 seconds or more; ours go first.
+    /// client. A server in the same room answers its first request within 20 ms, also when the node is busy, and more handshakes would
+    /// take longer than asking it twice; to one farther away that is less than a round trip. Notary's front ends commonly close idle connections after 60 seconds or more; ours go first.
     fn default() -> Self {
         Self {
             connect_deadline: Duration::from_secs(5),
             request_deadline: Duration::from_secs(15),
             parallel: 8,
-            head_start: Duration::from_millis(5),
+            head_start: Duration::from_millis(20),
             idle_connections: 8,
             idle_time: Duration::from_secs(45),
         }

@@ -70,8 +70,8 @@ pub enum Effect {
     Forget(Gun),
     /// This is known of the repository from now on.
     Replace(Arc<Held>),
-    /// The clock may be set back.
-    ForgetClock,
+    /// Nothing was found good later than at this moment, in seconds since the Unix epoch.
+    ClockNotAfter(u64),
 }
 
 /// The ledger of this node. Clones share one open file; every method may be called from any thread.
@@ -136,22 +136,6 @@ impl Ledger {
     /// [`LedgerError::Write`] if the disk did not take it, [`LedgerError::Full`] if a limit would be passed.
     pub fn store_repository(&self, held: &Held) -> Result<(), LedgerError> {
         self.0.write(|store| store.store_repository(held))
-    }
-
-    /// When trust data was last found good on this node, in seconds since the Unix epoch.
-    ///
-    /// # Errors
-    /// [`LedgerError::Unreadable`] if the entry is not what was written.
-    pub fn clock_mark(&self) -> Result<Option<u64>, LedgerError> {
-        self.0.read(Store::clock_mark)
-    }
-
-    /// Records that trust data was found good at this moment.
-    ///
-    /// # Errors
-    /// [`LedgerError::Write`] if the disk did not take it.
-    pub fn store_clock_mark(&self, seconds: u64) -> Result<(), LedgerError> {
-        self.0.write(|store| store.store_clock_mark(seconds))
     }
 
     /// Records an operator's act and does what it says, in one transaction.

@@ -82,10 +82,6 @@ pub(super) fn decode_held(gun: &str, payload: &[u8]) -> Result<Held, RecordError
     if held.evidence.gun().as_str() == gun { Ok(held) } else { Err(RecordError::Misplaced) }
 }
 
-pub(super) fn decode_mark(payload: &[u8]) -> Result<u64, RecordError> {
-    payload.try_into().map(u64::from_be_bytes).map_err(|_| RecordError::Truncated)
-}
-
 /// Time, then each text with its length.
 pub(super) fn encode_act(act: &Act) -> Vec<u8> {
     let mut payload = act.at.to_be_bytes().to_vec();

@@ -18,12 +18,8 @@ const VERSION: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("cou
 const REPOSITORIES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("repositories");
 /// Verified images, by the number of their recording, so that the oldest comes first.
 const IMAGES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("images");
-/// Moments by name.
-const MARKS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("marks");
 /// What operators have reset, by the number of the act.
 const ACTS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("acts");
-/// The mark of the clock: when trust data was last found good.
-const CLOCK: &str = "clock";
 /// The only key of [`VERSION`].
 const VERSION_KEY: &str = "ledger";
 /// The only value of [`VERSION`] that this program reads.
@@ -50,7 +46,6 @@ fn initialise(database: &Database, write: impl FnOnce(&WriteTransaction) -> Resu
         version.insert(VERSION_KEY, record::seal(VERSION_KEY.as_bytes(), LEDGER_VERSION).as_slice())?;
         transaction.open_table(REPOSITORIES)?;
         transaction.open_table(IMAGES)?;
-        transaction.open_table(MARKS)?;
         transaction.open_table(ACTS)?;
     }
     write(&transaction)?;
@@ -206,55 +201,48 @@ impl Store {
         Ok(())
     }
 
-    /// When trust data was last found good, in seconds since the Unix epoch; none if it never was.
-    pub(super) fn clock_mark(&self) -> Result<Option<u64>, LedgerError> {
-        let Some(sealed) = self.lookup(MARKS, CLOCK)? else { return Ok(None) };
-        let mark = record::open(CLOCK.as_bytes(), &sealed).and_then(record::decode_mark);
-        mark.map(Some).map_err(|why| self.damaged("the mark of the clock", &why))
-    }
-
-    /// Records when trust data was found good.
-    pub(super) fn store_clock_mark(&mut self, seconds: u64) -> Result<(), LedgerError> {
-        let sealed = record::seal(CLOCK.as_bytes(), &seconds.to_be_bytes());
-        self.commit(Step::RefreshCommitted, |transaction| {
-            transaction.open_table(MARKS)?.insert(CLOCK, sealed.as_slice())?;
-            Ok(())
-        })
-    }
-
     /// Records an operator's act together with what it does.
     pub(super) fn store_act(&mut self, act: &Act, effect: &Effect) -> Result<(), LedgerError> {
         let acts = self.acts()?;
         let number = acts.last().map_or(0, |(last, _)| last.saturating_add(1));
         let evicted = (acts.len() >= MAX_ACTS).then(|| acts.first().map(|(first, _)| *first)).flatten();
         let sealed = record::seal(&number.to_be_bytes(), &record::encode_act(act));
-        let changed = match effect {
-            Effect::Forget(gun) => Some((gun.as_str(), None)),
-            Effect::Replace(held) => {
-                let gun = held.evidence.gun().as_str();
-                Some((gun, Some(record::seal(gun.as_bytes(), &record::encode_held(held)))))
-            }
-            Effect::ForgetClock => None,
-        };
+        let changes = self.changes(effect)?;
         self.commit(Step::RefreshCommitted, |transaction| {
             let mut table = transaction.open_table(ACTS)?;
             table.insert(number, sealed.as_slice())?;
             if let Some(evicted) = evicted {
                 table.remove(evicted)?;
             }
-            match &changed {
-                Some((gun, Some(sealed))) => drop(transaction.open_table(REPOSITORIES)?.insert(*gun, sealed.as_slice())?),
-                Some((gun, None)) => drop(transaction.open_table(REPOSITORIES)?.remove(*gun)?),
-                None => drop(transaction.open_table(MARKS)?.remove(CLOCK)?),
+            let mut repositories = transaction.open_table(REPOSITORIES)?;
+            for (gun, entry) in &changes {
+                match entry {
+                    Some(sealed) => drop(repositories.insert(gun.as_str(), sealed.as_slice())?),
+                    None => drop(repositories.remove(gun.as_str())?),
+                }
             }
             Ok(())
         })?;
-        match changed {
-            Some((gun, Some(sealed))) => drop(self.sizes.insert(gun.to_owned(), sealed.len() as u64)),
-            Some((gun, None)) => drop(self.sizes.remove(gun)),
-            None => {}
+        for (gun, entry) in changes {
+            match entry {
+                Some(sealed) => drop(self.sizes.insert(gun, sealed.len() as u64)),
+                None => drop(self.sizes.remove(&gun)),
+            }
         }
         Ok(())
+    }
+
+    /// What an act changes: repositories with their new entries, or none.
+    fn changes(&self, effect: &Effect) -> Result<Vec<(String, Option<Vec<u8>>)>, LedgerError> {
+        let sealed = |held: &Held| record::seal(held.evidence.gun().as_str().as_bytes(), &record::encode_held(held));
+        Ok(match effect {
+            Effect::Forget(gun) => vec![(gun.as_str().to_owned(), None)],
+            Effect::Replace(held) => vec![(held.evidence.gun().as_str().to_owned(), Some(sealed(held)))],
+            Effect::ClockNotAfter(moment) => {
+                let later = self.repositories()?.into_iter().filter(|(_, held)| held.checked_at > *moment);
+                later.map(|(gun, held)| (gun.as_str().to_owned(), Some(sealed(&Held { checked_at: *moment, ..held })))).collect()
+            }
+        })
     }
 
     /// Every act on record with its number, oldest first.
