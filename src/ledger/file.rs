@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, StorageBackend, StorageError};
@@ -24,6 +25,9 @@ const LOCK: &str = "ledger.lock";
 const MODE: u32 = 0o600;
 /// What every redb file begins with (redb `docs/design.md`, "Database header").
 const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
+/// How often a lock is tried that somebody else has, and how long is waited in between.
+const LOCK_TRIES: u32 = 5;
+const LOCK_TRIED_EVERY: Duration = Duration::from_millis(10);
 /// Memory for redb's page cache. Verdicts are made from what is kept in memory; the ledger is read at start.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
 
@@ -43,11 +47,11 @@ impl Files {
         let refused = |source| LedgerError::Directory { directory: directory.to_owned(), source };
         let database = directory.join(DATABASE);
         let lock = own_file().create(true).truncate(false).open(directory.join(LOCK)).map_err(refused)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(LedgerError::InUse { path: database }),
-            Err(TryLockError::Error(source)) => return Err(refused(source)),
-        }
+        patiently(|| match lock.try_lock() {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => Err(LedgerError::InUse { path: database.clone() }),
+            Err(TryLockError::Error(source)) => Err(refused(source)),
+        })?;
         Ok(Self { directory: directory.to_owned(), unfinished: directory.join(UNFINISHED), database, _lock: lock })
     }
 
@@ -100,11 +104,14 @@ impl Files {
     /// Opens the database, which exists. redb verifies the checksum of every page while it does.
     pub(super) fn open(&self) -> Result<Database, LedgerError> {
         self.refuse_what_is_no_database()?;
-        builder().set_check_integrity_on_open(true).open(&self.database).map_err(|error| {
-            if matches!(error, DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch) {
-                return LedgerError::InUse { path: self.database.clone() };
-            }
-            failed_read(&self.database, error.into())
+        let open = || builder().set_check_integrity_on_open(true).open(&self.database);
+        patiently(|| {
+            open().map_err(|error| {
+                if matches!(error, DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch) {
+                    return LedgerError::InUse { path: self.database.clone() };
+                }
+                failed_read(&self.database, error.into())
+            })
         })
     }
 
@@ -112,11 +119,11 @@ impl Files {
     /// redb writes for that, if only that the file is open, stays in memory.
     pub(super) fn open_to_look(&self) -> Result<Database, LedgerError> {
         let file = self.refuse_what_is_no_database()?;
-        match file.try_lock_shared() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(LedgerError::InUse { path: self.database.clone() }),
-            Err(TryLockError::Error(error)) => return Err(failed_read(&self.database, redb::Error::Io(error))),
-        }
+        patiently(|| match file.try_lock_shared() {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => Err(LedgerError::InUse { path: self.database.clone() }),
+            Err(TryLockError::Error(error)) => Err(failed_read(&self.database, redb::Error::Io(error))),
+        })?;
         let database = Overlay::new(file).map_err(redb::Error::Io).and_then(|overlay| {
             let opened = builder().set_check_integrity_on_open(true).create_with_backend(overlay);
             opened.map_err(redb::Error::from)
@@ -151,6 +158,18 @@ impl Files {
     fn unreadable(&self, what: &str) -> LedgerError {
         LedgerError::Unreadable { path: self.database.clone(), what: what.to_owned(), source: None }
     }
+}
+
+/// Tries again when somebody else has the file, for a moment: a process that this one is just starting (a credential helper)
+/// has a copy of every lock until its program begins.
+fn patiently<T>(attempt: impl Fn() -> Result<T, LedgerError>) -> Result<T, LedgerError> {
+    for _ in 1..LOCK_TRIES {
+        match attempt() {
+            Err(LedgerError::InUse { .. }) => std::thread::sleep(LOCK_TRIED_EVERY),
+            other => return other,
+        }
+    }
+    attempt()
 }
 
 /// A database that is being created. redb waits for the disk at every step; here it is waited for once, when all is
