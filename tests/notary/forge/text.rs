@@ -44,15 +44,22 @@ fn write(out: &mut Vec<u8>, value: &Value, escape: bool) {
 }
 
 fn write_string(out: &mut Vec<u8>, text: &str, escape: bool) {
+    let is_special = |character: char| match character {
+        '"' | '\\' => true,
+        '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\u{1f}' => escape,
+        _ => false,
+    };
     out.push(b'"');
-    for character in text.chars() {
+    let mut rest = text;
+    while let Some(at) = rest.find(is_special) {
+        out.extend_from_slice(rest[..at].as_bytes());
+        let character = rest[at..].chars().next().unwrap();
         match character {
             '"' | '\\' => out.extend_from_slice(format!("\\{character}").as_bytes()),
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\u{1f}' if escape => {
-                out.extend_from_slice(format!("\\u{:04x}", u32::from(character)).as_bytes());
-            }
-            other => out.extend_from_slice(other.to_string().as_bytes()),
+            other => out.extend_from_slice(format!("\\u{:04x}", u32::from(other)).as_bytes()),
         }
+        rest = &rest[at + character.len_utf8()..];
     }
+    out.extend_from_slice(rest.as_bytes());
     out.push(b'"');
 }
