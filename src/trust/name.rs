@@ -234,18 +234,26 @@ impl FromStr for RegistryHost {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         let refused = || NameError::Host(shown(text));
-        let (name, port) = match text.strip_prefix('[') {
-            Some(bracketed) => bracketed.split_once(']').ok_or_else(refused).map(|(name, rest)| (name, rest.strip_prefix(':')))?,
-            None => text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port))),
+        let (is_name, rest) = match text.strip_prefix('[') {
+            Some(bracketed) => bracketed.split_once(']').map(|(address, rest)| (is_ipv6_address(address), rest)).ok_or_else(refused)?,
+            None => {
+                let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
+                (name.split('.').all(is_host_component), rest)
+            }
         };
-        let name_fits = if text.starts_with('[') {
-            name.parse::<core::net::Ipv6Addr>().is_ok() && (port.is_some() || text.ends_with(']'))
-        } else {
-            name.split('.').all(is_host_component)
-        };
-        let port_fits = port.is_none_or(|port| !port.is_empty() && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()));
-        if name_fits && port_fits { Ok(Self(text.to_owned())) } else { Err(refused()) }
+        if is_name && (rest.is_empty() || is_port(rest)) { Ok(Self(text.to_owned())) } else { Err(refused()) }
     }
+}
+
+/// Docker's grammar has no dots in it, as in `::ffff:192.0.2.1`.
+fn is_ipv6_address(text: &str) -> bool {
+    !text.contains('.') && text.parse::<core::net::Ipv6Addr>().is_ok()
+}
+
+/// A colon and up to five digits.
+fn is_port(text: &str) -> bool {
+    let digits = text.strip_prefix(':').unwrap_or_default();
+    (1..=5).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn is_host_component(component: &str) -> bool {
@@ -518,6 +526,7 @@ mod tests {
             ("localhost:15000/team/app:v1", "localhost:15000/team/app:v1"),
             ("Reg/app", "Reg/app:latest"),
             ("[::1]:16000/app:1", "[::1]:16000/app:1"),
+            ("[2001:db8::1]/app", "[2001:db8::1]/app:latest"),
             ("a.b/c__d/e--f.g:X_1.-", "a.b/c__d/e--f.g:X_1.-"),
         ] {
             assert_eq!(canonical(written), meant);
@@ -556,6 +565,29 @@ mod tests {
         for (written, is_expected) in cases {
             let error = written.parse::<ImageReference>().unwrap_err();
             assert!(is_expected(&error), "{written}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_but_a_port_follows_an_address_in_brackets() {
+        for host in [
+            "[::1]x]",
+            "[::1][::1]",
+            "[::1]@evil.test]",
+            "[::1]\u{1b}[31m]",
+            "[::1]:",
+            "[::1]:5000]",
+            "[::1]5000",
+            "[::1",
+            "[]",
+            "[::ffff:192.0.2.1]",
+            "h:5000]",
+        ] {
+            assert_eq!(host.parse::<RegistryHost>(), Err(NameError::Host(shown(host))));
+            assert!(format!("{host}/app:1").parse::<ImageReference>().is_err(), "{host}");
+        }
+        for host in ["[::1]", "[::1]:5000", "h:5000", "h"] {
+            assert_eq!(host.parse::<RegistryHost>().unwrap().as_str(), host);
         }
     }
 
