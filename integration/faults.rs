@@ -250,6 +250,10 @@ async fn a_silent_or_slow_trust_server_ends_the_pull_in_time_and_holds_up_no_oth
     scene.front.answer("/team/silent/", Answer::Silence);
     scene.front.answer("/team/trickling/", Answer::Trickle);
     scene.front.answer("/team/slow/", Answer::Later(Duration::from_secs(11)));
+    // Each answer comes in time, and each file names the next: what was asked for on a guess would save the rounds.
+    for guess in ["snapshot.json", "targets.json"] {
+        scene.front.answer(&format!("/team/slow/_trust/tuf/{guess}"), Answer::status(404));
+    }
 
     let timed = |name: String| {
         let cri = scene.cri().clone();
