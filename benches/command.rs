@@ -42,7 +42,7 @@ pub(crate) fn measure(report: &mut Report, scale: &Scale, world: &World, binary:
         [lookup(&name), verify(&alone.configuration(&name))]
     });
     report_both(report, "cold", &cold, COLD_PART);
-    let far = alone.from_far();
+    let far = alone.far_away();
     let far_turns = (scale.commands / 3).max(3);
     let far_cold = in_turns(far_turns, |turn| {
         let name = format!("far-cold-{turn}");
@@ -73,7 +73,7 @@ impl<'a> Alone<'a> {
     }
 
     /// The same with a trust server that is far away.
-    fn from_far(&self) -> Self {
+    fn far_away(&self) -> Self {
         let near = self.server.trim_start_matches("https://").parse().must("reading the trust server's address");
         let server = format!("https://{}", far::start(near));
         let content = self.content.replace(&self.server, &server);

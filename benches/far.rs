@@ -16,6 +16,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Starts a relay to `server` on a thread of its own, since the commands that are timed block this one. It ends with the
 /// process. Returns where it listens.
+#[allow(clippy::disallowed_methods, reason = "the bench's own server, on loopback")]
 pub(crate) fn start(server: SocketAddr) -> SocketAddr {
     let (told, address) = std::sync::mpsc::channel();
     std::thread::spawn(move || {

@@ -47,7 +47,7 @@ pub(super) fn host(key: &'static str, written: &At<String>, notes: &mut Notes) -
             Some(host)
         }
         Err(source) => {
-            notes.fault(written.at, Fault::Host { key, source });
+            notes.fault(written.at, Fault::Host { key, source: Box::new(source) });
             None
         }
     }

@@ -75,12 +75,12 @@ pub enum Fault {
         "`{name}` cannot be carried over, since its `*` may cut a name, and without it `{by}` would answer for its repositories \
          with other keys: put the names that are meant in its place, such as `{instead}`, and import again"
     )]
-    WouldWiden { name: String, by: RepositoryPattern, instead: String },
+    WouldWiden { name: String, by: Box<RepositoryPattern>, instead: String },
 
     #[error("`{key}` holds PEM text, not the address of a registry")]
     PemForHost { key: &'static str },
     #[error("`{key}` cannot be the address of a registry")]
-    Host { key: &'static str, source: config::Fault },
+    Host { key: &'static str, source: Box<config::Fault> },
     #[error("`{host}` is registered twice")]
     RegisteredTwice { host: String },
     #[error("there is a private key in the file, and it is not printed here: take it out, and replace the key if others could read it")]

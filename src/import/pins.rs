@@ -154,7 +154,7 @@ impl Reading {
         for Cut { name, start, instead, ids, at } in &self.cuts {
             let (name, instead) = (name.clone(), instead.clone());
             match longest_around(start, &prefixes) {
-                Some((by, others)) if others != ids => notes.fault(*at, Fault::WouldWiden { name, by: by.clone(), instead }),
+                Some((by, others)) if others != ids => notes.fault(*at, Fault::WouldWiden { name, by: Box::new(by.clone()), instead }),
                 Some(_) | None => notes.tell(*at, Told::WildcardCutsName { name, start: named(start), instead }),
             }
         }

@@ -75,6 +75,9 @@ enum Place {
     Closed,
 }
 
+/// A repository with its new entry, or with none from now on.
+type Change = (String, Option<Vec<u8>>);
+
 /// An open ledger.
 #[derive(Debug)]
 pub(super) struct Store {
@@ -233,7 +236,7 @@ impl Store {
     }
 
     /// What an act changes: repositories with their new entries, or none.
-    fn changes(&self, effect: &Effect) -> Result<Vec<(String, Option<Vec<u8>>)>, LedgerError> {
+    fn changes(&self, effect: &Effect) -> Result<Vec<Change>, LedgerError> {
         let sealed = |held: &Held| record::seal(held.evidence.gun().as_str().as_bytes(), &record::encode_held(held));
         Ok(match effect {
             Effect::Forget(gun) => vec![(gun.as_str().to_owned(), None)],

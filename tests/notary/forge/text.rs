@@ -52,7 +52,7 @@ fn write_string(out: &mut Vec<u8>, text: &str, escape: bool) {
     out.push(b'"');
     let mut rest = text;
     while let Some(at) = rest.find(is_special) {
-        out.extend_from_slice(rest[..at].as_bytes());
+        out.extend_from_slice(&rest.as_bytes()[..at]);
         let character = rest[at..].chars().next().unwrap();
         match character {
             '"' | '\\' => out.extend_from_slice(format!("\\{character}").as_bytes()),
