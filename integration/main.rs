@@ -27,6 +27,7 @@ mod faults;
 mod gate;
 mod harness;
 mod hosts;
+mod inspect;
 mod ledger;
 mod lifecycle;
 mod parts;

@@ -13,7 +13,7 @@ use super::harness::gate::verify;
 use super::harness::process::{lossy, run};
 
 /// Exit code, standard output and standard error.
-async fn countersign(args: &[&str]) -> (Option<i32>, String, String) {
+pub(crate) async fn countersign(args: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(binary());
     command.args(args);
     let output = run(command).await;

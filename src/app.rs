@@ -1,16 +1,20 @@
 //! The composition root: the only place that knows which room is joined to which.
 
+mod offer;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign_trust::name::RegistryHost;
+pub use offer::{Elsewhere, Offer, offers};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin;
 use crate::admit::{Admit, Policy, chain};
-use crate::clock::SystemClock;
+use crate::clock::{ClockError, SystemClock};
 use crate::config::{Config, ExpiredTrustData, Registry};
 use crate::containerd::Containerd;
 use crate::cri::{Gate, Guard, Upstream, methods};
@@ -47,6 +51,9 @@ pub enum StartError {
         /// Why.
         source: CaBundleError,
     },
+    /// The clock is wrong.
+    #[error(transparent)]
+    Clock(#[from] ClockError),
     /// A socket cannot be listened on.
     #[error("cannot listen")]
     Listen(#[from] ListenError),
@@ -81,16 +88,22 @@ pub fn policy(config: &Config) -> Result<Policy, StartError> {
         ExpiredTrustData::Refused => None,
         ExpiredTrustData::AllowedFor(length) => Some(length),
     };
-    let node_credentials = config.credentials_file.clone().map(|file| Arc::new(NodeCredentials::new(file)));
+    let node_credentials = node_credentials(config);
     Ok(Policy { trust: config.policy.clone(), servers, expired_serves_for, node_credentials, digest: config.digest })
 }
 
+fn node_credentials(config: &Config) -> Option<Arc<NodeCredentials>> {
+    config.credentials_file.clone().map(|file| Arc::new(NodeCredentials::new(file)))
+}
+
 fn trust_server(registry: &Registry) -> Result<TrustServer, StartError> {
-    let host = || registry.host.to_string();
-    let bundle = registry.ca_bundle.as_deref().map(CaBundle::parse).transpose();
-    let bundle = bundle.map_err(|source| StartError::CaBundle { host: host(), source })?;
-    let url = registry.notary_server.as_str();
-    TrustServer::new(registry.host.clone(), url, bundle).map_err(|source| StartError::Server { host: host(), source })
+    let bundle = ca_bundle(&registry.host, registry.ca_bundle.as_deref())?;
+    let server = TrustServer::new(registry.host.clone(), registry.notary_server.as_str(), bundle);
+    server.map_err(|source| StartError::Server { host: registry.host.to_string(), source })
+}
+
+fn ca_bundle(host: &RegistryHost, pem: Option<&str>) -> Result<Option<CaBundle>, StartError> {
+    pem.map(CaBundle::parse).transpose().map_err(|source| StartError::CaBundle { host: host.to_string(), source })
 }
 
 /// Opens the ledger below the configured state directory, which is made if it is absent.

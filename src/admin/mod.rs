@@ -1,13 +1,18 @@
 //! The operator's API of a running daemon, over a unix socket of its own. Nothing here can allow what the policy does not.
 
 mod evidence;
+pub mod explain;
+pub mod inspect;
 mod reset;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use countersign_trust::name::ImageReference;
+use countersign_trust::policy::people::People;
 use countersign_trust::time::UnixTime;
 use countersign_trust::{Question, SignedBy};
+use futures_util::{Stream, StreamExt as _, stream};
 use tokio::net::UnixStream;
 use tonic::{Request, Response, Status};
 
@@ -54,26 +59,41 @@ impl v1::admin_server::Admin for Api {
     async fn reset(&self, request: Request<v1::ResetRequest>) -> Result<Response<v1::ResetResponse>, Status> {
         Ok(Response::new(reset(&self.admit, &request.into_inner()).await))
     }
+
+    type InspectStream = Pin<Box<dyn Stream<Item = Result<v1::InspectResponse, Status>> + Send>>;
+
+    async fn inspect(&self, request: Request<v1::InspectRequest>) -> Result<Response<Self::InspectStream>, Status> {
+        let parts = inspect::inspect(&self.admit, &request.into_inner()).await;
+        // One piece after the other is made when the one before it was taken.
+        Ok(Response::new(stream::iter(parts).map(Ok).boxed()))
+    }
 }
 
 /// Judges an image as a pull without a credential would be judged, in whatever process.
 pub async fn verify(admit: &Arc<Admit>, request: &v1::VerifyRequest) -> v1::VerifyResponse {
     let namespace = Some(request.namespace.as_str()).filter(|namespace| !namespace.is_empty());
-    let outcome = match request.image.parse::<ImageReference>() {
-        Ok(image) => {
-            let judged = admit.pull(Question { image: &image, namespace }, None).await;
-            judged.map_err(|refusal| (refusal, image.to_string()))
-        }
-        Err(error) => Err((Refusal::Name { error }, String::new())),
+    let image = match request.image.parse::<ImageReference>() {
+        Ok(image) => image,
+        Err(error) => return answer(admit, Err(Refusal::Name { error }), String::new()),
     };
-    let outcome = match outcome {
-        Ok(admission) => v1::verify_response::Outcome::Approval(approval(&admission)),
-        Err((refusal, image)) => v1::verify_response::Outcome::Refusal(refused(&refusal, image)),
-    };
-    v1::VerifyResponse { outcome: Some(outcome) }
+    let question = Question { image: &image, namespace };
+    if !request.explain {
+        return answer(admit, admit.pull(question, None).await, image.to_string());
+    }
+    let explained = admit.explain(question).await;
+    let explanation = explain::explanation(&explained);
+    v1::VerifyResponse { explanation, ..answer(admit, explained.outcome, image.to_string()) }
 }
 
-fn approval(admission: &Admission) -> v1::Approval {
+fn answer(admit: &Admit, outcome: Result<Admission, Refusal>, image: String) -> v1::VerifyResponse {
+    let outcome = match outcome {
+        Ok(admission) => v1::verify_response::Outcome::Approval(approval(&admission, admit.people())),
+        Err(refusal) => v1::verify_response::Outcome::Refusal(refused(&refusal, image)),
+    };
+    v1::VerifyResponse { outcome: Some(outcome), explanation: None }
+}
+
+fn approval(admission: &Admission, people: &People) -> v1::Approval {
     let approval = &admission.approval;
     let release = approval.release();
     v1::Approval {
@@ -81,8 +101,8 @@ fn approval(admission: &Admission) -> v1::Approval {
         digest: admission.digest.to_string(),
         tag: release.map(|release| release.tag.to_string()).unwrap_or_default(),
         released_by: release.map(|release| release.released_by.to_string()).unwrap_or_default(),
-        signed_by: release.map(|release| release.signed_by.iter().map(signed_by).collect()).unwrap_or_default(),
-        valid_until: if approval.valid_until == UnixTime::NEVER { String::new() } else { approval.valid_until.to_string() },
+        signed_by: release.map(|release| release.signed_by.iter().map(|by| signed_by(by, people)).collect()).unwrap_or_default(),
+        valid_until: moment(approval.valid_until),
         from_held_evidence: matches!(admission.origin, Origin::Held | Origin::Expired),
         evidence: admission.evidence.map(|evidence| evidence.to_string()).unwrap_or_default(),
         rule: approval.rule.clone(),
@@ -91,11 +111,18 @@ fn approval(admission: &Admission) -> v1::Approval {
     }
 }
 
-fn signed_by(by: &SignedBy) -> v1::SignedBy {
+/// RFC 3339; empty for what never ends.
+fn moment(moment: UnixTime) -> String {
+    if moment == UnixTime::NEVER { String::new() } else { moment.to_string() }
+}
+
+fn signed_by(by: &SignedBy, people: &People) -> v1::SignedBy {
+    let signer = people.owner_of(&by.key);
     v1::SignedBy {
         role: by.role.to_string(),
         key: by.key.to_string(),
-        signer: by.signer.as_ref().map(ToString::to_string).unwrap_or_default(),
+        signer: signer.map(ToString::to_string).unwrap_or_default(),
+        teams: signer.map(|signer| people.teams_of(signer).map(ToString::to_string).collect()).unwrap_or_default(),
         certificate_ends: by.certificate_ends.map(|end| end.to_string()).unwrap_or_default(),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use countersign_trust::evidence::{Answer, Evidence, FileName, Gun};
+use countersign_trust::explain::{Explanation, explain};
 use countersign_trust::name::{ChainId, EvidenceDigest, ImageId, Repository as RepositoryName};
 use countersign_trust::time::UnixTime;
 use countersign_trust::{Approval, Facts, Freshness, Holding, Question, Reason, RoleFault, Terms, Verdict, evaluate, verify};
@@ -50,9 +51,23 @@ pub(super) struct Judged {
     pub(super) origin: Origin,
 }
 
+/// A judgement with what it rests on.
+#[derive(Debug)]
+pub(super) struct Accounted {
+    pub(super) judged: Result<Judged, Refusal>,
+    pub(super) explanation: Explanation,
+    /// What it was judged by.
+    pub(super) held: Option<Arc<Held>>,
+}
+
 impl Repository {
     const fn new(held: Arc<Held>, facts: Facts, contact: Contact) -> Self {
         Self { held, facts, name: None, contact }
+    }
+
+    /// How the last try to reach the server ended, and whether expired data serves because of that.
+    fn server(&self, policy: &Policy, now: UnixTime) -> (Contact, bool) {
+        (self.contact, self.expired_serves(policy, now))
     }
 
     /// Whether it is allowed to go on with expired data: its server cannot be reached, and the data was found good not too long
@@ -147,20 +162,29 @@ impl Memory {
         let gun = Gun::for_repository(question.image.repository());
         let repository = self.repository(&gun).ok_or_else(|| Refusal::NotHeld { image: question.image.to_string() })?;
         let mut repository = repository.lock().unwrap_or_else(PoisonError::into_inner);
-        let refusal = match judge_with(&mut repository, question, policy, now, false) {
-            Ok(judged) => return Ok(judged),
-            Err(refusal) => refusal,
+        let server = repository.server(policy, now);
+        judge_by(server, question, policy, |allow_expired| judge_with(&mut repository, question, policy, now, allow_expired))
+    }
+
+    /// Judges as [`Self::judge`] does, and says what the verdict rests on.
+    pub(super) fn explain(&self, question: Question<'_>, policy: &Policy, now: UnixTime) -> Accounted {
+        let gun = Gun::for_repository(question.image.repository());
+        let Some(repository) = self.repository(&gun) else {
+            let explanation = explain(question, None, &policy.trust, now, &mut Facts::default());
+            return Accounted { judged: Err(Refusal::NotHeld { image: question.image.to_string() }), explanation, held: None };
         };
-        if !is_expiry(refusal.reason()) || policy.expired_serves_for.is_none() {
-            return Err(Refusal::Trust(refusal));
-        }
-        if repository.expired_serves(policy, now) {
-            return judge_with(&mut repository, question, policy, now, true).map_err(Refusal::Trust);
-        }
-        if repository.contact == Contact::None {
-            return Err(Refusal::ServerNotAsked { image: Box::new(question.image.clone()), refusal: Box::new(refusal) });
-        }
-        Err(Refusal::Trust(refusal))
+        // Whoever explains takes its time: nobody waits for it.
+        let (held, server) = {
+            let repository = repository.lock().unwrap_or_else(PoisonError::into_inner);
+            (Arc::clone(&repository.held), repository.server(policy, now))
+        };
+        let mut explanation = explain(question, None, &policy.trust, now, &mut Facts::default());
+        let judged = judge_by(server, question, policy, |allow_expired| {
+            let holding = Holding { evidence: &held.evidence, known: &held.known, allow_expired };
+            explanation = explain(question, Some(holding), &policy.trust, now, &mut Facts::default());
+            judged_as_explained(&explanation, &held.evidence, allow_expired)
+        });
+        Accounted { judged, explanation, held: Some(held) }
     }
 
     /// Evaluates every repository once, one after the other.
@@ -222,6 +246,44 @@ impl Memory {
 
     fn images_where(&self, fits: impl Fn(&VerifiedImage) -> bool) -> Vec<VerifiedImage> {
         self.images.read().unwrap_or_else(PoisonError::into_inner).iter().filter(|image| fits(image)).cloned().collect()
+    }
+}
+
+/// Judges with unexpired data, and with expired where that serves and is needed.
+fn judge_by<T>(
+    (contact, expired_serves): (Contact, bool),
+    question: Question<'_>,
+    policy: &Policy,
+    mut judge: impl FnMut(bool) -> Result<T, countersign_trust::Refusal>,
+) -> Result<T, Refusal> {
+    let refusal = match judge(false) {
+        Ok(judged) => return Ok(judged),
+        Err(refusal) => refusal,
+    };
+    if !is_expiry(refusal.reason()) || policy.expired_serves_for.is_none() {
+        return Err(Refusal::Trust(refusal));
+    }
+    if expired_serves {
+        return judge(true).map_err(Refusal::Trust);
+    }
+    if contact == Contact::None {
+        return Err(Refusal::ServerNotAsked { image: Box::new(question.image.clone()), refusal: Box::new(refusal) });
+    }
+    Err(Refusal::Trust(refusal))
+}
+
+/// The verdict of an explanation is the verdict.
+fn judged_as_explained(explanation: &Explanation, evidence: &Evidence, allow_expired: bool) -> Result<Judged, countersign_trust::Refusal> {
+    match &explanation.verdict {
+        Some(Verdict::Allow(approval)) => {
+            let origin = if allow_expired { Origin::Expired } else { Origin::Held };
+            Ok(Judged { approval: approval.clone(), evidence: evidence.digest(), origin })
+        }
+        Some(Verdict::Deny(refusal)) => Err(refusal.clone()),
+        None => {
+            let reason = Reason::NoTrustData { had_some: false };
+            Err(countersign_trust::Refusal::of_repository(evidence.gun().clone(), reason))
+        }
     }
 }
 

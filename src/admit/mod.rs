@@ -7,8 +7,11 @@ mod background;
 mod container;
 mod credential;
 mod evidence;
+mod explain;
+mod inspect;
 mod keyed;
 mod memory;
+mod offered;
 mod patience;
 mod platform;
 mod policy;
@@ -23,6 +26,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use countersign_trust::evidence::Gun;
 use countersign_trust::mode::Mode;
 use countersign_trust::name::{EvidenceDigest, ImageId, ImageReference, ManifestDigest, Sha256};
+use countersign_trust::policy::people::People;
 use countersign_trust::{Approval, Facts, Question, SignedBy};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
@@ -30,8 +34,11 @@ use futures_util::future::{BoxFuture, Shared};
 pub use container::{Asked, RecordsRead, Subject};
 pub use credential::ANSWER_DEADLINE;
 pub use evidence::{Imported, MAX_EVIDENCE_FILE_BYTES};
+pub use explain::{Explained, TrustData};
+pub use inspect::Inspected;
 pub use keyed::{KeyGuard, KeyedLocks};
 use memory::{Contact, Judged, Memory};
+pub use offered::{OfferFault, Offering};
 use patience::Patience;
 use policy::Local;
 pub use policy::Policy;
@@ -107,6 +114,14 @@ struct FlightKey {
     namespace: String,
     credential: Option<Sha256>,
     policy: Sha256,
+}
+
+/// How far an image is before it is judged.
+enum Prepared {
+    /// A rule lists it.
+    Listed(Admission),
+    /// What is held of its repository is up to date, or serves.
+    Refreshed(Origin),
 }
 
 type Flight = Shared<BoxFuture<'static, Result<Origin, Refusal>>>;
@@ -191,6 +206,12 @@ impl Admit {
         self.policy.trust.mode
     }
 
+    /// Who may sign for whom.
+    #[must_use]
+    pub const fn people(&self) -> &People {
+        &self.policy.trust.people
+    }
+
     /// Whether any image is verified.
     #[must_use]
     pub fn verifies(&self) -> bool {
@@ -273,16 +294,23 @@ impl Admit {
     /// # Errors
     /// A [`Refusal`]; see [`Refusal::standing`].
     pub async fn pull(self: &Arc<Self>, question: Question<'_>, credential: Option<Credential>) -> Result<Admission, Refusal> {
+        match self.prepare(question, credential).await? {
+            Prepared::Listed(admission) => Ok(admission),
+            Prepared::Refreshed(origin) => match self.judge(question) {
+                Ok(admission) => Ok(Admission { origin, ..admission }),
+                Err(refusal) => self.platform_of_signed(question, refusal).await.map(|admission| Admission { origin, ..admission }),
+            },
+        }
+    }
+
+    /// Everything before the judgement: what needs no trust data, and bringing that up to date.
+    async fn prepare(self: &Arc<Self>, question: Question<'_>, credential: Option<Credential>) -> Result<Prepared, Refusal> {
         let now = self.now()?;
         if let Local::Allowed(approval) = self.policy.consult(question, now)? {
-            return Ok(self.listed(question, approval));
+            return Ok(Prepared::Listed(self.listed(question, approval)));
         }
         let credential = self.credential_for(question.image.repository(), credential).await?;
-        let origin = self.join(question, credential).await?;
-        match self.judge(question) {
-            Ok(admission) => Ok(Admission { origin, ..admission }),
-            Err(refusal) => self.platform_of_signed(question, refusal).await.map(|admission| Admission { origin, ..admission }),
-        }
+        self.join(question, credential).await.map(Prepared::Refreshed)
     }
 
     /// An image that a rule lists by its digest.
@@ -350,9 +378,8 @@ impl Admit {
             Local::Allowed(approval) => Ok(self.listed(question, approval)),
             Local::Asks => {
                 let mode = self.policy.trust.mode_for(question, now);
-                let Judged { approval, evidence, origin } = self.memory()?.judge(question, &self.policy, now)?;
-                let digest = approval.digest;
-                Ok(Admission { image: question.image.clone(), approval, digest, origin, evidence: Some(evidence), mode })
+                let judged = self.memory()?.judge(question, &self.policy, now)?;
+                Ok(admitted(question, judged, mode))
             }
         }
     }
@@ -392,6 +419,13 @@ impl Admit {
     fn memory(&self) -> Result<&Memory, Refusal> {
         self.ledger().map(|(_, memory)| memory)
     }
+}
+
+/// An image that what is held allows.
+fn admitted(question: Question<'_>, judged: Judged, mode: Mode) -> Admission {
+    let Judged { approval, evidence, origin } = judged;
+    let digest = approval.digest;
+    Admission { image: question.image.clone(), approval, digest, origin, evidence: Some(evidence), mode }
 }
 
 /// Runs what waits for the disk where it holds up nobody.

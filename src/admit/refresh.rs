@@ -26,7 +26,7 @@ pub const UPDATE_DEADLINE: Duration = Duration::from_secs(30);
 const CONFIRMED_EVERY_SECONDS: u64 = 3600;
 
 /// Why fetching ended without trusted data.
-enum Failure {
+pub(super) enum Failure {
     Refused(countersign_trust::Refusal),
     Server(FetchError),
     TimedOut,
@@ -58,7 +58,8 @@ impl Refresh<'_> {
         let conversation = conversation.map_err(|error| self.server_refusal(error, HeldData::Nothing))?;
         let mut evidence = Evidence::new(gun.clone(), server.to_string());
         let mut facts = Facts::default();
-        let work = self.fetch(&conversation, held.as_deref(), &known, &mut evidence, &mut facts);
+        let terms = self.terms(Freshness::Fetching);
+        let work = fetch(&conversation, held.as_deref(), (&known, terms), &mut evidence, &mut facts);
         let failure = match tokio::time::timeout(UPDATE_DEADLINE, work).await {
             Ok(Ok(trusted)) => {
                 self.admit.patience.answered(&asked);
@@ -81,32 +82,6 @@ impl Refresh<'_> {
 
     fn terms(&self, freshness: Freshness) -> Terms<'_> {
         Terms { anchor: self.source.anchor, policy: &self.admit.policy.trust, now: self.now, freshness }
-    }
-
-    async fn fetch(
-        &self,
-        conversation: &Conversation,
-        held: Option<&Held>,
-        known: &Known,
-        evidence: &mut Evidence,
-        facts: &mut Facts,
-    ) -> Result<Box<TrustedRepository>, Failure> {
-        // At first contact every file is wanted; later mostly nothing but the timestamp is new.
-        let mut guesses = if held.is_none() { likely_roles() } else { Vec::new() };
-        let mut guessed = Vec::new();
-        loop {
-            let wants = match evaluate(evidence, known, self.terms(Freshness::Fetching), facts) {
-                Ok(Progress::Trusted(trusted)) => return Ok(trusted),
-                Ok(Progress::Wanting(wants)) => wants,
-                Err(refusal) => return Err(Failure::Refused(refusal)),
-            };
-            let not_held = take_held(held, evidence, wants);
-            let missing = take_guessed(&guessed, evidence, not_held);
-            if missing.is_empty() {
-                continue;
-            }
-            guessed.extend(ask(conversation, evidence, &missing, &std::mem::take(&mut guesses)).await?);
-        }
     }
 
     /// Records accepted data, on disk first. Data that is held already costs no write, unless it is long that it was written:
@@ -237,6 +212,32 @@ impl Failure {
 fn likely_roles() -> Vec<RoleName> {
     let releases = DelegationRole::RELEASES.parse().ok();
     [Some(RoleName::Snapshot), Some(RoleName::Targets), releases].into_iter().flatten().collect()
+}
+
+/// Asks for files until there is trusted data, or a reason why not. All answers are in `evidence` afterwards.
+pub(super) async fn fetch(
+    conversation: &Conversation,
+    held: Option<&Held>,
+    (known, terms): (&Known, Terms<'_>),
+    evidence: &mut Evidence,
+    facts: &mut Facts,
+) -> Result<Box<TrustedRepository>, Failure> {
+    // At first contact every file is wanted; later mostly nothing but the timestamp is new.
+    let mut guesses = if held.is_none() { likely_roles() } else { Vec::new() };
+    let mut guessed = Vec::new();
+    loop {
+        let wants = match evaluate(evidence, known, terms, facts) {
+            Ok(Progress::Trusted(trusted)) => return Ok(trusted),
+            Ok(Progress::Wanting(wants)) => wants,
+            Err(refusal) => return Err(Failure::Refused(refusal)),
+        };
+        let not_held = take_held(held, evidence, wants);
+        let missing = take_guessed(&guessed, evidence, not_held);
+        if missing.is_empty() {
+            continue;
+        }
+        guessed.extend(ask(conversation, evidence, &missing, &std::mem::take(&mut guesses)).await?);
+    }
 }
 
 /// Takes what is held already by hash; gives back what must be asked for.

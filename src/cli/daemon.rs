@@ -1,9 +1,10 @@
 //! Who answers a command: the running daemon, or, when none runs, this process with the same code.
 
 use std::future::Future;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -18,8 +19,11 @@ use crate::app;
 use crate::config::Config;
 use crate::ledger::LedgerError;
 
-/// The daemon answers within the deadlines of what it asks; a little more is waited for its answer to arrive.
-const ANSWER_MARGIN: Duration = Duration::from_secs(5);
+/// The daemon answers within the deadlines of what it asks; a little more is waited for its answer, or the next piece of it,
+/// to arrive.
+pub(super) const ANSWER_MARGIN: Duration = Duration::from_secs(5);
+/// How often the progress line is drawn anew.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Why nobody answers.
 #[derive(Debug, thiserror::Error)]
@@ -117,4 +121,33 @@ pub(super) fn run<T>(path: &Path, ask: impl AsyncFnOnce(&Config, &Handle) -> Res
     let asked = work.block_on(ask(&config, work.handle()));
     work.shutdown_background();
     asked.map_err(told)
+}
+
+/// Waits for `answer`, and says on a terminal that `doing` takes its time.
+pub(super) async fn with_progress<T>(doing: &str, answer: impl Future<Output = T>) -> T {
+    tokio::pin!(answer);
+    let began = Instant::now();
+    let answer = loop {
+        tokio::select! {
+            answer = &mut answer => break answer,
+            () = tokio::time::sleep(PROGRESS_INTERVAL) => show_progress(doing, began),
+        }
+    };
+    clear_progress();
+    answer
+}
+
+fn show_progress(doing: &str, began: Instant) {
+    let mut terminal = std::io::stderr();
+    if terminal.is_terminal() {
+        let _ = write!(terminal, "\r\x1b[K{doing}: asking its trust server, {} s", began.elapsed().as_secs());
+        let _ = terminal.flush();
+    }
+}
+
+fn clear_progress() {
+    let mut terminal = std::io::stderr();
+    if terminal.is_terminal() {
+        let _ = write!(terminal, "\r\x1b[K");
+    }
 }

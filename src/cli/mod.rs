@@ -1,11 +1,15 @@
 //! The command line: a file for each command.
 
+mod advice;
 mod config;
 mod daemon;
 mod evidence;
 mod import;
+mod inspect;
+mod pin;
 mod reset;
 mod serve;
+pub mod show;
 mod verify;
 
 use std::path::PathBuf;
@@ -15,6 +19,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::admin::v1::{ResetRequest, VerifyRequest};
 use crate::config::Config;
+
+/// Where the configuration is when nobody says so.
+const DEFAULT_CONFIG: &str = "/etc/countersign/config.toml";
 
 /// How a command ended, for scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +66,9 @@ enum Command {
         /// The pod's namespace; without it no rule makes anything easier
         #[arg(long, value_name = "NAMESPACE", default_value = "", hide_default_value = true)]
         namespace: String,
+        /// Say what the verdict rests on: rule, pin, roles, signatures, teams, and what to do
+        #[arg(long)]
+        explain: bool,
         #[command(flatten)]
         file: ConfigFile,
         /// For people or for programs
@@ -93,6 +103,28 @@ enum Command {
         #[command(flatten)]
         file: ConfigFile,
     },
+    /// Show what is known of a repository: root, signers, roles, tags, and when each ends
+    ///
+    /// A repository that is not pinned is shown as its server gives it; nothing of it is trusted or stored.
+    ///
+    /// Exit status: 0 shown, 1 not pinned or refused, 2 wrong usage or configuration, 3 cannot tell now (a server could not be
+    /// reached).
+    Inspect {
+        /// The repository, without tag and digest
+        repository: String,
+        #[command(flatten)]
+        file: ConfigFile,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Show the present roots of repositories, and what to paste to pin them; trusts nothing, writes nothing
+    ///
+    /// The roots are the words of the trust server, which a pin protects from: compare them with whoever signs, by another way.
+    ///
+    /// Exit status: 0 shown, 1 a repository has no trust data, its root is unusable or not the pinned one, 2 wrong usage or
+    /// configuration, 3 a server could not be reached.
+    Pin(pin::PinArguments),
     /// Work with the configuration file
     Config {
         #[command(subcommand)]
@@ -157,7 +189,7 @@ enum ConfigCommand {
 #[derive(Debug, clap::Args)]
 struct ConfigFile {
     /// The configuration file
-    #[arg(long = "config", value_name = "FILE", default_value = "/etc/countersign/config.toml")]
+    #[arg(long = "config", value_name = "FILE", default_value = DEFAULT_CONFIG)]
     path: PathBuf,
 }
 
@@ -172,13 +204,17 @@ enum Output {
 pub fn main() -> ExitCode {
     let exit = match Arguments::parse().command {
         Command::Serve { file } => serve::run(&file.path),
-        Command::Verify { image, namespace, file, output } => verify::run(&VerifyRequest { image, namespace }, &file.path, output),
+        Command::Verify { image, namespace, explain, file, output } => {
+            verify::run(&VerifyRequest { image, namespace, explain }, &file.path, output)
+        }
         Command::Evidence { command } => evidence(command),
         Command::Reset { list: true, file, .. } => reset::list(&file.path),
         Command::Reset { repository, role, clock: _, reason, list: false, file } => {
             let (repository, role, reason) = (repository.unwrap_or_default(), role.unwrap_or_default(), reason.unwrap_or_default());
             reset::run(ResetRequest { repository, role, reason, by: String::new() }, &file.path)
         }
+        Command::Inspect { repository, file, output } => inspect::run(&repository, &file.path, output),
+        Command::Pin(arguments) => pin::run(&arguments),
         Command::Config { command: ConfigCommand::Check { file } } => config::check(&file),
         Command::Import { from } => import::run(&from),
     };

@@ -1,22 +1,19 @@
 //! `countersign verify`: asks the running daemon, and judges by itself only when none runs.
 
-use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use countersign_trust::name::ImageReference;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use super::daemon::{self, Answerer, AskError};
+use super::advice::advice;
+use super::daemon::{self, Answerer, AskError, with_progress};
+use super::show::{explanation_json, explanation_text};
 use super::{Exit, Output, complain, print};
 use crate::admin;
 use crate::admin::v1::verify_response::Outcome;
 use crate::admin::v1::{self, Approval, Refusal};
 use crate::config::Config;
-
-/// How often the progress line is drawn anew.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
 pub(super) fn run(asked: &v1::VerifyRequest, path: &Path, output: Output) -> Exit {
     if let Err(error) = asked.image.parse::<ImageReference>() {
@@ -30,60 +27,78 @@ pub(super) fn run(asked: &v1::VerifyRequest, path: &Path, output: Output) -> Exi
 }
 
 async fn verdict(asked: &v1::VerifyRequest, config: &Config, work: &Handle) -> Result<v1::VerifyResponse, AskError> {
-    let answer = answer(asked, config, work);
-    tokio::pin!(answer);
-    let began = Instant::now();
-    let answer = loop {
-        tokio::select! {
-            answer = &mut answer => break answer,
-            () = tokio::time::sleep(PROGRESS_INTERVAL) => show_progress(&asked.image, began),
-        }
-    };
-    clear_progress();
-    answer
-}
-
-async fn answer(asked: &v1::VerifyRequest, config: &Config, work: &Handle) -> Result<v1::VerifyResponse, AskError> {
-    let answerer = Answerer::find(config, work).await?;
-    answerer.ask(async |mut daemon| daemon.verify(asked.clone()).await, async |admit| admin::verify(&admit, asked).await).await
-}
-
-fn show_progress(image: &str, began: Instant) {
-    let mut terminal = std::io::stderr();
-    if terminal.is_terminal() {
-        let _ = write!(terminal, "\r\x1b[Kverifying {image}: asking its trust server, {} s", began.elapsed().as_secs());
-        let _ = terminal.flush();
-    }
-}
-
-fn clear_progress() {
-    let mut terminal = std::io::stderr();
-    if terminal.is_terminal() {
-        let _ = write!(terminal, "\r\x1b[K");
-    }
+    let doing = format!("verifying {}", asked.image);
+    with_progress(&doing, async {
+        let answerer = Answerer::find(config, work).await?;
+        answerer.ask(async |mut daemon| daemon.verify(asked.clone()).await, async |admit| admin::verify(&admit, asked).await).await
+    })
+    .await
 }
 
 fn report(response: v1::VerifyResponse, output: Output) -> Exit {
-    match (response.outcome, output) {
-        (Some(Outcome::Approval(approval)), Output::Text) => print(&approval_text(&approval)),
-        (Some(Outcome::Approval(approval)), Output::Json) => print(&approval_json(&approval)),
-        (Some(Outcome::Refusal(refusal)), output) => return report_refusal(&refusal, output),
-        (None, _) => {
-            complain(&"countersign: the daemon gave an empty answer: is it of another version?");
-            return Exit::Denied;
+    let Some(outcome) = response.outcome else {
+        complain(&"countersign: the daemon gave an empty answer: is it of another version?");
+        return Exit::Denied;
+    };
+    let advice = match &outcome {
+        Outcome::Approval(_) => None,
+        Outcome::Refusal(refusal) => advice(&refusal.code),
+    };
+    let explanation = response.explanation.as_ref();
+    match output {
+        Output::Text => {
+            let explained = explanation.map(|explanation| format!("\n\n{}", explanation_text(explanation, advice)));
+            print(&format!("{}{}", outcome_text(&outcome), explained.unwrap_or_default()));
+        }
+        Output::Json => {
+            let mut object = outcome_json(&outcome);
+            if let (Some(explanation), Some(members)) = (explanation, object.as_object_mut()) {
+                members.insert("explanation".to_owned(), explanation_json(explanation, advice));
+            }
+            print(&object.to_string());
         }
     }
-    Exit::Ok
+    match &outcome {
+        Outcome::Approval(_) => Exit::Ok,
+        Outcome::Refusal(refusal) => exit_of(refusal),
+    }
+}
+
+fn outcome_text(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Approval(approval) => approval_text(approval),
+        Outcome::Refusal(refusal) => refusal_text(refusal),
+    }
+}
+
+fn outcome_json(outcome: &Outcome) -> Value {
+    match outcome {
+        Outcome::Approval(approval) => approval_json(approval),
+        Outcome::Refusal(refusal) => refusal_json(refusal),
+    }
 }
 
 pub(super) fn report_refusal(refusal: &Refusal, output: Output) -> Exit {
-    let verdict = if refusal.cannot_tell_now { "cannot-tell-now" } else { "deny" };
     match output {
-        Output::Text => print(&format!("{verdict}  {}\n  reason  {}\n  code    {}", refusal.image, refusal.message, refusal.code)),
-        Output::Json => {
-            print(&json!({ "verdict": verdict, "image": refusal.image, "code": refusal.code, "reason": refusal.message }).to_string())
-        }
+        Output::Text => print(&refusal_text(refusal)),
+        Output::Json => print(&refusal_json(refusal).to_string()),
     }
+    exit_of(refusal)
+}
+
+fn refusal_text(refusal: &Refusal) -> String {
+    format!("{}  {}\n  reason  {}\n  code    {}", word(refusal), refusal.image, refusal.message, refusal.code)
+}
+
+fn refusal_json(refusal: &Refusal) -> Value {
+    json!({ "verdict": word(refusal), "image": refusal.image, "code": refusal.code, "reason": refusal.message })
+}
+
+const fn word(refusal: &Refusal) -> &'static str {
+    if refusal.cannot_tell_now { "cannot-tell-now" } else { "deny" }
+}
+
+const fn exit_of(refusal: &Refusal) -> Exit {
     if refusal.cannot_tell_now { Exit::CannotTellNow } else { Exit::Denied }
 }
 
@@ -114,9 +129,9 @@ const fn trust_data_of(approval: &Approval) -> &'static str {
     }
 }
 
-fn approval_json(approval: &Approval) -> String {
+fn approval_json(approval: &Approval) -> Value {
     let or_null = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let signed_by = |by: &v1::SignedBy| json!({ "role": by.role, "key": by.key, "signer": or_null(&by.signer), "certificate-ends": or_null(&by.certificate_ends) });
+    let signed_by = |by: &v1::SignedBy| json!({ "role": by.role, "key": by.key, "signer": or_null(&by.signer), "teams": by.teams, "certificate-ends": or_null(&by.certificate_ends) });
     json!({
         "verdict": "allow",
         "image": approval.image,
@@ -131,5 +146,4 @@ fn approval_json(approval: &Approval) -> String {
         "expired": approval.expired,
         "evidence": or_null(&approval.evidence),
     })
-    .to_string()
 }

@@ -37,6 +37,7 @@ pub use people::SignerCertificate;
 use place::Place;
 pub use place::Position;
 pub(crate) use place::{Source, name_of};
+pub use registry::read_ca_bundle;
 pub(crate) use registry::read_host;
 use shape::Notes;
 pub(crate) use shape::{At, nearest, with_article};
@@ -124,10 +125,16 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with the file, or why it cannot be read.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
-        match text_file::read(path, MAX_CONFIG_BYTES) {
-            Ok(text) => Self::parse(&text, path),
-            Err(why) => Err(ConfigErrors::unreadable(path, why)),
-        }
+        Self::parse(&read(path)?, path)
+    }
+
+    /// Reads the configuration file at `path` for a command that shows what could be pinned: as [`Config::load`], but it is no
+    /// fault that nothing is pinned yet. Such a configuration trusts nothing.
+    ///
+    /// # Errors
+    /// As [`Config::load`], with every other fault.
+    pub fn load_unpinned(path: &Path) -> Result<Self, ConfigErrors> {
+        Self::parse_with(&read(path)?, path, |fault| !matches!(fault, Fault::NothingPinned))
     }
 
     /// Checks the configuration `text`. `path` stands in messages, and files that are named with a relative path are
@@ -136,6 +143,11 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with the text or with the files that it names.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigErrors> {
+        Self::parse_with(text, path, |_| true)
+    }
+
+    /// Only what `counts` is a fault.
+    fn parse_with(text: &str, path: &Path, counts: impl Fn(&Fault) -> bool) -> Result<Self, ConfigErrors> {
         let source = Source::new(path, text);
         let (document, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
@@ -144,7 +156,8 @@ impl Config {
         let mut notes = Notes::default();
         let file = ConfigFile::read(document.get_ref(), &mut notes);
         let checked = check(&file, &Place::of(path), text, &mut notes);
-        let (faults, remarks) = notes.finish();
+        let (mut faults, remarks) = notes.finish();
+        faults.retain(|fault| counts(&fault.value));
         match checked {
             Some(config) if faults.is_empty() => Ok(Self { warnings: fault::locate(&source, remarks, MAX_TOLD), ..config }),
             Some(_) | None => Err(ConfigErrors::new(&source, faults)),
@@ -169,6 +182,10 @@ impl Config {
     pub fn registry(&self, host: &RegistryHost) -> Option<&Registry> {
         self.registries.iter().find(|registry| registry.host == *host)
     }
+}
+
+fn read(path: &Path) -> Result<String, ConfigErrors> {
+    text_file::read(path, MAX_CONFIG_BYTES).map_err(|why| ConfigErrors::unreadable(path, why))
 }
 
 fn faults_of_syntax(source: &Source<'_>, errors: &[toml::de::Error]) -> Vec<At<Fault>> {

@@ -1,5 +1,7 @@
 //! The registered registries: where their trust data is, and which certificate authority vouches for them.
 
+use std::path::Path;
+
 use countersign_trust::name::{RegistryHost, Repository, shown};
 use url::Url;
 
@@ -9,7 +11,7 @@ use super::file::RegistryFile;
 use super::hosts::HostsFolders;
 use super::place::{Place, name_of};
 use super::shape::{At, Notes};
-use super::text_file;
+use super::text_file::{self, TextFileError};
 
 /// Docker Hub in canonical image names.
 const DOCKER_HUB: &str = "docker.io";
@@ -118,9 +120,17 @@ fn containerds_bundle(entry: &RegistryFile, host: &RegistryHost, server: &Url, h
     hosts.authorities(host, entry.host_address.as_ref().map_or(0, |written| written.at), notes)
 }
 
+/// Reads a CA bundle that the command line names.
+///
+/// # Errors
+/// [`TextFileError`].
+pub fn read_ca_bundle(path: &Path) -> Result<String, TextFileError> {
+    text_file::read(path, MAX_CA_BUNDLE_BYTES)
+}
+
 fn read_bundle(file: &str, place: &Place) -> Result<String, Fault> {
     let path = place.resolve(file);
-    text_file::read(&path, MAX_CA_BUNDLE_BYTES).map_err(|source| Fault::CaBundleFile { path: name_of(&path), source })
+    read_ca_bundle(&path).map_err(|source| Fault::CaBundleFile { path: name_of(&path), source })
 }
 
 /// Reads the certificates as the HTTP client will. Whether each can be an authority shows when the client is made of them.

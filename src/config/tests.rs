@@ -250,3 +250,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_configuration_that_pins_nothing_yet_is_read_by_those_who_show_what_to_pin_and_by_nobody_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let load = |text: &str| {
+        let path = folder.path().join("config.toml");
+        fs::write(&path, text).unwrap();
+        (Config::load(&path), Config::load_unpinned(&path))
+    };
+    let registries = "[[registries]]\nhost-address = \"r.test\"\n";
+    let (strict, lenient) = load(&format!("[content-trust]\nmode = \"enforced\"\n{registries}"));
+    assert!(matches!(strict.unwrap_err().problems(), [Problem { what: Fault::NothingPinned, .. }]));
+    let lenient = lenient.unwrap();
+    assert_eq!((lenient.registries.len(), lenient.policy.pins.is_empty()), (1, true));
+
+    for (text, fault) in [
+        (format!("[content-trust]\nmode = \"enforced\"\nmoed = 1\n{registries}"), "unknown key `content-trust.moed`"),
+        (registries.to_owned(), "`content-trust.mode` is missing"),
+    ] {
+        let told = load(&text).1.unwrap_err().to_string();
+        assert!(told.contains(fault) && !told.contains("cannot be empty"), "{told}");
+    }
+    assert!(matches!(Config::load_unpinned(Path::new("/nowhere")).unwrap_err().problems(), [Problem { what: Fault::File(_), .. }]));
+}

@@ -4,7 +4,7 @@ use alloc::collections::BTreeSet;
 use alloc::string::ToString as _;
 use alloc::vec::Vec;
 
-use crate::document::{Delegation, Envelope, FileEntry, Kind, Targets};
+use crate::document::{Delegation, FileEntry, Kind, Targets};
 use crate::evidence::{Answer, FileName, Want};
 use crate::fields::DocumentError;
 use crate::known::{Floor, MAX_FLOORS};
@@ -14,7 +14,7 @@ use crate::refusal::{Reason, RoleFault};
 use crate::role::RoleName;
 use crate::signers::{Discount, Tally};
 use crate::trusted::{TrustedRepository, TrustedRole};
-use crate::update::{Evaluation, FloorRule, Halt, MAX_TARGETS_BYTES, Verified, content, document_fault};
+use crate::update::{Evaluation, FloorRule, Halt, MAX_TARGETS_BYTES, Verified, document_fault};
 
 /// More delegations than any repository loads (`docs/notary-v1.md`, 2.2).
 pub(crate) const MAX_ROLES: usize = 1024;
@@ -34,13 +34,15 @@ enum Loaded {
     /// Nothing was published for it, or it may sign nothing.
     NoData,
     Usable(TrustedRole),
-    Unusable(RoleFault),
+    /// With its file, if that could be read.
+    Unusable(RoleFault, Option<Verified>),
 }
 
 impl Evaluation<'_> {
     /// Loads every delegation that can be reached, children before siblings. What is missing is wanted all at once.
-    pub(crate) fn load_delegations(&mut self, repository: &mut TrustedRepository, snapshot: &Verified) -> Result<(), Halt> {
-        let (_, listed) = content(snapshot, Envelope::snapshot, &RoleName::Snapshot)?;
+    pub(crate) fn load_delegations(&mut self, repository: &mut TrustedRepository) -> Result<(), Halt> {
+        let snapshot = repository.snapshot();
+        let (_, listed) = snapshot.snapshot().map_err(document_fault(&RoleName::Snapshot))?;
         let mut wants = Vec::new();
         let top = repository.targets_role().clone();
         let (_, targets) = top.envelope().targets().map_err(document_fault(&RoleName::Targets))?;
@@ -68,7 +70,7 @@ impl Evaluation<'_> {
             };
             match loaded {
                 Loaded::NoData => {}
-                Loaded::Unusable(fault) => self.record_unusable(delegation, parent, fault, repository)?,
+                Loaded::Unusable(fault, file) => self.record_unusable(delegation, parent, (fault, file), repository)?,
                 Loaded::Usable(role) => {
                     repository.add(role.clone());
                     let (_, targets) = role.envelope().targets().map_err(document_fault(&name))?;
@@ -102,7 +104,7 @@ impl Evaluation<'_> {
         }
         repository.known_mut().published.insert(delegation.role.to_string());
         if entry.sha256.is_none() {
-            return Ok(Loaded::Unusable(RoleFault::NoSha256));
+            return Ok(Loaded::Unusable(RoleFault::NoSha256, None));
         }
         self.load_file(delegation, parent, entry, paths, repository)
     }
@@ -132,16 +134,17 @@ impl Evaluation<'_> {
         let tally = self.tally(&envelope, &delegation.authority, &parent.targets.keys, certificates_at);
         repository.keep(FileName::ByHash(name.clone(), *body.hash()), Answer::Found(body));
         if let Some(fault) = too_few(&tally, delegation.authority.threshold) {
-            return Ok(Loaded::Unusable(fault));
+            return Ok(Loaded::Unusable(fault, Some(Verified { envelope, tally })));
         }
         let (document, _) = envelope.targets().map_err(document_fault(&name))?;
         self.refuse_rollback(&name, document.version, &envelope.payload_hash, FloorRule::Full)?;
         if self.has_expired(document) {
-            return Ok(Loaded::Unusable(RoleFault::Expired(document.expires)));
+            let fault = RoleFault::Expired(document.expires);
+            return Ok(Loaded::Unusable(fault, Some(Verified { envelope, tally })));
         }
         repository.trust_until(document.expires);
         repository.known_mut().raise(&name, Floor { version: document.version, signed: envelope.payload_hash });
-        Ok(Loaded::Usable(TrustedRole::new(name, paths, Verified { envelope, signers: tally.signers })))
+        Ok(Loaded::Usable(TrustedRole::new(name, paths, Verified { envelope, tally })))
     }
 
     /// A server that holds the snapshot key can leave a delegation out, most of all the one whose keys were just changed: then
@@ -161,7 +164,7 @@ impl Evaluation<'_> {
         &self,
         delegation: &Delegation,
         parent: &Parent<'_>,
-        fault: RoleFault,
+        (fault, file): (RoleFault, Option<Verified>),
         repository: &mut TrustedRepository,
     ) -> Result<(), Halt> {
         let role = delegation.role.clone();
@@ -169,7 +172,7 @@ impl Evaluation<'_> {
             let was_usable = self.known.floors.contains_key(role.as_str());
             return Err(Reason::ReleasesUnusable { role, fault, was_usable }.into());
         }
-        repository.add_unusable(role, fault, parent.paths.within(&delegation.paths));
+        repository.add_unusable(role, (fault, file), parent.paths.within(&delegation.paths));
         Ok(())
     }
 }

@@ -16,6 +16,7 @@ mod codec;
 mod delegation;
 mod document;
 pub mod evidence;
+pub mod explain;
 mod facts;
 mod fields;
 mod json;
@@ -23,6 +24,7 @@ mod key;
 pub mod known;
 pub mod mode;
 pub mod name;
+pub mod offered;
 mod paths;
 pub mod pattern;
 pub mod pin;
@@ -35,6 +37,7 @@ pub mod time;
 mod trusted;
 mod update;
 mod verdict;
+pub mod view;
 mod walk;
 
 #[cfg(test)]

@@ -6,11 +6,13 @@ mod official;
 
 use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
 use crate::evidence::Gun;
+use crate::key::{CanonicalKeyId, KeyId};
 use crate::name::{NameError, Sha256, shown};
 use crate::pattern::{PatternError, RepositoryPattern};
 
@@ -31,6 +33,15 @@ impl Anchor {
     pub const fn ids(&self) -> &BTreeSet<Sha256> {
         match self {
             Self::CertificateIds(ids) | Self::RootKeys(ids) => ids,
+        }
+    }
+
+    /// Whether a root key is one of these: by its certificate's ID, or by its own.
+    #[must_use]
+    pub fn names(&self, certificate_id: &KeyId, canonical_id: Option<&CanonicalKeyId>) -> bool {
+        match self {
+            Self::CertificateIds(ids) => ids.contains(certificate_id.hash()),
+            Self::RootKeys(ids) => canonical_id.is_some_and(|id| ids.contains(id.hash())),
         }
     }
 }
@@ -118,12 +129,43 @@ pub enum PinError {
     },
 }
 
+/// Where in the configuration a pin stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PinSource {
+    /// In one of the two lists.
+    List(PinList),
+    /// In neither: `official-library-images` brings it.
+    OfficialLibrary,
+}
+
+impl fmt::Display for PinSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::List(list) => list.fmt(f),
+            Self::OfficialLibrary => f.write_str("official-library-images"),
+        }
+    }
+}
+
+/// The pin that answers for a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// Where it stands.
+    pub source: PinSource,
+    /// The name that it is for, in canonical form: a repository, or a prefix that ends in `*`.
+    pub name: String,
+    /// What it pins.
+    pub anchor: Anchor,
+}
+
 /// All pins of a configuration. Without any, no repository is trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Pins {
     certificate_ids: BTreeMap<String, Anchor>,
     root_keys: BTreeMap<String, Anchor>,
     root_key_prefixes: BTreeMap<String, Anchor>,
+    /// The entry for official images is not of the operator's own.
+    official_is_ours: bool,
 }
 
 impl Pins {
@@ -165,9 +207,43 @@ impl Pins {
     /// in `root-keys` (`docs/notary-v1.md`, 7.3).
     #[must_use]
     pub fn anchor_for(&self, gun: &Gun) -> Option<&Anchor> {
-        let gun = gun.as_str();
-        let exact = self.certificate_ids.get(gun).or_else(|| self.root_keys.get(gun));
-        exact.or_else(|| prefixes(gun).find_map(|prefix| self.root_key_prefixes.get(prefix)))
+        self.entry_for(gun).map(|entry| entry.anchor)
+    }
+
+    /// The pin that answers for `gun`, as [`Self::anchor_for`] chooses it, with where it stands.
+    #[must_use]
+    pub fn pin_for(&self, gun: &Gun) -> Option<Pin> {
+        let Entry { source, name, anchor } = self.entry_for(gun)?;
+        let is_prefix = name != gun.as_str();
+        Some(Pin { source, name: if is_prefix { format!("{name}*") } else { name.to_owned() }, anchor: anchor.clone() })
+    }
+
+    fn entry_for(&self, gun: &Gun) -> Option<Entry<'_>> {
+        let exact = |list, entries| Entry::of(PinSource::List(list), entries, gun.as_str());
+        let by_certificate = exact(PinList::CertificateIds, &self.certificate_ids);
+        let by_key = || exact(PinList::RootKeys, &self.root_keys);
+        let by_prefix = || prefixes(gun.as_str()).find_map(|prefix| self.prefix_entry(prefix));
+        by_certificate.or_else(by_key).or_else(by_prefix)
+    }
+
+    fn prefix_entry(&self, prefix: &str) -> Option<Entry<'_>> {
+        let is_ours = self.official_is_ours && prefix == official::PREFIX;
+        let source = if is_ours { PinSource::OfficialLibrary } else { PinSource::List(PinList::RootKeys) };
+        Entry::of(source, &self.root_key_prefixes, prefix)
+    }
+}
+
+/// A pin as it is found.
+struct Entry<'a> {
+    source: PinSource,
+    name: &'a str,
+    anchor: &'a Anchor,
+}
+
+impl<'a> Entry<'a> {
+    fn of(source: PinSource, entries: &'a BTreeMap<String, Anchor>, name: &str) -> Option<Self> {
+        let (name, anchor) = entries.get_key_value(name)?;
+        Some(Self { source, name, anchor })
     }
 }
 

@@ -91,6 +91,15 @@ pub enum RoleName {
 }
 
 impl RoleName {
+    /// Whether its list is a person's or a team's own: neither the repository's, nor a released one.
+    #[must_use]
+    pub fn is_personal(&self) -> bool {
+        match self {
+            Self::Delegation(role) => !role.is_within_releases(),
+            Self::Root | Self::Timestamp | Self::Snapshot | Self::Targets => false,
+        }
+    }
+
     /// Whether this is `targets/releases` or lies below it.
     #[must_use]
     pub fn is_within_releases(&self) -> bool {

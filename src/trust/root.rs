@@ -9,7 +9,7 @@ use crate::document::{Envelope, Root};
 use crate::evidence::{Body, Gun};
 use crate::facts::Facts;
 use crate::fields::DocumentError;
-use crate::key::Key;
+use crate::key::{CanonicalKeyId, Key};
 use crate::pin::Anchor;
 use crate::policy::Policy;
 use crate::refusal::{Reason, RejectedRootKey, RootKeyFault};
@@ -69,6 +69,10 @@ impl RootChain {
 
     pub(crate) fn newest(&self) -> &Envelope {
         &self.newest
+    }
+
+    pub(crate) fn newest_envelope(&self) -> Arc<Envelope> {
+        Arc::clone(&self.newest)
     }
 
     pub(crate) fn bodies(&self) -> &[Body] {
@@ -151,7 +155,7 @@ pub(crate) fn final_checks(
             Some(why) => rejected.push(RejectedRootKey { id: key.id, canonical_id: canonical_id(key), why }),
         }
     }
-    let pinned: Vec<&Key> = eligible.iter().copied().filter(|key| is_pinned(key, anchor)).collect();
+    let pinned: Vec<&Key> = eligible.iter().copied().filter(|key| anchor.names(&key.id, canonical_id(key).as_ref())).collect();
     let revoked: Vec<_> = rejected.iter().filter(|key| key.why == RootKeyFault::Revoked).filter_map(|key| key.canonical_id).collect();
     if pinned.is_empty() && !revoked.is_empty() {
         return Err(Reason::KeyRevoked { role: RoleName::Root, keys: revoked });
@@ -174,7 +178,7 @@ const fn scrutiny(policy: &Policy) -> Scrutiny<'_> {
     Scrutiny { revoked: &policy.revoked_keys, certificates_at: None }
 }
 
-fn revoked(key: &Key, policy: &Policy) -> Option<RootKeyFault> {
+pub(crate) fn revoked(key: &Key, policy: &Policy) -> Option<RootKeyFault> {
     let is_revoked = canonical_id(key).is_some_and(|id| policy.revoked_keys.contains(&id));
     is_revoked.then_some(RootKeyFault::Revoked)
 }
@@ -187,7 +191,7 @@ fn end_of_threshold(ends: impl Iterator<Item = UnixTime>, spare: u64) -> UnixTim
     last.copied().unwrap_or(UnixTime::NEVER)
 }
 
-fn root_keys(root: &Root) -> impl Iterator<Item = &Key> {
+pub(crate) fn root_keys(root: &Root) -> impl Iterator<Item = &Key> {
     root.root.key_ids.iter().filter_map(|id| root.keys.get(id))
 }
 
@@ -197,7 +201,7 @@ fn fitting_keys<'a>(root: &'a Root, gun: &'a Gun) -> impl Iterator<Item = &'a Ke
     root_keys(root).filter(|key| fault_of(key, gun, None).is_none())
 }
 
-fn fault_of(key: &Key, gun: &Gun, moment: Option<UnixTime>) -> Option<RootKeyFault> {
+pub(crate) fn fault_of(key: &Key, gun: &Gun, moment: Option<UnixTime>) -> Option<RootKeyFault> {
     let usable = match &key.usable {
         Ok(usable) => usable,
         Err(fault) => return Some(RootKeyFault::Unusable(fault.clone())),
@@ -207,13 +211,6 @@ fn fault_of(key: &Key, gun: &Gun, moment: Option<UnixTime>) -> Option<RootKeyFau
     fits.err().map(RootKeyFault::Certificate)
 }
 
-fn canonical_id(key: &Key) -> Option<crate::key::CanonicalKeyId> {
+fn canonical_id(key: &Key) -> Option<CanonicalKeyId> {
     key.usable.as_ref().ok().map(|usable| usable.canonical_id)
-}
-
-fn is_pinned(key: &Key, anchor: &Anchor) -> bool {
-    match anchor {
-        Anchor::CertificateIds(ids) => ids.contains(key.id.hash()),
-        Anchor::RootKeys(ids) => canonical_id(key).is_some_and(|id| ids.contains(id.hash())),
-    }
 }

@@ -64,7 +64,7 @@ impl Scrutiny<'_> {
 }
 
 /// The signatures of a document, counted.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Tally {
     pub(crate) signers: Signers,
     /// Keys that have signed and do not count.

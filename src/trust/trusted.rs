@@ -16,7 +16,7 @@ use crate::policy::people::SignerName;
 use crate::policy::{Approval, Demand};
 use crate::refusal::{Reason, Refusal, RoleFault};
 use crate::role::{DelegationRole, RoleName};
-use crate::signers::{Signer, Signers};
+use crate::signers::{Signer, Tally};
 use crate::time::UnixTime;
 use crate::update::Verified;
 
@@ -26,12 +26,20 @@ pub(crate) struct TrustedRole {
     name: RoleName,
     paths: Paths,
     envelope: Arc<Envelope>,
-    signers: Signers,
+    tally: Tally,
 }
 
 impl TrustedRole {
     pub(crate) fn new(name: RoleName, paths: Paths, verified: Verified) -> Self {
-        Self { name, paths, envelope: verified.envelope, signers: verified.signers }
+        Self { name, paths, envelope: verified.envelope, tally: verified.tally }
+    }
+
+    pub(crate) const fn name(&self) -> &RoleName {
+        &self.name
+    }
+
+    pub(crate) const fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     pub(crate) const fn paths(&self) -> &Paths {
@@ -43,12 +51,12 @@ impl TrustedRole {
     }
 
     /// What the role says of a tag that it may speak of.
-    fn target(&self, tag: &str) -> Option<&Target> {
+    pub(crate) fn target(&self, tag: &str) -> Option<&Target> {
         let (_, targets) = self.envelope.targets().ok()?;
         targets.targets.get(tag).filter(|_| self.paths.cover(tag))
     }
 
-    fn tags(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn tags(&self) -> impl Iterator<Item = &str> {
         let targets = self.envelope.targets().ok().map(|(_, targets)| &targets.targets);
         targets.into_iter().flat_map(BTreeMap::keys).map(String::as_str)
     }
@@ -94,8 +102,16 @@ impl Release {
     /// Who signed a list of a person's or a team's own. The repository's list is signed by its key, and the released one by
     /// whoever touched it last (`docs/notary-v1.md`, 12.5, point 3).
     pub fn personal(&self) -> impl Iterator<Item = &SignedBy> {
-        self.signed_by.iter().filter(|by| by.role != RoleName::Targets && !by.role.is_within_releases())
+        self.signed_by.iter().filter(|by| by.role.is_personal())
     }
+}
+
+/// What the lists of tags hang on.
+#[derive(Debug, Clone)]
+pub(crate) struct Base {
+    pub(crate) root: Arc<Envelope>,
+    pub(crate) timestamp: Verified,
+    pub(crate) snapshot: Verified,
 }
 
 /// A repository whose trust data was evaluated and is good.
@@ -104,18 +120,31 @@ pub struct TrustedRepository {
     evidence: Evidence,
     known: Known,
     valid_until: UnixTime,
+    base: Base,
     /// `targets` first, then delegations, children before siblings.
     roles: Vec<TrustedRole>,
     unusable: Vec<(DelegationRole, RoleFault)>,
     /// Those of them that would have been asked before `targets`, and what they may speak of.
     unheard: Vec<(DelegationRole, RoleFault, Paths)>,
+    /// The files of unusable roles, as far as they could be read: only to be shown.
+    unusable_files: BTreeMap<DelegationRole, Verified>,
     /// Tags that `targets` alone lists are not released.
     only_releases_count: bool,
 }
 
 impl TrustedRepository {
-    pub(crate) fn new(evidence: Evidence, known: Known, valid_until: UnixTime, targets: TrustedRole) -> Self {
-        Self { evidence, known, valid_until, roles: vec![targets], unusable: Vec::new(), unheard: Vec::new(), only_releases_count: false }
+    pub(crate) fn new(evidence: Evidence, known: Known, valid_until: UnixTime, base: Base, targets: TrustedRole) -> Self {
+        Self {
+            evidence,
+            known,
+            valid_until,
+            base,
+            roles: vec![targets],
+            unusable: Vec::new(),
+            unheard: Vec::new(),
+            unusable_files: BTreeMap::new(),
+            only_releases_count: false,
+        }
     }
 
     /// From now on only `targets/releases` releases tags, and it must be there.
@@ -130,15 +159,33 @@ impl TrustedRepository {
         &self.roles[0]
     }
 
+    pub(crate) const fn base(&self) -> &Base {
+        &self.base
+    }
+
+    /// `targets` first, then delegations, children before siblings.
+    pub(crate) fn trusted_roles(&self) -> &[TrustedRole] {
+        &self.roles
+    }
+
+    pub(crate) fn unusable_file(&self, role: &DelegationRole) -> Option<&Verified> {
+        self.unusable_files.get(role)
+    }
+
     pub(crate) fn add(&mut self, role: TrustedRole) {
         self.roles.push(role);
     }
 
-    pub(crate) fn add_unusable(&mut self, role: DelegationRole, fault: RoleFault, paths: Paths) {
+    pub(crate) fn add_unusable(&mut self, role: DelegationRole, (fault, file): (RoleFault, Option<Verified>), paths: Paths) {
         if role.is_within_releases() {
             self.unheard.push((role.clone(), fault.clone(), paths));
         }
+        self.unusable_files.extend(file.map(|file| (role.clone(), file)));
         self.unusable.push((role, fault));
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Envelope> {
+        Arc::clone(&self.base.snapshot.envelope)
     }
 
     pub(crate) fn keep(&mut self, file: FileName, answer: Answer) {
@@ -236,7 +283,7 @@ impl TrustedRepository {
         }
     }
 
-    fn released(&self, tag: &Tag) -> Result<Release, Reason> {
+    pub(crate) fn released(&self, tag: &Tag) -> Result<Release, Reason> {
         let (role, digest) = self.release(tag.as_str())?;
         Ok(self.release_of(tag, digest, role))
     }
@@ -299,7 +346,7 @@ impl TrustedRepository {
 
     fn release_of(&self, tag: &Tag, digest: ManifestDigest, released_by: &TrustedRole) -> Release {
         let agreeing = self.roles.iter().filter(|role| is_image(role.target(tag.as_str()), digest));
-        let signed_by = agreeing.flat_map(|role| role.signers.iter().map(|(key, signer)| signed_by(role, *key, *signer))).collect();
+        let signed_by = agreeing.flat_map(|role| role.tally.signers.iter().map(|(key, signer)| signed_by(role, *key, *signer))).collect();
         Release { digest, tag: tag.clone(), released_by: released_by.name.clone(), signed_by, valid_until: self.valid_until }
     }
 }

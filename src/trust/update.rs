@@ -23,7 +23,7 @@ use crate::role::RoleName;
 use crate::root::RootChain;
 use crate::signers::{Discount, Scrutiny, Tally, tally};
 use crate::time::UnixTime;
-use crate::trusted::{TrustedRepository, TrustedRole};
+use crate::trusted::{Base, TrustedRepository, TrustedRole};
 
 /// The reference's own limit; real ones have 500 bytes.
 pub(crate) const MAX_TIMESTAMP_BYTES: u64 = 1 << 20;
@@ -136,10 +136,11 @@ pub(crate) enum FloorRule {
     Reset,
 }
 
-/// A verified document and who signed it.
+/// A document whose signatures were counted.
+#[derive(Debug, Clone)]
 pub(crate) struct Verified {
     pub(crate) envelope: Arc<Envelope>,
-    pub(crate) signers: crate::signers::Signers,
+    pub(crate) tally: Tally,
 }
 
 impl<'a> Evaluation<'a> {
@@ -168,9 +169,9 @@ impl<'a> Evaluation<'a> {
         let (_, root) = chain.newest().root().map_err(document_fault(&RoleName::Root))?;
         let entry = content(&snapshot, Envelope::snapshot, &RoleName::Snapshot)?.1.targets.clone();
         let targets = self.role_file(&RoleName::Targets, &entry, MAX_TARGETS_BYTES, (&root.keys, &root.targets), FloorRule::Full)?;
-        let mut repository = self.begin_result(&chain, &timestamp, &snapshot, targets)?;
+        let mut repository = self.begin_result(&chain, Base { root: chain.newest_envelope(), timestamp, snapshot }, targets)?;
         repository.trust_until(valid_until);
-        self.load_delegations(&mut repository, &snapshot)?;
+        self.load_delegations(&mut repository)?;
         if self.terms.policy.requires_releases(self.evidence.gun()) {
             repository.require_releases()?;
         }
@@ -241,7 +242,7 @@ impl<'a> Evaluation<'a> {
         let document = envelope.body.as_ref().map_err(|error| document_fault(role)(error.clone()))?;
         self.refuse_rollback(role, document.version, &envelope.payload_hash, floor)?;
         self.refuse_expired(role, document)?;
-        Ok(Verified { envelope, signers: tally.signers })
+        Ok(Verified { envelope, tally })
     }
 
     /// Counts who of `authority` has signed. Keys with certificates must be valid at the moment `certificates_at`, if one is
@@ -317,19 +318,14 @@ impl<'a> Evaluation<'a> {
 
     // === result ===
 
-    fn begin_result(
-        &self,
-        chain: &RootChain,
-        timestamp: &Verified,
-        snapshot: &Verified,
-        targets: Verified,
-    ) -> Result<TrustedRepository, Halt> {
+    fn begin_result(&self, chain: &RootChain, base: Base, targets: Verified) -> Result<TrustedRepository, Halt> {
+        let Base { timestamp, snapshot, .. } = &base;
         let mut known = self.known.clone();
         known.root = chain.bodies().last().cloned();
         let mut evidence = Evidence::new(self.evidence.gun().clone(), self.evidence.server().into());
         let mut valid_until = UnixTime::NEVER;
         for (role, envelope) in [
-            (RoleName::Root, chain.newest()),
+            (RoleName::Root, &*base.root),
             (RoleName::Timestamp, &*timestamp.envelope),
             (RoleName::Snapshot, &*snapshot.envelope),
             (RoleName::Targets, &*targets.envelope),
@@ -342,7 +338,7 @@ impl<'a> Evaluation<'a> {
         let (_, listed) = content(snapshot, Envelope::snapshot, &RoleName::Snapshot)?;
         self.keep_base_files(&mut evidence, chain, promise, listed);
         let targets = TrustedRole::new(RoleName::Targets, Paths::all(), targets);
-        Ok(TrustedRepository::new(evidence, known, valid_until, targets))
+        Ok(TrustedRepository::new(evidence, known, valid_until, base, targets))
     }
 
     /// What must be kept to judge the repository again: the newest root and the files that hang together with it.

@@ -1,6 +1,7 @@
 //! The one question: may this image be used, by this evidence, as far as is known, under this policy, at this moment?
 
 use alloc::borrow::ToOwned as _;
+use alloc::boxed::Box;
 
 use crate::evidence::{Evidence, Gun};
 use crate::facts::Facts;
@@ -8,6 +9,7 @@ use crate::known::Known;
 use crate::policy::{Approval, Consulted, Policy, Question};
 use crate::refusal::{Reason, Refusal};
 use crate::time::UnixTime;
+use crate::trusted::TrustedRepository;
 use crate::update::{Freshness, Progress, Terms, evaluate};
 
 /// The answer. Given the same inputs it is the same for ever.
@@ -37,13 +39,26 @@ pub struct Holding<'a> {
 /// this takes and nothing else.
 #[must_use]
 pub fn verify(question: Question<'_>, held: Holding<'_>, policy: &Policy, now: UnixTime, facts: &mut Facts) -> (Verdict, Known) {
-    let unchanged = |verdict| (verdict, held.known.to_owned());
+    let Decision { verdict, accepted } = decide(question, held, policy, now, facts);
+    (verdict, accepted.map_or_else(|| held.known.to_owned(), |trusted| trusted.into_known()))
+}
+
+/// A verdict, with the trust data that it rests on.
+pub(crate) struct Decision {
+    pub(crate) verdict: Verdict,
+    /// The repository, if its evidence was needed and accepted, whatever it says of the image.
+    pub(crate) accepted: Option<Box<TrustedRepository>>,
+}
+
+/// The one place where a verdict comes about: to be given, and to be explained.
+pub(crate) fn decide(question: Question<'_>, held: Holding<'_>, policy: &Policy, now: UnixTime, facts: &mut Facts) -> Decision {
+    let without_data = |verdict| Decision { verdict, accepted: None };
     let (anchor, demand) = match policy.consult(question, now) {
-        Ok(Consulted::Allowed(approval)) => return unchanged(Verdict::Allow(approval)),
+        Ok(Consulted::Allowed(approval)) => return without_data(Verdict::Allow(approval)),
         Ok(Consulted::Signatures { anchor, demand }) => (anchor, demand),
-        Err(refusal) => return unchanged(Verdict::Deny(refusal)),
+        Err(refusal) => return without_data(Verdict::Deny(refusal)),
     };
-    let deny = |reason| unchanged(Verdict::Deny(Refusal::of_image(question.image, reason)));
+    let deny = |reason| without_data(Verdict::Deny(Refusal::of_image(question.image, reason)));
     if Gun::for_repository(question.image.repository()) != *held.evidence.gun() {
         return deny(Reason::OtherRepository(held.evidence.gun().clone()));
     }
@@ -53,10 +68,10 @@ pub fn verify(question: Question<'_>, held: Holding<'_>, policy: &Policy, now: U
         Ok(Progress::Wanting(wants)) => {
             return deny(wants.into_iter().next().map_or(Reason::NoTrustData { had_some: false }, |want| Reason::Incomplete(want.file)));
         }
-        Err(refusal) => return unchanged(Verdict::Deny(refusal.about(question.image))),
+        Err(refusal) => return without_data(Verdict::Deny(refusal.about(question.image))),
     };
     let verdict = trusted.approve(question.image, &demand).map_or_else(Verdict::Deny, Verdict::Allow);
-    (verdict, trusted.into_known())
+    Decision { verdict, accepted: Some(trusted) }
 }
 
 #[cfg(test)]

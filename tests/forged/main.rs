@@ -30,6 +30,7 @@ mod history;
 mod judgement;
 mod matrix;
 mod names;
+mod offered;
 mod pinning;
 mod policy;
 mod rollback;

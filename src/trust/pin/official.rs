@@ -1,13 +1,14 @@
 //! The root keys of Docker Official Images.
 
 use alloc::collections::BTreeSet;
+use alloc::collections::btree_map::Entry;
 use alloc::string::String;
 
 use super::{Anchor, Pins};
 use crate::name::{Sha256, shown};
 
 /// What `official-library-images` pins: as if it stood in `root-keys` (`docs/notary-v1.md`, 7.3).
-const OFFICIAL_PREFIX: &str = "docker.io/library/";
+pub(super) const PREFIX: &str = "docker.io/library/";
 /// The keys that this version was built with.
 const BUILT_IN: &str = include_str!("../official-root-keys.txt");
 
@@ -58,7 +59,10 @@ impl OfficialKeys {
 impl Pins {
     /// Pins Docker Official Images, unless `docker.io/library/*` is pinned already: the operator's own list replaces ours.
     pub fn add_official_library(&mut self, keys: OfficialKeys) {
-        self.root_key_prefixes.entry(OFFICIAL_PREFIX.into()).or_insert(Anchor::RootKeys(keys.0));
+        if let Entry::Vacant(vacant) = self.root_key_prefixes.entry(PREFIX.into()) {
+            vacant.insert(Anchor::RootKeys(keys.0));
+            self.official_is_ours = true;
+        }
     }
 }
 

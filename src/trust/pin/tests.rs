@@ -290,3 +290,30 @@ fn the_seeds_examples_are_read_as_their_readers_meant_or_reported() {
     let expected = Anchor::RootKeys([Sha256::from_hex(key).unwrap()].into());
     assert_eq!(pins.anchor_for(&gun("mymsr/user1/repo2")), Some(&expected));
 }
+
+#[test]
+fn the_pin_that_answers_is_told_with_where_it_stands() {
+    let (first, second) = ("1".repeat(64), "2".repeat(64));
+    let mut pins = Pins::default();
+    pins.add_certificate_ids("r.test/a/b", [first.as_str()]).unwrap();
+    pins.add_root_keys("r.test/a/b", [second.as_str()]).unwrap();
+    pins.add_root_keys("r.test/a/*", [second.as_str()]).unwrap();
+    pins.add_root_keys("*", [second.as_str()]).unwrap();
+    pins.add_official_library(OfficialKeys::built_in());
+    for (repository, source, name) in [
+        ("r.test/a/b", "cert-ids", "r.test/a/b"),
+        ("r.test/a/c", "root-keys", "r.test/a/*"),
+        ("r.test/b/c", "root-keys", "*"),
+        ("alpine", "official-library-images", "docker.io/library/*"),
+    ] {
+        let pin = pins.pin_for(&gun(repository)).unwrap();
+        assert_eq!((pin.source.to_string().as_str(), pin.name.as_str()), (source, name), "{repository}");
+        assert_eq!(Some(&pin.anchor), pins.anchor_for(&gun(repository)));
+    }
+    assert_eq!(Pins::default().pin_for(&gun("r.test/a/b")), None);
+    let mut own = Pins::default();
+    own.add_root_keys("docker.io/library/*", [first.as_str()]).unwrap();
+    own.add_official_library(OfficialKeys::built_in());
+    let pin = own.pin_for(&gun("alpine")).unwrap();
+    assert_eq!(pin.source, PinSource::List(PinList::RootKeys), "an entry of the operator's own is no switch's");
+}

@@ -26,6 +26,8 @@ pub struct Demand<'a> {
     /// Teams that must all have signed. Empty: any trusted signature.
     pub signed_by: &'a BTreeSet<TeamName>,
     allow_digests: Option<&'a BTreeSet<ManifestDigest>>,
+    /// The rule as it was written; none where no rule answers.
+    pub written: Option<&'a Rule>,
     ends: UnixTime,
     people: &'a People,
     policy: &'a Policy,
@@ -40,6 +42,7 @@ impl<'a> Demand<'a> {
             deny: rule.is_some_and(|rule| rule.deny),
             signed_by: rule.and_then(|rule| rule.signed_by.as_ref()).unwrap_or(&policy.signed_by),
             allow_digests: rule.map(|rule| &rule.allow_digests),
+            written: rule,
             ends: rule.and_then(|rule| rule.exception.as_ref()).map_or(never, |exception| exception.until),
             people: &policy.people,
             policy,
@@ -75,7 +78,12 @@ impl<'a> Demand<'a> {
 
     /// Teams of which no member has signed this digest for this tag in a list of a member's own (`docs/notary-v1.md`, 12.5).
     fn missing_teams(&self, release: &Release) -> Vec<TeamName> {
+        self.teams(release).into_iter().filter(|(_, key)| key.is_none()).map(|(team, _)| team.clone()).collect()
+    }
+
+    /// Every team that must have signed, with the key of a member who has.
+    pub(crate) fn teams(&self, release: &Release) -> Vec<(&'a TeamName, Option<CanonicalKeyId>)> {
         let keys: Vec<CanonicalKeyId> = release.personal().map(|by| by.key).collect();
-        self.signed_by.iter().filter(|team| self.people.signed_for(team, &keys).is_none()).cloned().collect()
+        self.signed_by.iter().map(|team| (team, self.people.signed_for(team, &keys))).collect()
     }
 }

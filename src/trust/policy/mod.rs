@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 
 pub use demand::Demand;
 use people::{People, TeamName};
-use rule::Rules;
+use rule::{Hindrance, Rules};
 
 use crate::evidence::Gun;
 use crate::key::CanonicalKeyId;
@@ -227,6 +227,24 @@ impl Policy {
         let chosen = self.rules.choose(&gun, question.namespace, now, may_answer);
         let rule = chosen.map_err(|rule::Ambiguous { first, second }| Reason::RulesAmbiguous { first, second })?;
         Ok(Demand::new(self, rule))
+    }
+
+    /// Every rule that is for images of the image's repository and does not answer for this one, and why.
+    #[must_use]
+    pub fn passed_over(&self, question: Question<'_>, now: UnixTime) -> Vec<(&rule::Rule, Hindrance)> {
+        let gun = Gun::for_repository(question.image.repository());
+        let demand = self.demand_for(question, now);
+        let answers =
+            |rule: &rule::Rule| demand.as_ref().is_ok_and(|demand| demand.written.is_some_and(|written| core::ptr::eq(written, rule)));
+        let is_left_out = |rule: &rule::Rule| question.namespace.is_none() && self.is_eased_by(rule);
+        // Of rules that contradict each other none is less specific; the refusal names them.
+        let less_specific = demand.is_ok().then_some(Hindrance::LessSpecific);
+        let about = self.rules.about(&gun, question.namespace, now).into_iter().filter(|(rule, _)| !answers(rule));
+        let with_why = about.filter_map(|(rule, hindrance)| {
+            let why = hindrance.or_else(|| if is_left_out(rule) { Some(Hindrance::NoNamespace) } else { less_specific.clone() });
+            Some((rule, why?))
+        });
+        with_why.collect()
     }
 
     /// Whether `rule` lets anything pass that would not pass without it.

@@ -3,6 +3,7 @@
 use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 use super::people::TeamName;
 use crate::evidence::Gun;
@@ -112,10 +113,40 @@ impl Rule {
         Some(Scope { images: narrowest, namespace: scope_namespace, is_exception: self.exception.is_some() })
     }
 
+    fn hindrance(&self, gun: &Gun, namespace: Option<&str>, now: UnixTime) -> Option<Hindrance> {
+        let ended = self.exception.as_ref().filter(|_| !self.lasts_at(now)).map(|exception| Hindrance::Ended(exception.until));
+        let is_elsewhere = self.scope_for(gun, namespace).is_none();
+        ended.or_else(|| is_elsewhere.then_some(Hindrance::OtherNamespaces))
+    }
+
     /// Whether the rule has not ended at `now`.
     #[must_use]
     pub fn lasts_at(&self, now: UnixTime) -> bool {
         self.exception.as_ref().is_none_or(|exception| now < exception.until)
+    }
+}
+
+/// Why a rule that is for an image's repository does not answer for the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hindrance {
+    /// It was an exception, and has ended.
+    Ended(UnixTime),
+    /// It is for other namespaces, or no namespace was given.
+    OtherNamespaces,
+    /// It would make something easier, which no rule does when no namespace is given.
+    NoNamespace,
+    /// Another one is more specific.
+    LessSpecific,
+}
+
+impl fmt::Display for Hindrance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended(at) => write!(f, "it ended at {at}"),
+            Self::OtherNamespaces => f.write_str("it is for other namespaces"),
+            Self::NoNamespace => f.write_str("it makes something easier, for which the namespace must be known"),
+            Self::LessSpecific => f.write_str("it is less specific"),
+        }
     }
 }
 
@@ -173,6 +204,13 @@ impl Rules {
     /// All rules, in the order in which they were written.
     pub fn iter(&self) -> impl Iterator<Item = &Rule> {
         self.0.iter()
+    }
+
+    /// Every rule that is for images of `gun`, with what keeps it from answering; nothing does for the one that is chosen, and
+    /// for those that are less specific.
+    pub(crate) fn about(&self, gun: &Gun, namespace: Option<&str>, now: UnixTime) -> Vec<(&Rule, Option<Hindrance>)> {
+        let about = self.0.iter().filter(|rule| rule.images.iter().any(|images| images.covers(gun)));
+        about.map(|rule| (rule, rule.hindrance(gun, namespace, now))).collect()
     }
 
     /// The rule that answers for an image at `now`, among those that `may_answer`.
