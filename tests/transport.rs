@@ -26,6 +26,7 @@ use countersign::clock::{Clock, ClockError};
 use countersign::containerd::Containerd;
 use countersign::fetch::{CaBundle, TrustServer};
 use countersign::ledger::Ledger;
+use countersign_trust::Question;
 use countersign_trust::mode::Mode;
 use countersign_trust::name::{RegistryHost, Sha256};
 use countersign_trust::pin::Pins;
@@ -68,7 +69,8 @@ fn localhost() -> (TlsAcceptor, CaBundle) {
 /// A node with these pins, that keeps what it holds in `directory`.
 fn node(directory: &Path, server: &TrustServer, pins: Pins) -> Arc<Admit> {
     let servers = HashMap::from([(server.registry().clone(), server.clone())]);
-    let policy = Policy { mode: Mode::Enforced, pins, servers, digest: Sha256::of(b"policy") };
+    let trust = countersign_trust::Policy::new(Mode::Enforced, pins);
+    let policy = Policy { trust, servers, expired_serves_for: None, node_credentials: None, digest: Sha256::of(b"policy") };
     let containerd = Containerd::new(&directory.join("no containerd"));
     Arc::new(Admit::new(policy, Arc::new(Stopped(now())), containerd, Ledger::open(directory), tokio::runtime::Handle::current()))
 }
@@ -84,7 +86,8 @@ async fn pulled(scene: &Scene, row: &Row) -> (String, Option<Origin>) {
     let mut outcome = (String::new(), None);
     for (place, phase) in scene.phases.iter().enumerate() {
         server.show(&phase.sealed);
-        outcome = match admit.pull(&format!("{GUN}:t0").parse().unwrap(), "", None).await {
+        let image = format!("{GUN}:t0").parse().unwrap();
+        outcome = match admit.pull(Question::without_namespace(&image), None).await {
             Ok(admission) => ("accept".to_owned(), Some(admission.origin)),
             Err(refusal) => (refusal.code().to_owned(), None),
         };

@@ -59,7 +59,7 @@ impl Admit {
             Err(refusal) => return Explained::without_account(Err(refusal), UnixTime::default()),
         };
         match prepared {
-            Ok(Prepared::Listed(admission)) => Explained { outcome: Ok(admission), ..self.judge_explained(question, now) },
+            Ok(Prepared::Listed(admission)) => Explained { outcome: Ok(*admission), ..self.judge_explained(question, now) },
             Ok(Prepared::Refreshed(origin)) => {
                 let explained = self.of_platform(question, self.judge_explained(question, now)).await;
                 let outcome = explained.outcome.map(|admission| Admission { origin, ..admission });
@@ -87,10 +87,7 @@ impl Admit {
 
     /// The manifest of a platform is allowed for the sake of its index, and so it is explained.
     async fn of_platform(&self, question: Question<'_>, explained: Explained) -> Explained {
-        let refusal = match explained.outcome {
-            Ok(_) => return explained,
-            Err(refusal) => refusal,
-        };
+        let Err(refusal) = explained.outcome else { return explained };
         match self.platform_of_signed(question, refusal).await {
             Err(refusal) => Explained { outcome: Err(refusal), ..explained },
             Ok(admission) => {

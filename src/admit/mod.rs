@@ -119,7 +119,7 @@ struct FlightKey {
 /// How far an image is before it is judged.
 enum Prepared {
     /// A rule lists it.
-    Listed(Admission),
+    Listed(Box<Admission>),
     /// What is held of its repository is up to date, or serves.
     Refreshed(Origin),
 }
@@ -295,7 +295,7 @@ impl Admit {
     /// A [`Refusal`]; see [`Refusal::standing`].
     pub async fn pull(self: &Arc<Self>, question: Question<'_>, credential: Option<Credential>) -> Result<Admission, Refusal> {
         match self.prepare(question, credential).await? {
-            Prepared::Listed(admission) => Ok(admission),
+            Prepared::Listed(admission) => Ok(*admission),
             Prepared::Refreshed(origin) => match self.judge(question) {
                 Ok(admission) => Ok(Admission { origin, ..admission }),
                 Err(refusal) => self.platform_of_signed(question, refusal).await.map(|admission| Admission { origin, ..admission }),
@@ -307,7 +307,7 @@ impl Admit {
     async fn prepare(self: &Arc<Self>, question: Question<'_>, credential: Option<Credential>) -> Result<Prepared, Refusal> {
         let now = self.now()?;
         if let Local::Allowed(approval) = self.policy.consult(question, now)? {
-            return Ok(Prepared::Listed(self.listed(question, approval)));
+            return Ok(Prepared::Listed(Box::new(self.listed(question, approval))));
         }
         let credential = self.credential_for(question.image.repository(), credential).await?;
         self.join(question, credential).await.map(Prepared::Refreshed)
