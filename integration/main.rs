@@ -31,6 +31,7 @@ mod inspect;
 mod ledger;
 mod lifecycle;
 mod parts;
+mod policy;
 mod refusals;
 mod teardown;
 mod tour;

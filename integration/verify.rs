@@ -20,7 +20,7 @@ pub(crate) async fn countersign(args: &[&str]) -> (Option<i32>, String, String) 
     (output.status.code(), lossy(&output.stdout), lossy(&output.stderr))
 }
 
-fn configuration(scene: &Scene) -> String {
+pub(crate) fn configuration(scene: &Scene) -> String {
     scene.world.gate.as_ref().unwrap().configuration().to_str().unwrap().to_owned()
 }
 

@@ -37,6 +37,8 @@ pub struct GateConfig {
     pub registry_config: Option<PathBuf>,
     /// More lines of `[content-trust]`.
     pub content_trust: String,
+    /// More lines of `[content-trust.trust-pinning]`.
+    pub trust_pinning: String,
     /// More tables, at the end of the file: `[[signers]]`, `[[teams]]`, `[[rules]]`.
     pub tables: String,
 }
@@ -64,6 +66,7 @@ impl GateConfig {
             containerd: None,
             registry_config: None,
             content_trust: String::new(),
+            trust_pinning: String::new(),
             tables: String::new(),
         }
     }
@@ -89,13 +92,61 @@ impl GateConfig {
         self
     }
 
+    /// Demands a signature of a member of each of these teams.
+    #[must_use]
+    pub fn signed_by(mut self, teams: &[&str]) -> Self {
+        self.signed_by = teams.iter().map(|&team| team.to_owned()).collect();
+        self
+    }
+
+    /// Adds a line of `[content-trust]`.
+    #[must_use]
+    pub fn content_trust(mut self, line: &str) -> Self {
+        self.content_trust += &format!("{line}\n");
+        self
+    }
+
+    /// Adds a line of `[content-trust.trust-pinning]`.
+    #[must_use]
+    pub fn trust_pinning(mut self, line: &str) -> Self {
+        self.trust_pinning += &format!("{line}\n");
+        self
+    }
+
+    /// Adds a table with its header and lines.
+    #[must_use]
+    pub fn table(mut self, text: &str) -> Self {
+        self.tables += &format!("\n{text}\n");
+        self
+    }
+
+    /// Adds a user by a certificate.
+    #[must_use]
+    pub fn signer(self, name: &str, certificate: &Path) -> Self {
+        let certificate = quoted(&text(certificate));
+        self.table(&format!("[[signers]]\nname = {}\ncertificates = [{certificate}]", quoted(name)))
+    }
+
+    /// Adds a team of users.
+    #[must_use]
+    pub fn team(self, name: &str, members: &[&str]) -> Self {
+        let members: Vec<String> = members.iter().map(|&member| member.to_owned()).collect();
+        self.table(&format!("[[teams]]\nname = {}\nmembers = {}", quoted(name), list(&members)))
+    }
+
+    /// Adds a rule for these images, with more lines.
+    #[must_use]
+    pub fn rule(self, images: &str, lines: &str) -> Self {
+        self.table(&format!("[[rules]]\nimages = [{}]\n{lines}", quoted(images)))
+    }
+
     /// The configuration file of a gate in `home`.
     pub fn text(&self, home: &Path, containerd: &Path) -> String {
         let path = |name: &str| quoted(&text(&home.join(name)));
         let signed_by = if self.signed_by.is_empty() { String::new() } else { format!("signed-by = {}\n", list(&self.signed_by)) };
         format!(
             "[listen]\ncri = {}\nadmin = {}\n\n[containerd]\naddress = {}\n{}\n[state]\ndirectory = {}\n\n\
-             [content-trust]\nmode = {}\n{signed_by}{}\n[content-trust.trust-pinning]\nroot-keys = {}\ncert-ids = {}\n{}\n{}",
+             [content-trust]\nmode = {}\n{signed_by}{}\n[content-trust.trust-pinning]\nroot-keys = {}\ncert-ids = {}\n{}{}\n{}",
             path("cri.sock"),
             path("admin.sock"),
             quoted(&text(self.containerd.as_deref().unwrap_or(containerd))),
@@ -105,6 +156,7 @@ impl GateConfig {
             self.content_trust,
             table(&self.root_keys),
             table(&self.cert_ids),
+            self.trust_pinning,
             self.registries.iter().map(registry_table).collect::<String>(),
             self.tables,
         )

@@ -13,7 +13,7 @@ use tokio::process::Command;
 use super::Must;
 use super::image::{Blob, Image};
 use super::process::{lossy, run, text};
-use super::tls::{ServerCertificate, personal};
+use super::tls::{ServerCertificate, personal, personal_until, renewed};
 use super::token::Login;
 
 /// The passphrases of all keys; the client demands at least eight characters.
@@ -115,6 +115,22 @@ impl Signer {
         personal(&self.folder, &self.name)
     }
 
+    /// The same, with a certificate that ends when the given day (year, month, day) begins; before [`Signer::certificate`].
+    pub fn certificate_until(&self, end: (i32, u8, u8)) -> ServerCertificate {
+        personal_until(&self.folder, &self.name, end)
+    }
+
+    /// Another certificate over the same key, as a renewed client bundle has it.
+    pub fn renewed_certificate(&self) -> PathBuf {
+        renewed(&self.certificate(), &self.name)
+    }
+
+    /// The canonical ID of this person's key.
+    pub async fn key_id(&self) -> String {
+        let file = self.certificate().certificate;
+        self.canonical_id(&fs::read(&file).must(format_args!("reading {}", file.display()))).await
+    }
+
     /// Lets `people` sign in `role` (`targets/releases`, `targets/alice`), for all names, and publishes.
     pub async fn delegate(&self, gun: &str, role: &str, people: &[&Self]) {
         let certificates: Vec<String> = people.iter().map(|person| text(&person.certificate().certificate)).collect();
@@ -185,15 +201,25 @@ impl Signer {
 
     /// What the root on the server can be pinned by.
     pub async fn root_ids(&self, gun: &str) -> RootIds {
-        // After a rotation the client's own copy is the old root until it asks the server again.
-        self.well(&["list", gun]).await;
-        let file = self.folder.join("tuf").join(gun).join("metadata/root.json");
-        let content = fs::read(&file).must(format_args!("reading {}", file.display()));
-        let root: Value = serde_json::from_slice(&content).must("reading a root");
+        let root = self.newest_root(gun).await;
         let certificate = root["signed"]["roles"]["root"]["keyids"][0].as_str().must("finding the root's key ID").to_owned();
         let pem = root["signed"]["keys"][&certificate]["keyval"]["public"].as_str().must("finding the root's certificate");
         let pem = STANDARD.decode(pem).must("decoding the root's certificate");
         RootIds { canonical: self.canonical_id(&pem).await, certificate }
+    }
+
+    /// The canonical ID of the repository's own key, which signs `targets`. It comes bare, so that its key ID is that.
+    pub async fn targets_key_id(&self, gun: &str) -> String {
+        let root = self.newest_root(gun).await;
+        root["signed"]["roles"]["targets"]["keyids"][0].as_str().must("finding the targets key's ID").to_owned()
+    }
+
+    async fn newest_root(&self, gun: &str) -> Value {
+        // After a rotation the client's own copy is the old root until it asks the server again.
+        self.well(&["list", gun]).await;
+        let file = self.folder.join("tuf").join(gun).join("metadata/root.json");
+        let content = fs::read(&file).must(format_args!("reading {}", file.display()));
+        serde_json::from_slice(&content).must("reading a root")
     }
 
     /// The canonical ID by an implementation that is not ours: openssl takes the public key out of the certificate.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    date_time_ymd,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -16,6 +17,9 @@ use super::Must;
 
 /// How long a request of the harness itself may take.
 const REQUEST_WITHIN: Duration = Duration::from_secs(20);
+
+/// When a person's certificate ends, if nothing else is said: year, month, day.
+const END: (i32, u8, u8) = (2200, 1, 1);
 
 /// A certificate authority (EC P-256).
 #[derive(Debug)]
@@ -90,13 +94,32 @@ pub fn acceptor(files: &ServerCertificate) -> TlsAcceptor {
 
 /// A self-signed certificate for a person who signs, as a client bundle has it.
 pub fn personal(folder: &Path, name: &str) -> ServerCertificate {
+    personal_until(folder, name, END)
+}
+
+/// The same, with a certificate that ends when the given day begins.
+pub fn personal_until(folder: &Path, name: &str, end: (i32, u8, u8)) -> ServerCertificate {
     let key = new_key();
+    write_pair(folder, name, &personal_over(&key, name, end), &key)
+}
+
+/// Another certificate over a person's key, as a renewed client bundle has it. Returns its file, beside the first one.
+pub fn renewed(first: &ServerCertificate, name: &str) -> PathBuf {
+    let pem = fs::read_to_string(&first.key).must("reading a person's key");
+    let key = KeyPair::from_pem(&pem).must("reading a person's key");
+    let file = first.certificate.with_extension("renewed.crt");
+    let (year, month, day) = END;
+    fs::write(&file, personal_over(&key, name, (year + 1, month, day))).must("writing a renewed certificate");
+    file
+}
+
+fn personal_over(key: &KeyPair, name: &str, (year, month, day): (i32, u8, u8)) -> String {
     let mut params = parameters(name, Vec::new());
+    params.not_after = date_time_ymd(year, month, day);
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    let certificate = params.self_signed(&key).must("signing a person's certificate").pem();
-    write_pair(folder, name, &certificate, &key)
+    params.self_signed(key).must("signing a person's certificate").pem()
 }
 
 fn new_key() -> KeyPair {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::Must as _;
 use super::containerd::{Containerd, ContainerdOptions};
 use super::cri::Cri;
 use super::folder::Folder;
@@ -67,7 +68,7 @@ impl World {
             Notary::start(&folder, &ca, options.notary, tokens.as_ref()),
         );
         let sandbox = Recipe::sleeps().build();
-        let sandbox_name = format!("{}/{SANDBOX_REPOSITORY}:{SANDBOX_TAG}", registry.host());
+        let sandbox_name = sandbox_in(&registry);
         let (_, containerd) = tokio::join!(
             registry.push(&sandbox, SANDBOX_REPOSITORY, SANDBOX_TAG),
             Containerd::start(&folder, &options.containerd, &registry, &ca, &sandbox_name),
@@ -77,6 +78,24 @@ impl World {
             containerd.ctr().import(&sandbox, &sandbox_name).await;
         }
         Self { gate: None, containerd, notary, registry, tokens, ca, folder }
+    }
+
+    /// Another node of this world, with nothing on it. `test` names its folder.
+    pub async fn another_node(&self, test: &str) -> Node {
+        let folder = Folder::new(test);
+        let options = ContainerdOptions::default();
+        let containerd = Containerd::start(&folder, &options, &self.registry, &self.ca, &sandbox_in(&self.registry)).await;
+        Node { gate: None, containerd, folder }
+    }
+
+    /// What the containers on the node stand on, all that exist, in any state: chain IDs.
+    pub async fn root_file_systems(&self) -> Vec<String> {
+        let (containers, ctr) = (self.cri().list_containers().await.must("listing containers"), self.containerd.ctr());
+        let mut found = Vec::new();
+        for container in containers {
+            found.push(ctr.root_file_system(&container.id).await.must("asking for a container's root file system"));
+        }
+        found
     }
 
     /// The name of trust data for a repository: what image names begin with.
@@ -117,4 +136,28 @@ impl World {
     pub fn cri(&self) -> Cri {
         self.containerd.cri()
     }
+}
+
+/// Another node: a containerd of its own, and countersign once it is started.
+#[derive(Debug)]
+pub struct Node {
+    /// countersign, after [`Node::start_gate`].
+    pub gate: Option<Gate>,
+    /// containerd.
+    pub containerd: Containerd,
+    /// The node's folder; dropped last, since it removes what containerd leaves.
+    pub folder: Folder,
+}
+
+impl Node {
+    /// Starts countersign in front of this node's containerd.
+    pub async fn start_gate(&mut self, binary: &Path, configuration: &GateConfig) -> &mut Gate {
+        self.gate = None;
+        let gate = Gate::start(&self.folder, binary, configuration, &self.containerd).await;
+        self.gate.insert(gate)
+    }
+}
+
+fn sandbox_in(registry: &Registry) -> String {
+    format!("{}/{SANDBOX_REPOSITORY}:{SANDBOX_TAG}", registry.host())
 }

@@ -132,6 +132,26 @@ impl Admit {
         Ok((admission, VerifiedImage { repository, digest, image_id: content.image_id, chain_id: content.chain_id }))
     }
 
+    /// Refuses what must never be used under whatever names it goes by, also where a rule lets everything pass: an image is its
+    /// config, what its records lead to, and the manifests on the way.
+    ///
+    /// # Errors
+    /// [`Refusal::Trust`]; what the records lead to cannot be looked at.
+    pub async fn refuse_denied_content(&self, image: &ImageReference, names: &[String], image_id: ImageId) -> Result<(), Refusal> {
+        if !self.has_denied_digests() {
+            return Ok(());
+        }
+        self.refuse_denied(image, [image_id.hash()])?;
+        for record in self.containerd.records(names).await? {
+            let Ok(target) = record.target.digest.parse::<ManifestDigest>() else { continue };
+            self.refuse_denied(image, [target.hash()])?;
+            if let Some(content) = self.content_of(target, image_id).await? {
+                self.refuse_denied(image, [content.manifest.hash()])?;
+            }
+        }
+        Ok(())
+    }
+
     /// The first image on record that is allowed today; else why the first of them is refused.
     async fn first_allowed(
         &self,

@@ -76,17 +76,17 @@ impl Admit {
     }
 
     /// Takes evidence in, if it is good here and now. Expired evidence is taken where expired trust data is allowed; an operator
-    /// hands it over, and its age counts from now on.
+    /// hands it over, and its age counts from now on. Since it serves only while the server is away, that is found out, too.
     ///
     /// # Errors
     /// [`Refusal::Evidence`] for bytes that are none; else why its repository is refused. Nothing is changed then.
-    pub async fn import(&self, bytes: &[u8]) -> Result<Imported, Refusal> {
+    pub async fn import(self: &Arc<Self>, bytes: &[u8]) -> Result<Imported, Refusal> {
         let evidence = Evidence::decode(bytes).map_err(|error| Refusal::Evidence { error })?;
         let malformed = || Refusal::Evidence { error: CodecError::Malformed };
         let repository: Repository = evidence.gun().as_str().parse().map_err(|_| malformed())?;
         let image = any_image_of(&repository)?;
         let gun = evidence.gun().clone();
-        let _turn = self.refreshes.lock(gun.clone()).await;
+        let turn = self.refreshes.lock(gun.clone()).await;
         let now = self.now()?;
         let Some(source) = self.policy.source_of(&image) else { return Err(self.why_no_source(&image, now)) };
         let known = self.memory()?.held(&gun).map(|held| held.known.clone()).unwrap_or_default();
@@ -104,7 +104,11 @@ impl Admit {
         let held = Held { known: trusted.known().clone(), evidence: trusted.evidence().clone(), checked_at };
         let evidence = held.evidence.digest();
         self.hold(held, facts, Contact::None).await?;
-        if !has_expired {
+        drop(turn);
+        if has_expired {
+            // How it ends is kept in mind, and told to those who ask for an image.
+            drop(self.refresh_by_node(&image).await);
+        } else {
             self.found_good_at(now);
         }
         let tags = trusted.released_tags().count();

@@ -30,6 +30,8 @@ struct Repository {
     /// The evidence's name, once it was asked for: it costs more than judging an image again.
     name: Option<EvidenceDigest>,
     contact: Contact,
+    /// When it was found good as the ledger has it, in seconds since the Unix epoch. What is held may be confirmed since.
+    recorded_at: u64,
 }
 
 /// How the last try to reach the repository's server ended.
@@ -61,8 +63,9 @@ pub(super) struct Accounted {
 }
 
 impl Repository {
-    const fn new(held: Arc<Held>, facts: Facts, contact: Contact) -> Self {
-        Self { held, facts, name: None, contact }
+    fn new(held: Arc<Held>, facts: Facts, contact: Contact) -> Self {
+        let recorded_at = held.checked_at;
+        Self { held, facts, name: None, contact, recorded_at }
     }
 
     /// How the last try to reach the server ended, and whether expired data serves because of that.
@@ -110,9 +113,27 @@ impl Memory {
         Some(Arc::clone(&repository.held))
     }
 
+    /// Holds what the ledger has.
     pub(super) fn hold(&self, held: Arc<Held>, facts: Facts, contact: Contact) {
-        let gun = held.evidence.gun().clone();
-        let repository = Arc::new(Mutex::new(Repository::new(held, facts, contact)));
+        self.insert(Repository::new(held, facts, contact));
+    }
+
+    /// Holds what the server has just confirmed, and what the ledger has with an earlier moment.
+    pub(super) fn confirm(&self, held: Arc<Held>, facts: Facts) {
+        let recorded_at = self.recorded_at(held.evidence.gun()).unwrap_or_default();
+        self.insert(Repository { recorded_at, ..Repository::new(held, facts, Contact::Answered) });
+    }
+
+    /// When what is held of a repository was found good, as the ledger has it.
+    pub(super) fn recorded_at(&self, gun: &Gun) -> Option<u64> {
+        let repository = self.repository(gun)?;
+        let repository = repository.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(repository.recorded_at)
+    }
+
+    fn insert(&self, repository: Repository) {
+        let gun = repository.held.evidence.gun().clone();
+        let repository = Arc::new(Mutex::new(repository));
         self.repositories.write().unwrap_or_else(PoisonError::into_inner).insert(gun, repository);
     }
 
@@ -128,6 +149,7 @@ impl Memory {
             let mut repository = repository.lock().unwrap_or_else(PoisonError::into_inner);
             if repository.held.checked_at > moment {
                 repository.held = Arc::new(Held { checked_at: moment, ..(*repository.held).clone() });
+                repository.recorded_at = repository.recorded_at.min(moment);
             }
         }
     }
@@ -332,4 +354,29 @@ pub(super) fn with_fetched_roots(held: &Evidence, fetched: &Evidence) -> Evidenc
 pub(super) fn is_outdated(held: &Evidence, fetched: &Evidence) -> bool {
     let seen = fetched.answer(&FileName::Timestamp);
     seen.is_some() && seen != held.answer(&FileName::Timestamp)
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_trust::known::Known;
+
+    use super::*;
+
+    #[test]
+    fn what_is_confirmed_again_and_again_stays_recorded_when_it_was() {
+        let gun = Gun::for_repository(&"r.test/team/app".parse().unwrap());
+        let evidence = Evidence::new(gun.clone(), "https://r.test".into());
+        let held = |checked_at| Arc::new(Held { known: Known::default(), evidence: evidence.clone(), checked_at });
+        let memory = Memory::new([], []);
+        memory.hold(held(1000), Facts::default(), Contact::Answered);
+        for moment in [2000, 3000] {
+            memory.confirm(held(moment), Facts::default());
+            assert_eq!((memory.held(&gun).unwrap().checked_at, memory.recorded_at(&gun)), (moment, Some(1000)));
+        }
+        memory.hold(held(4000), Facts::default(), Contact::Answered);
+        assert_eq!(memory.recorded_at(&gun), Some(4000));
+        memory.confirm(held(9000), Facts::default());
+        memory.not_checked_after(3500);
+        assert_eq!((memory.held(&gun).unwrap().checked_at, memory.recorded_at(&gun)), (3500, Some(3500)));
+    }
 }

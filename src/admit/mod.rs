@@ -253,7 +253,7 @@ impl Admit {
     ///
     /// # Errors
     /// [`Refusal::Trust`].
-    pub fn refuse_denied<'h>(&self, image: &ImageReference, digests: impl IntoIterator<Item = &'h Sha256>) -> Result<(), Refusal> {
+    fn refuse_denied<'h>(&self, image: &ImageReference, digests: impl IntoIterator<Item = &'h Sha256>) -> Result<(), Refusal> {
         let denied = digests.into_iter().try_for_each(|digest| self.policy.trust.refuse_denied(digest));
         denied.map_err(|reason| Refusal::Trust(countersign_trust::Refusal::of_image(image, reason)))
     }

@@ -94,13 +94,12 @@ impl Refresh<'_> {
         self.admit.found_good_at(self.now);
         let checked_at = u64::try_from(self.now.seconds()).unwrap_or_default();
         let next = Held { known: trusted.known().clone(), evidence: trusted.evidence().clone(), checked_at };
-        let is_written = |held: &Held| {
-            let says_the_same = held.known == next.known && held.evidence == next.evidence;
-            says_the_same && checked_at.saturating_sub(held.checked_at) < CONFIRMED_EVERY_SECONDS
-        };
-        if held.is_some_and(|held| is_written(&held)) {
+        let memory = self.admit.memory()?;
+        let recorded_at = memory.recorded_at(next.evidence.gun()).unwrap_or_default();
+        let says_the_same = held.is_some_and(|held| held.known == next.known && held.evidence == next.evidence);
+        if says_the_same && checked_at.saturating_sub(recorded_at) < CONFIRMED_EVERY_SECONDS {
             // What was just found out about its bytes need not be found out again to judge the image.
-            self.admit.memory()?.hold(Arc::new(next), facts, Contact::Answered);
+            memory.confirm(Arc::new(next), facts);
         } else {
             self.admit.hold(next, facts, Contact::Answered).await?;
         }

@@ -89,7 +89,7 @@ enum Command {
         #[arg(required_unless_present_any = ["clock", "list"])]
         repository: Option<String>,
         /// Only the version floor of this role, such as targets/releases; without it everything about the repository
-        #[arg(long, requires = "repository")]
+        #[arg(long, requires = "repository", conflicts_with_all = ["clock", "list"])]
         role: Option<String>,
         /// The latest moment at which trust data was found good
         #[arg(long, conflicts_with = "repository")]

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use countersign_trust::mode::Mode;
-use countersign_trust::name::{ImageId, ImageReference, ManifestDigest, Sha256, shown};
+use countersign_trust::name::{ImageId, ImageReference, shown};
 
 use super::checked::{Guard, Refused, denial, log_admitted, namespace, to_the_end, unanswered};
 use super::checks::CheckedCall;
@@ -56,31 +56,51 @@ impl Guard {
     pub(super) async fn create(&self, call: CheckedCall) -> Result<Reply, Status> {
         let began = Instant::now();
         let request = CreateContainerRequest::read(&call.message)?;
-        let name = shown_name(&request.image).to_owned();
-        let namespace = namespace(request.sandbox.as_ref());
-        let mode = self.admit.mode_of(&name, namespace);
+        let namespace = namespace(request.sandbox.as_ref()).map(str::to_owned);
+        let asked = Asked { image: shown_name(&request.image).to_owned(), namespace };
+        let mode = self.admit.mode_of(&asked.image, asked.namespace.as_deref());
         if !self.verifies(mode) {
-            return call.forward(CheckedMethod::CreateContainer).await;
+            let reply = call.forward(CheckedMethod::CreateContainer).await?;
+            return Ok(self.unchecked(reply, asked));
         }
-        let refused = |refusal| self.refused(&call, Refused { method: CheckedMethod::CreateContainer, image: &name, mode }, refusal);
+        match self.admit_request(&request, &asked, &call.upstream, began).await {
+            Ok((admitted, held)) => {
+                let guard = self.clone();
+                to_the_end(async move { guard.create_admitted(&call, admitted, held).await }).await
+            }
+            Err(refusal) => {
+                let refused = Refused { method: CheckedMethod::CreateContainer, image: &asked.image, mode };
+                let reply = self.refused(&call, refused, refusal).await?;
+                Ok(self.unchecked(reply, asked))
+            }
+        }
+    }
+
+    /// The reply about a container that was made of whatever the caller named, since its image's rule lets that pass. Its start
+    /// is judged for the same image and namespace, else no rule would answer for it.
+    fn unchecked(&self, reply: Reply, asked: Asked) -> Reply {
+        if let Ok(container_id) = create_container_response(&reply.message) {
+            self.admit.remember_container(&container_id, asked);
+        }
+        reply
+    }
+
+    async fn admit_request(
+        &self,
+        request: &CreateContainerRequest,
+        asked: &Asked,
+        upstream: &Upstream,
+        began: Instant,
+    ) -> Result<(Admitted, KeyGuard<ImageId>), Refusal> {
         if !request.image_mounts.is_empty() {
-            return refused(Refusal::ImageVolume).await;
+            return Err(Refusal::ImageVolume);
         }
         Step::CreateAsked.reached();
-        let wanted = Wanted { spec: &request.image, namespace };
-        let resolved = match self.resolve(&call.upstream, wanted).await {
-            Ok(resolved) => resolved,
-            Err(refusal) => return refused(refusal).await,
-        };
+        let wanted = Wanted { spec: &request.image, namespace: asked.namespace.as_deref() };
+        let resolved = self.resolve(upstream, wanted).await?;
         Step::CreateResolved.reached();
-        let (admission, verified) = match self.admit_create(wanted, &resolved.image, resolved.id, resolved.ahead, began).await {
-            Ok(admitted) => admitted,
-            Err(refusal) => return refused(refusal).await,
-        };
-        let guard = self.clone();
-        let asked = Asked { image: name, namespace: namespace.map(str::to_owned) };
-        let admitted = Admitted { verified, mode: admission.mode, asked };
-        to_the_end(async move { guard.create_admitted(&call, admitted, resolved.held).await }).await
+        let (admission, verified) = self.admit_create(wanted, &resolved.image, resolved.id, resolved.ahead, began).await?;
+        Ok((Admitted { verified, mode: admission.mode, asked: asked.clone() }, resolved.held))
     }
 
     /// Creates a container of the verified image, and looks what it was made from. Under the image's lock until the end.
@@ -131,27 +151,20 @@ impl Guard {
         ahead: Option<Ahead>,
         began: Instant,
     ) -> Result<(Admission, VerifiedImage), Refusal> {
-        self.refuse_denied(wanted.spec, image)?;
+        let names: Vec<String> = image.repo_tags.iter().chain(&image.repo_digests).chain([&image.id]).cloned().collect();
+        if let Ok(named) = shown_name(wanted.spec).parse() {
+            self.admit.refuse_denied_content(&named, &names, image_id).await?;
+        }
         let (admitted, records) = match ahead {
             Some(ahead) => (ahead.admitted, ahead.records),
             None => (self.judge(wanted, image_id).await, None),
         };
         let (admission, verified) = admitted?;
         Step::CreateAdmitted.reached();
-        let names: Vec<String> = image.repo_tags.iter().chain(&image.repo_digests).chain([&image.id]).cloned().collect();
         self.admit.check_records(&names, records, image_id, admission.mode).await?;
         Step::CreateRecordsChecked.reached();
         log_admitted(CheckedMethod::CreateContainer, &admission, began);
         Ok((admission, verified))
-    }
-
-    /// What must never be used is refused under whatever name it goes by, also where a rule lets everything pass.
-    fn refuse_denied(&self, spec: &ImageSpec, image: &Image) -> Result<(), Refusal> {
-        let Ok(named) = shown_name(spec).parse::<ImageReference>() else { return Ok(()) };
-        let digests = image.repo_digests.iter().filter_map(|name| name.rsplit_once('@')?.1.parse::<ManifestDigest>().ok());
-        let id = image.id.parse::<ImageId>().ok();
-        let hashes: Vec<Sha256> = digests.map(|digest| *digest.hash()).chain(id.map(|id| *id.hash())).collect();
-        self.admit.refuse_denied(&named, &hashes)
     }
 
     /// Compares what was made with what was verified. In enforced mode a container of anything else does not stay.

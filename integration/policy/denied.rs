@@ -1,0 +1,87 @@
+//! Digests that are never used, whatever anybody signed or excepted.
+
+use super::super::harness::image::Recipe;
+use super::super::harness::world::World;
+use super::*;
+
+/// Index, this machine's manifest and config of an image.
+fn digests_of(image: &Image) -> [String; 3] {
+    [image.digest().to_string(), image.manifest_digest().to_string(), image.id().to_string()]
+}
+
+fn denying(config: &GateConfig, digest: &str) -> GateConfig {
+    config.clone().content_trust(&format!("deny-digests = [\"{digest}\"]"))
+}
+
+#[tokio::test]
+async fn a_denied_index_manifest_or_config_is_refused_whatever_a_rule_says() {
+    let mut world = World::new("a_denied_index_manifest_or_config").await;
+    let image = Recipe::prints("signed").index().build();
+    let (name, root) = world.push_signed(&image, REPOSITORY, "1").await;
+    let gun = world.gun(REPOSITORY);
+    let config = world.gate_config().root_key(&gun, root.canonical);
+    let cri = world.start_gate(binary(), &config).await.cri().clone();
+    assert_eq!(cri.run(&name, "default").await.unwrap().output, "signed\n");
+    let pod = cri.run_pod(cri.pod("default")).await.unwrap();
+    let (id, by_digest) = (image.id().to_string(), format!("{gun}@{}", image.digest()));
+    let waiting = cri.create(&pod, container(&id, &name)).await.unwrap();
+
+    let listed = format!("allow-digests = [\"{}\", \"{}\"]", image.digest(), image.manifest_digest());
+    for digest in digests_of(&image) {
+        for rule in ["", "mode = \"permissive\"", "mode = \"disabled\"", &listed] {
+            let config = denying(&config, &digest);
+            let config = if rule.is_empty() { config } else { config.rule(&gun, rule) };
+            let gate = world.gate.as_mut().unwrap();
+            gate.configure(&config);
+            gate.restart().await;
+            let sentence = format!(": {digest} is denied by `deny-digests`; use another image");
+            for reference in [&name, &by_digest] {
+                let refused = cri.pull_with(reference, None, Some(&pod.config)).await.unwrap_err();
+                assert_refused(&refused, DENIED, &format!("{reference}{sentence}"), "CS-DIGEST-DENIED");
+            }
+            for (image, specified) in [(&id, &name), (&id, &by_digest), (&name, &name), (&by_digest, &by_digest), (&id, &String::new())] {
+                let refused = cri.create(&pod, container(image, specified)).await.unwrap_err();
+                assert_refused(&refused, DENIED, "", "CS-DIGEST-DENIED");
+            }
+            assert_refused(&cri.start(&waiting).await.unwrap_err(), DENIED, "", "CS-DIGEST-DENIED");
+        }
+    }
+    // The one that ran, and the one that waits.
+    only_stand_on(&world, &[&image], 2).await;
+
+    let gate = world.gate.as_mut().unwrap();
+    gate.configure(&config);
+    gate.restart().await;
+    assert_eq!(cri.run(&name, "default").await.unwrap().output, "signed\n");
+}
+
+#[tokio::test]
+async fn a_denied_image_without_a_signature_does_not_run_where_a_rule_lets_others_pass() {
+    let mut world = World::new("a_denied_image_without_a_signature").await;
+    let (bad, good) = (Recipe::prints("bad").index().build(), Recipe::prints("good").build());
+    let bad_name = world.push(&bad, "legacy/app", "1").await;
+    let good_name = world.push(&good, "legacy/app", "2").await;
+    let pinned = world.gate_config().root_key(world.gun("team/*"), "00".repeat(32));
+    let imported = "example.com/renamed:1";
+    for mode in ["permissive", "disabled"] {
+        for digest in digests_of(&bad) {
+            let rule = format!("mode = \"{mode}\"");
+            let config = denying(&pinned, &digest).rule(&world.gun("legacy/*"), &rule).rule("example.com/*", &rule);
+            let cri = world.start_gate(binary(), &config).await.cri().clone();
+            let pod = cri.run_pod(cri.pod("default")).await.unwrap();
+            // Nobody knows what a tag without a signature is before it is here; what is here is looked at.
+            let id = cri.pull_with(&bad_name, None, Some(&pod.config)).await.unwrap_or_else(|_| bad.id().to_string());
+            world.containerd.ctr().import(&bad, imported).await;
+            for (image, specified) in [(id.as_str(), bad_name.as_str()), (&bad_name, &bad_name), (imported, imported), (&id, imported)] {
+                let refused = cri.create(&pod, container(image, specified)).await;
+                let refused = refused.expect_err(&format!("{digest} runs as {specified} in mode {mode}"));
+                assert_refused(&refused, DENIED, &format!("{specified}: {digest} is denied by `deny-digests`"), "CS-DIGEST-DENIED");
+            }
+            cri.remove_pod(&pod).await.unwrap();
+        }
+    }
+    only_stand_on(&world, &[], 0).await;
+    let cri = world.gate.as_ref().unwrap().cri();
+    assert_eq!(cri.run(&good_name, "default").await.unwrap().output, "good\n");
+    only_stand_on(&world, &[&good], 1).await;
+}
