@@ -42,7 +42,7 @@ fn an_honest_root_is_shown_with_the_ids_to_pin() {
     assert_eq!(key.canonical_id.map(|id| id.to_string()), Some(root_key().canonical_id()));
     assert_eq!(key.certificate.as_ref().unwrap().common_name.as_deref(), Some(GUN));
     assert!(key.vouches());
-    assert_eq!((root.version, root.threshold, root.expires.to_string().as_str()), (1, 1, "2031-01-01T00:00:00Z"));
+    assert_eq!((root.version, root.threshold, root.expires.to_string().as_str()), (1, 1, crate::forge::EXPIRES));
     assert_eq!(code(root.refuse_unusable(&policy(), now())), "accept");
 }
 
