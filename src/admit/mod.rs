@@ -8,6 +8,7 @@ mod container;
 mod credential;
 mod evidence;
 mod explain;
+mod flight;
 mod inspect;
 mod keyed;
 mod memory;
@@ -20,21 +21,19 @@ mod refusal;
 mod reset;
 mod time;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use countersign_trust::evidence::Gun;
 use countersign_trust::mode::Mode;
 use countersign_trust::name::{EvidenceDigest, ImageId, ImageReference, ManifestDigest, Sha256};
 use countersign_trust::policy::people::People;
 use countersign_trust::{Approval, Facts, Question, SignedBy};
-use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, Shared};
 
 pub use container::{Asked, RecordsRead, Subject};
 pub use credential::ANSWER_DEADLINE;
 pub use evidence::{Imported, MAX_EVIDENCE_FILE_BYTES};
 pub use explain::{Explained, TrustData};
+use flight::Flights;
 pub use inspect::Inspected;
 pub use keyed::{KeyGuard, KeyedLocks};
 use memory::{Contact, Judged, Memory};
@@ -42,7 +41,6 @@ pub use offered::{OfferFault, Offering};
 use patience::Patience;
 use policy::Local;
 pub use policy::Policy;
-use refresh::Refresh;
 pub use refresh::UPDATE_DEADLINE;
 pub use refusal::{HeldData, Refusal, Standing, chain};
 pub use reset::Reset;
@@ -107,15 +105,6 @@ fn signer(by: &SignedBy) -> String {
     by.signer.as_ref().map_or_else(|| format!("{role}:{key}"), |signer| format!("{role}:{key}({signer})"))
 }
 
-/// What one refresh is shared by: nobody gets an answer that another credential, namespace or policy earned.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct FlightKey {
-    gun: Gun,
-    namespace: String,
-    credential: Option<Sha256>,
-    policy: Sha256,
-}
-
 /// How far an image is before it is judged.
 enum Prepared {
     /// A rule lists it.
@@ -123,8 +112,6 @@ enum Prepared {
     /// What is held of its repository is up to date, or serves.
     Refreshed(Origin),
 }
-
-type Flight = Shared<BoxFuture<'static, Result<Origin, Refusal>>>;
 
 /// Judges images. One for each process; shared by all who ask.
 #[derive(Debug)]
@@ -147,15 +134,6 @@ pub struct Admit {
     /// Held alone while an image's tag record is written, shared while a container is created from it: a create that takes
     /// long, or that containerd never answers, holds up no other.
     pub image_locks: KeyedLocks<ImageId>,
-}
-
-#[derive(Default)]
-struct Flights(Mutex<HashMap<FlightKey, Flight>>);
-
-impl std::fmt::Debug for Flights {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Flights")
-    }
 }
 
 impl Admit {
@@ -318,54 +296,6 @@ impl Admit {
         let mode = self.mode_of(&question.image.to_string(), question.namespace);
         let digest = approval.digest;
         Admission { image: question.image.clone(), approval, digest, origin: Origin::Rule, evidence: None, mode }
-    }
-
-    /// Brings a repository up to date for nobody in particular, with this node's own credential.
-    async fn refresh_by_node(self: &Arc<Self>, image: &ImageReference) -> Result<(Origin, Option<Credential>), Refusal> {
-        self.policy.consult_for_repository(image, self.now()?)?;
-        let credential = self.node_credential(image.repository()).await?;
-        let origin = self.join(Question::without_namespace(image), credential.clone()).await?;
-        Ok((origin, credential))
-    }
-
-    /// Joins the refresh that is under way for the same repository, namespace, credential and policy, or starts one.
-    fn join(self: &Arc<Self>, question: Question<'_>, credential: Option<Credential>) -> Flight {
-        let image = question.image;
-        let key = FlightKey {
-            gun: Gun::for_repository(image.repository()),
-            namespace: question.namespace.unwrap_or_default().to_owned(),
-            credential: credential.as_ref().map(Credential::fingerprint),
-            policy: self.policy.digest,
-        };
-        let mut flights = self.flights.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let start = || {
-            let (admit, image, key) = (Arc::clone(self), image.clone(), key.clone());
-            let task = self.work.spawn(async move {
-                let outcome = admit.refresh(&image, credential.as_ref()).await;
-                admit.flights.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-                outcome
-            });
-            task.map(|joined| joined.unwrap_or(Err(Refusal::Internal { what: "the refresh panicked" }))).boxed().shared()
-        };
-        // A flight that has landed without removing itself has panicked; it is no answer for those who come later.
-        match flights.get(&key).filter(|flight| flight.peek().is_none()) {
-            Some(flight) => flight.clone(),
-            None => {
-                let flight = start();
-                flights.insert(key.clone(), flight.clone());
-                flight
-            }
-        }
-    }
-
-    async fn refresh(&self, image: &ImageReference, credential: Option<&Credential>) -> Result<Origin, Refusal> {
-        let _turn = self.refreshes.lock(Gun::for_repository(image.repository())).await;
-        let now = self.now()?;
-        // Whether a rule of some namespace needs no trust data does not matter to the repository.
-        let Some(source) = self.policy.source_of(image) else {
-            return Err(Refusal::NotRegistered { host: image.repository().host().clone() });
-        };
-        Refresh { admit: self, image, source, now }.run(credential).await
     }
 
     /// Judges an image by what is held, at this moment and under today's policy. No packet is sent.
