@@ -2,16 +2,21 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr, reason = "test code")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::faults::Scene;
 use super::gate::binary;
 use super::harness::faulty::Answer;
 use super::harness::image::Recipe;
+use super::harness::notary::NotaryOptions;
+use super::harness::registry::Registry;
 use super::harness::signer::{Rotation, Signer};
-use super::harness::world::World;
+use super::harness::world::{World, WorldOptions};
 use super::verify::countersign;
 
 /// A configuration in which nothing is pinned.
@@ -100,6 +105,40 @@ async fn without_a_configuration_roots_are_asked_of_the_server_that_is_named() {
     let (code, out, _) = countersign(&["pin", &gun, "--notary-server", "https://127.0.0.1:9", "--output", "json"]).await;
     let shown: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, &shown["repositories"][0]["refusal"]["code"]), (Some(3), &Value::from("CS-SERVER-UNREACHABLE")), "{out}");
+}
+
+#[tokio::test]
+async fn a_server_that_wants_a_token_is_asked_with_this_nodes_own_credential() {
+    let options = WorldOptions { notary: NotaryOptions { token_auth: true, ..Default::default() }, ..Default::default() };
+    let world = World::with("a_server_that_wants_a_token_is_asked", &options).await;
+    let (_, root) = world.push_signed(&Recipe::prints("private").build(), "team/private", "1").await;
+    let gun = world.gun("team/private");
+    let login = Registry::logins()[0];
+    let file = unpinned(&world, "unpinned.toml");
+    let (code, out, _) = countersign(&["pin", &gun, "--config", file.to_str().unwrap()]).await;
+    assert_eq!(code, Some(1), "{out}");
+    assert!(out.contains("(CS-SERVER-UNAUTHORIZED)") && !out.contains(&root.canonical), "{out}");
+
+    let credentials = world.folder.path().join("config.json");
+    let lent = format!("{}\n[credentials]\nfile = \"{}\"\n", fs::read_to_string(&file).unwrap(), credentials.display());
+    let lent_file = world.folder.configuration("lent.toml", &lent);
+    let (code, out, _) = countersign(&["pin", &gun, "--config", lent_file.to_str().unwrap()]).await;
+    assert_eq!(code, Some(1), "there is no such file yet: {out}");
+    assert!(out.contains("(CS-CREDENTIALS)"), "{out}");
+
+    let auth = STANDARD.encode(format!("{}:{}", login.user, login.password));
+    fs::write(&credentials, format!(r#"{{"auths":{{"{}":{{"auth":"{auth}"}}}}}}"#, world.registry.host())).unwrap();
+    fs::set_permissions(&credentials, fs::Permissions::from_mode(0o600)).unwrap();
+    let (code, out, _) = countersign(&["pin", &gun, "--config", lent_file.to_str().unwrap()]).await;
+    assert_eq!(code, Some(0), "{out}");
+    assert!(out.contains(&root.canonical), "{out}");
+
+    // Under somebody else's pin it is seen as the server gives it.
+    let elsewhere = format!("[content-trust.trust-pinning.root-keys]\n\"elsewhere.test/a/b\" = [\"{}\"]\n", root.canonical);
+    let other = world.folder.configuration("other.toml", &format!("{lent}\n{elsewhere}"));
+    let (code, out, _) = countersign(&["inspect", &gun, "--config", other.to_str().unwrap()]).await;
+    assert_eq!(code, Some(1), "{out}");
+    assert!(out.contains("NOT PINNED") && line(&out, &["1"])[2] == "targets", "{out}");
 }
 
 #[tokio::test]
