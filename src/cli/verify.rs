@@ -123,8 +123,8 @@ fn approval_text(approval: &Approval) -> String {
 
 const fn trust_data_of(approval: &Approval) -> &'static str {
     match (approval.expired, approval.from_held_evidence) {
-        (true, _) => "EXPIRED, held by this node; not confirmed by the trust server (allow-expired-cached-trust-data)",
-        (false, true) => "held by this node; not confirmed by the trust server",
+        (true, _) => "EXPIRED, held by this node; the trust server could not be reached (allow-expired-cached-trust-data)",
+        (false, true) => "held by this node; the trust server could not be reached",
         (false, false) => "up to date with the trust server",
     }
 }

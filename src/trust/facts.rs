@@ -20,6 +20,8 @@ pub(crate) const MAX_SIGNATURE_CHECKS: u32 = 4096;
 
 /// What was found out about bytes in earlier evaluations.
 #[derive(Debug, Default)]
+// A fuzzer begins each of its runs with what is true of the undamaged files.
+#[cfg_attr(fuzzing, derive(Clone))]
 pub struct Facts {
     round: u64,
     signature_checks: u32,
@@ -29,6 +31,7 @@ pub struct Facts {
 }
 
 #[derive(Debug)]
+#[cfg_attr(fuzzing, derive(Clone))]
 struct Remembered<T> {
     fact: T,
     last_used: u64,

@@ -19,6 +19,8 @@ pub mod evidence;
 pub mod explain;
 mod facts;
 mod fields;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod json;
 mod key;
 pub mod known;

@@ -7,7 +7,11 @@ use std::path::Path;
 /// Every file of a `.tar.xz` below `tests/fixtures/`, by its path in the archive.
 pub(crate) fn files(name: &str) -> BTreeMap<String, Vec<u8>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
-    let packed = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    unpack(&std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+}
+
+/// Every file of a `.tar.xz`, by its path in it.
+pub(crate) fn unpack(packed: &[u8]) -> BTreeMap<String, Vec<u8>> {
     let mut unpacked = Vec::new();
     lzma_rs::xz_decompress(&mut Cursor::new(packed), &mut unpacked).unwrap();
     let mut files = BTreeMap::new();

@@ -20,8 +20,7 @@ use sha2::Digest as _;
 pub(crate) use certificates::{authority, certificate, certificate_der, issued, leaf, pem, said_to_be_signed_with_sha1};
 #[allow(unused_imports, reason = "each test program uses its part of this module")]
 pub(crate) use keys::{Key, Padding};
-pub(crate) use text::canonical;
-use text::wire;
+pub(crate) use text::{canonical, wire};
 
 /// Where a forged repository lives.
 pub(crate) const GUN: &str = "r.test/team/app";

@@ -10,7 +10,7 @@ pub(crate) fn canonical(value: &Value) -> Vec<u8> {
 }
 
 /// The text on the wire, with the escapes of Go's writer.
-pub(super) fn wire(value: &Value) -> Vec<u8> {
+pub(crate) fn wire(value: &Value) -> Vec<u8> {
     let mut out = Vec::new();
     write(&mut out, value, true);
     out
