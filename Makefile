@@ -6,7 +6,15 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # The daemon of the tests can be killed at named steps; one that is released cannot.
 TESTED := --locked --features crash-points
 
-.PHONY: parts test demo bench check cargo-deny
+# The most telling first. How long each is run, and the longest input where the usual 16 KiB say nothing more; an attack
+# of a few bytes only is none, so that `verify` does not begin with those.
+FUZZ_TARGETS := verify role_file canonical_json certificate codec reference config import cri_messages
+FUZZ_SECONDS := 60
+CARGO_FUZZ := RUSTC_WRAPPER=$(CURDIR)/fuzz/rustc cargo fuzz
+LENGTH_verify := -max_len=256 -len_control=0
+LENGTH_reference := -max_len=1024
+
+.PHONY: parts test demo bench check cargo-deny cargo-fuzz fuzz fuzz-seeds
 
 # The real servers that the integration tests, the demo and the benches start, and what building needs.
 parts:
@@ -32,3 +40,20 @@ check: cargo-deny
 
 cargo-deny:
 	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny@0.20.2
+
+# Every fuzzer for a while, one after the other; ends with the first finding. fuzz/README.md says what to do with it.
+fuzz: cargo-fuzz fuzz-seeds
+	$(CARGO_FUZZ) build --sanitizer none
+	$(foreach target,$(FUZZ_TARGETS),$(call run-fuzzer,$(target)))
+
+define run-fuzzer
+	$(CARGO_FUZZ) run --sanitizer none $(1) -- -max_total_time=$(FUZZ_SECONDS) $(or $(LENGTH_$(1)),-max_len=16384) -timeout=10 -rss_limit_mb=2048
+
+endef
+
+# What the fuzzers begin with, made from the tests' archives.
+fuzz-seeds:
+	cargo run --locked --example fuzz-seeds
+
+cargo-fuzz:
+	command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz@0.13.2
