@@ -13,7 +13,8 @@ use http::HeaderValue;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION};
 use reqwest::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{MutexGuard, OnceCell, watch};
+use tokio::time::Instant;
 use url::Url;
 
 use super::challenge::Challenge;
@@ -108,8 +109,8 @@ impl Conversation {
     /// whose kept-open connection turned out to be closed, and once after the token step.
     pub async fn ask(&self, wants: &[Want]) -> Vec<(FileName, Result<Answer, FetchError>)> {
         // Collected before the first `await`: a stream that still holds the closure is not `Send` for every lifetime.
-        let first = watch::Sender::new(self.client.has_been_answered());
-        let questions: Vec<_> = wants.iter().enumerate().map(|(place, want)| self.answer_in_turn(place, want, &first)).collect();
+        let turns = Turns::new(self.client.has_been_answered());
+        let questions: Vec<_> = wants.iter().enumerate().map(|(place, want)| self.answer_in_turn(place, want, &turns)).collect();
         stream::iter(questions).buffered(self.limits.parallel.max(1)).collect().await
     }
 
@@ -117,15 +118,15 @@ impl Conversation {
     /// that trust data promises is for its hash to tell; what cannot be had, or is long, is left out. It saves a round trip for
     /// each file that names the next.
     pub async fn ask_and_guess(&self, wants: &[Want], guesses: &[RoleName]) -> (Vec<(FileName, Result<Answer, FetchError>)>, Vec<Body>) {
-        let first = watch::Sender::new(self.client.has_been_answered());
-        let questions: Vec<_> = wants.iter().enumerate().map(|(place, want)| self.answer_in_turn(place, want, &first)).collect();
-        let guesses: Vec<_> = guesses.iter().map(|role| self.guess(role, &first)).collect();
+        let turns = Turns::new(self.client.has_been_answered());
+        let questions: Vec<_> = wants.iter().enumerate().map(|(place, want)| self.answer_in_turn(place, want, &turns)).collect();
+        let guesses: Vec<_> = guesses.iter().map(|role| self.guess(role, &turns)).collect();
         let (answers, guessed) = tokio::join!(join_all(questions), join_all(guesses));
         (answers, guessed.into_iter().flatten().collect())
     }
 
-    async fn guess(&self, role: &RoleName, first: &watch::Sender<bool>) -> Option<Body> {
-        self.wait_for_turn(first).await;
+    async fn guess(&self, role: &RoleName, turns: &Turns) -> Option<Body> {
+        let _turn = self.wait_for_turn(turns).await;
         let response = self.response(self.server.newest_url(&self.gun, role)).await.ok()?;
         if response.status() != StatusCode::OK || foreign_encoding(response.headers()).is_some() {
             return None;
@@ -137,18 +138,29 @@ impl Conversation {
     }
 
     /// The first question to a server gets a head start.
-    async fn answer_in_turn(&self, place: usize, want: &Want, first: &watch::Sender<bool>) -> (FileName, Result<Answer, FetchError>) {
-        if place > 0 {
-            self.wait_for_turn(first).await;
-        }
+    async fn answer_in_turn(&self, place: usize, want: &Want, turns: &Turns) -> (FileName, Result<Answer, FetchError>) {
+        let _turn = if place > 0 { self.wait_for_turn(turns).await } else { None };
+        let began = Instant::now();
         let answer = self.answer(want).await;
-        first.send_replace(true);
+        if place == 0 {
+            self.client.found_near(began.elapsed() < self.limits.head_start);
+        }
+        turns.first.send_replace(true);
         (want.file.clone(), answer)
     }
 
-    async fn wait_for_turn(&self, first: &watch::Sender<bool>) {
-        let mut first = first.subscribe();
+    /// Waits until the first question is answered; and, of a server that is near and takes one question at a time on a
+    /// connection, until the connection is free. Neither for longer than the head start.
+    async fn wait_for_turn<'a>(&self, turns: &'a Turns) -> Option<MutexGuard<'a, ()>> {
+        let mut first = turns.first.subscribe();
         drop(tokio::time::timeout(self.limits.head_start, first.wait_for(|answered| *answered)).await);
+        if !self.client.is_better_asked_in_turn() {
+            return None;
+        }
+        let turn = tokio::time::timeout(self.limits.head_start, turns.connection.lock()).await.ok();
+        // The connection whose answer was just read gets to say that it is free.
+        tokio::task::yield_now().await;
+        turn
     }
 
     async fn answer(&self, want: &Want) -> Result<Answer, FetchError> {
@@ -212,6 +224,21 @@ impl Conversation {
         let excerpt = read_excerpt(response).await;
         tracing::debug!(server, status = status.as_u16(), file = %want.file, said = shown(&String::from_utf8_lossy(&excerpt)), "refused");
         named.unwrap_or_else(|| FetchError::Status { server, status: status.as_u16(), file: want.file.clone(), said: said(&excerpt) })
+    }
+}
+
+/// In which order the questions of one conversation go out.
+#[derive(Debug)]
+struct Turns {
+    /// Whether the first is answered.
+    first: watch::Sender<bool>,
+    /// Held by whoever asks, where that is done in turn.
+    connection: tokio::sync::Mutex<()>,
+}
+
+impl Turns {
+    fn new(has_been_answered: bool) -> Self {
+        Self { first: watch::Sender::new(has_been_answered), connection: tokio::sync::Mutex::new(()) }
     }
 }
 

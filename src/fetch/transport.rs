@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use countersign_trust::name::shown;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, LOCATION, TRANSFER_ENCODING};
-use reqwest::{Certificate, Client, Request, Response, StatusCode, redirect, tls};
+use reqwest::{Certificate, Client, Request, Response, StatusCode, Version, redirect, tls};
 use rustls::CertificateError;
 use url::Url;
 
@@ -28,6 +28,9 @@ pub(super) struct HttpClient {
     with_bundle: Option<Client>,
     with_all_roots: OnceLock<Client>,
     has_been_answered: AtomicBool,
+    /// Whether the last answer came by HTTP/2.
+    multiplexes: AtomicBool,
+    is_near: AtomicBool,
 }
 
 /// What a client verifies servers with.
@@ -47,6 +50,8 @@ impl HttpClient {
             with_bundle,
             with_all_roots: OnceLock::new(),
             has_been_answered: AtomicBool::new(false),
+            multiplexes: AtomicBool::new(false),
+            is_near: AtomicBool::new(false),
         };
         if client.with_bundle.is_none() {
             client.with_all_roots()?;
@@ -59,10 +64,22 @@ impl HttpClient {
         self.has_been_answered.load(Ordering::Relaxed)
     }
 
+    /// Whether several questions take less time one after the other on one connection than each on its own: the server is near,
+    /// so that an answer comes sooner than a handshake ends, and does not take several at once (HTTP/1.1).
+    pub(super) fn is_better_asked_in_turn(&self) -> bool {
+        self.is_near.load(Ordering::Relaxed) && !self.multiplexes.load(Ordering::Relaxed)
+    }
+
+    /// Keeps in mind whether the first question of a conversation was answered quickly.
+    pub(super) fn found_near(&self, is_near: bool) {
+        self.is_near.store(is_near, Ordering::Relaxed);
+    }
+
     /// Sends a request to `origin`. The body must not be a stream.
     pub(super) async fn send(&self, origin: &str, request: Request) -> Result<Response, FetchError> {
         let response = self.answer(origin, request).await?;
         self.has_been_answered.store(true, Ordering::Relaxed);
+        self.multiplexes.store(response.version() == Version::HTTP_2, Ordering::Relaxed);
         Ok(response)
     }
 
