@@ -11,11 +11,13 @@ mod imported;
 mod lying_registry;
 mod malformed;
 mod modes;
+mod namespaces;
 mod past_the_gate;
 mod pulls;
 mod race;
 mod raw;
 mod retargeted;
+mod sandbox;
 
 use std::time::{Duration, Instant};
 

@@ -13,9 +13,9 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin;
-use crate::admit::{Admit, Policy, chain};
+use crate::admit::{Admit, Policy, SandboxImage, chain};
 use crate::clock::{ClockError, SystemClock};
-use crate::config::{Config, ExpiredTrustData, Registry};
+use crate::config::{self, Config, ExpiredTrustData, Registry};
 use crate::containerd::Containerd;
 use crate::cri::{Gate, Guard, Upstream, methods};
 use crate::fetch::{CaBundle, CaBundleError, NodeCredentials, TrustServer, TrustServerError};
@@ -89,7 +89,18 @@ pub fn policy(config: &Config) -> Result<Policy, StartError> {
         ExpiredTrustData::AllowedFor(length) => Some(length),
     };
     let node_credentials = node_credentials(config);
-    Ok(Policy { trust: config.policy.clone(), servers, expired_serves_for, node_credentials, digest: config.digest })
+    let config::SandboxImage { name, digests } = config.containerd.sandbox.clone();
+    let sandbox = SandboxImage { name, digests };
+    let refresh_interval = config.refresh_interval;
+    Ok(Policy {
+        trust: config.policy.clone(),
+        servers,
+        expired_serves_for,
+        node_credentials,
+        sandbox,
+        refresh_interval,
+        digest: config.digest,
+    })
 }
 
 fn node_credentials(config: &Config) -> Option<Arc<NodeCredentials>> {
@@ -194,7 +205,7 @@ async fn run(config: &Config, mut inherited: Inherited, work: &Handle) -> Result
     let (stopping, stopped) = tokio::sync::watch::channel(false);
     work.spawn(serve_admin(admin, Arc::clone(&admit), stopped));
     work.spawn(warm(Arc::clone(&admit)));
-    work.spawn(Arc::clone(&admit).refresh_in_background(config.refresh_interval));
+    work.spawn(Arc::clone(&admit).refresh_in_background());
     let containerd: Arc<Path> = config.containerd.address.as_path().into();
     tokio::spawn(report_readiness(Arc::clone(&containerd)));
     tracing::info!(socket = %config.listen.cri.display(), mode = %admit.mode(), policy = %config.digest, "serving");

@@ -21,7 +21,7 @@ use prost::Message as _;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
-use countersign::admit::{Admit, Policy};
+use countersign::admit::{Admit, Policy, SandboxImage};
 use countersign::clock::SystemClock;
 use countersign::containerd::Containerd;
 use countersign::cri::methods::CREATE_CONTAINER;
@@ -72,7 +72,15 @@ async fn gate(directory: &Path, containerd: &Path) -> PathBuf {
     let socket = directory.join("gate/cri.sock");
     let listener = Listener::open(&socket, &mut Inherited::default()).await.unwrap();
     let trust = countersign_trust::Policy::new(Mode::Enforced, Pins::default());
-    let policy = Policy { trust, servers: HashMap::new(), expired_serves_for: None, node_credentials: None, digest: Sha256::of(b"policy") };
+    let policy = Policy {
+        trust,
+        servers: HashMap::new(),
+        expired_serves_for: None,
+        node_credentials: None,
+        sandbox: SandboxImage::default(),
+        refresh_interval: std::time::Duration::from_secs(3600),
+        digest: Sha256::of(b"policy"),
+    };
     let work = tokio::runtime::Handle::current();
     let own_api = Containerd::new(containerd);
     let admit = Admit::new(policy, Arc::new(SystemClock), own_api, Ledger::open(directory), work);

@@ -3,7 +3,7 @@
 
 use super::super::harness::cri::{Pod, container};
 use super::super::harness::image::{Image, Recipe};
-use super::{Scene, assert_denied};
+use super::{Scene, assert_denied, code_of};
 
 /// Which of the three records that a pull leaves.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +61,7 @@ impl Prepared {
             let created = self.scene.cri().create(&self.pod, container(image, name)).await;
             match (created, code) {
                 (Ok(made), None) => assert_eq!(self.scene.root_of(&made).await, self.scene.image.chain_id().to_string()),
-                (Err(status), Some(code)) => assert_denied(&status, code),
+                (Err(status), Some(code)) => assert_eq!(code_of(&status), *code, "{image} for {name}"),
                 (outcome, expected) => panic!("{image} for {name}: {outcome:?}, expected {expected:?}"),
             }
         }
@@ -85,7 +85,7 @@ async fn a_tag_record_that_was_retargeted_never_runs_the_other_image() {
     scene.wait_until_shown(&name, &prepared.evil).await;
     let expected = [
         (id.as_str(), name.as_str(), None),
-        (&name, &name, Some("CS-OTHER-IMAGE")),
+        (&name, &name, Some("CS-RECORD-DROPPED")),
         (&by_digest, &by_digest, None),
         (&prepared.evil.id().to_string(), &name, Some("CS-OTHER-IMAGE")),
     ];
@@ -121,8 +121,8 @@ async fn a_digest_record_that_was_retargeted_never_runs_the_other_image() {
     scene.wait_until_shown(&by_digest, &prepared.evil).await;
     let expected = [
         (id.as_str(), name.as_str(), None),
-        (&by_digest, &by_digest, Some("CS-OTHER-IMAGE")),
         (&by_digest, &name, Some("CS-OTHER-IMAGE")),
+        (&by_digest, &by_digest, Some("CS-RECORD-DROPPED")),
         (&name, &name, None),
         (&id, &by_digest, None),
     ];

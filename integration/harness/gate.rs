@@ -35,6 +35,8 @@ pub struct GateConfig {
     pub containerd: Option<PathBuf>,
     /// The folder with containerd's hosts.toml files; None: the usual one of the machine.
     pub registry_config: Option<PathBuf>,
+    /// The digests that the image of sandboxes may have.
+    pub sandbox_digests: Vec<String>,
     /// More lines of `[content-trust]`.
     pub content_trust: String,
     /// More lines of `[content-trust.trust-pinning]`.
@@ -65,6 +67,7 @@ impl GateConfig {
             registries: Vec::new(),
             containerd: None,
             registry_config: None,
+            sandbox_digests: Vec::new(),
             content_trust: String::new(),
             trust_pinning: String::new(),
             tables: String::new(),
@@ -145,12 +148,17 @@ impl GateConfig {
         let path = |name: &str| quoted(&text(&home.join(name)));
         let signed_by = if self.signed_by.is_empty() { String::new() } else { format!("signed-by = {}\n", list(&self.signed_by)) };
         format!(
-            "[listen]\ncri = {}\nadmin = {}\n\n[containerd]\naddress = {}\n{}\n[state]\ndirectory = {}\n\n\
+            "[listen]\ncri = {}\nadmin = {}\n\n[containerd]\naddress = {}\n{}{}\n[state]\ndirectory = {}\n\n\
              [content-trust]\nmode = {}\n{signed_by}{}\n[content-trust.trust-pinning]\nroot-keys = {}\ncert-ids = {}\n{}{}\n{}",
             path("cri.sock"),
             path("admin.sock"),
             quoted(&text(self.containerd.as_deref().unwrap_or(containerd))),
             self.registry_config.as_ref().map_or_else(String::new, |folder| format!("registry-config = {}\n", quoted(&text(folder)))),
+            if self.sandbox_digests.is_empty() {
+                String::new()
+            } else {
+                format!("sandbox-image-digests = {}\n", list(&self.sandbox_digests))
+            },
             path("state"),
             quoted(self.mode),
             self.content_trust,

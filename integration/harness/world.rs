@@ -67,7 +67,7 @@ impl World {
             Registry::start(&folder, &ca, options.registry, tokens.as_ref()),
             Notary::start(&folder, &ca, options.notary, tokens.as_ref()),
         );
-        let sandbox = Recipe::sleeps().build();
+        let sandbox = sandbox();
         let sandbox_name = sandbox_in(&registry);
         let (_, containerd) = tokio::join!(
             registry.push(&sandbox, SANDBOX_REPOSITORY, SANDBOX_TAG),
@@ -122,7 +122,8 @@ impl World {
     pub fn gate_config(&self) -> GateConfig {
         let registry =
             RegisteredRegistry { host_address: self.registry.host(), notary_server: self.notary.url(), ca_bundle_file: self.ca.file() };
-        GateConfig { registries: vec![registry], ..GateConfig::enforced() }
+        let sandbox_digests = vec![sandbox().digest().to_string()];
+        GateConfig { registries: vec![registry], sandbox_digests, ..GateConfig::enforced() }
     }
 
     /// Starts countersign in front of this world's containerd.
@@ -156,6 +157,11 @@ impl Node {
         let gate = Gate::start(&self.folder, binary, configuration, &self.containerd).await;
         self.gate.insert(gate)
     }
+}
+
+/// The image of sandboxes, the same in every world.
+pub fn sandbox() -> Image {
+    Recipe::sleeps().build()
 }
 
 fn sandbox_in(registry: &Registry) -> String {

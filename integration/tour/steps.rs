@@ -42,7 +42,9 @@ pub(super) fn all(stage: &Stage) -> Vec<Step> {
                 "ctr --namespace k8s.io images import evil.tar".to_owned(),
                 create("1.0"),
             ],
-            expected: "kubelet finds the image present and does not pull. The container is refused all the same.".to_owned(),
+            expected: "kubelet finds the image present and does not pull. The container is refused all the same, and the name is \
+                       taken from the wrong image, so that kubelet's next try pulls the signed one and runs it."
+                .to_owned(),
         },
         Step {
             title: "A name that leads to other files, behind the gate's back, is caught before a container is made",
@@ -128,7 +130,9 @@ impl Stage {
         if id != self.evil.id().to_string() {
             return Err(vec![format!("The image that {name} means on this node is {id}, and not the one that was slipped in.")]);
         }
-        self.create_is_refused(tag, &id, "CS-OTHER-IMAGE").await
+        let mut happened = self.create_is_refused(tag, &id, "CS-RECORD-DROPPED").await?;
+        happened.extend(self.runs_signed(tag).await?);
+        Ok(happened)
     }
 
     async fn retargeted_before(&self, tag: &str) -> Outcome {

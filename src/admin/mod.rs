@@ -87,7 +87,7 @@ pub async fn verify(admit: &Arc<Admit>, request: &v1::VerifyRequest) -> v1::Veri
 
 fn answer(admit: &Admit, outcome: Result<Admission, Refusal>, image: String) -> v1::VerifyResponse {
     let outcome = match outcome {
-        Ok(admission) => v1::verify_response::Outcome::Approval(approval(&admission, admit.people())),
+        Ok(admission) => v1::verify_response::Outcome::Approval(approval(&admission, &admit.policy().trust.people)),
         Err(refusal) => v1::verify_response::Outcome::Refusal(refused(&refusal, image)),
     };
     v1::VerifyResponse { outcome: Some(outcome), explanation: None }

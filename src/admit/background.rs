@@ -70,16 +70,18 @@ fn share(gun: &Gun) -> f64 {
 }
 
 impl Admit {
-    /// Refreshes what is held, each repository about once in `interval`, until the process ends. One at a time: nobody waits
+    /// Refreshes what is held, each repository about once in the interval that the policy says, until the process ends. One at a time: nobody waits
     /// for it, and it must be no load on a server.
-    pub async fn refresh_in_background(self: Arc<Self>, interval: Duration) {
+    pub async fn refresh_in_background(self: Arc<Self>) {
         let mut timetable = Timetable::default();
-        let mut spread = SPREAD_AT_START.min(interval);
+        let mut longest_spread = SPREAD_AT_START;
         loop {
+            let interval = self.policy().refresh_interval;
+            let spread = longest_spread.min(interval);
             if let Ok(memory) = self.memory() {
                 // What comes later was fetched just now, or was imported, and then its server may never have been asked.
                 timetable.follow(&memory.guns(), |gun| if memory.was_never_asked(gun) { spread } else { interval }, Instant::now());
-                spread = LOOK_INTERVAL.min(interval);
+                longest_spread = LOOK_INTERVAL;
             }
             while let Some(gun) = timetable.first_due(Instant::now()) {
                 let was_outage = self.refresh_held(&gun).await;

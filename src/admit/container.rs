@@ -7,7 +7,7 @@ use countersign_trust::mode::Mode;
 use countersign_trust::name::{ImageId, ImageReference, ManifestDigest, shown};
 
 use super::refusal::Refusal;
-use super::{Admission, Admit};
+use super::{Admission, Admit, record_name};
 use crate::containerd::chain::{ImageContent, image_under, images_under};
 use crate::containerd::{ContainerRecord, Record, Standing as ContentStanding, stands_on};
 use crate::ledger::VerifiedImage;
@@ -31,10 +31,23 @@ pub enum Subject {
 /// For what a container was made: the image that the pod named, and the pod's namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
-    /// The image, as it was named.
+    /// The image, as it was named, for messages.
     pub image: String,
+    /// That name, if it is one: an image ID, and a prefix of one, can be read as a name too, and is none.
+    pub name: Option<ImageReference>,
     /// The pod's namespace, if it was known.
     pub namespace: Option<String>,
+}
+
+/// The pod of a sandbox, as kubelet told when the sandbox was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// Its namespace.
+    pub namespace: String,
 }
 
 /// Records that were read before it was known which names they were needed of.
@@ -67,7 +80,7 @@ impl Admit {
     /// # Errors
     /// A [`Refusal`]; [`Refusal::OtherImage`] if the policy allows another image than this.
     pub async fn admit_container(
-        &self,
+        self: &Arc<Self>,
         subject: &Subject,
         namespace: Option<&str>,
         image_id: ImageId,
@@ -82,11 +95,11 @@ impl Admit {
         }
     }
 
-    async fn admit_named(&self, question: Question<'_>, image_id: ImageId) -> Result<(Admission, VerifiedImage), Refusal> {
+    async fn admit_named(self: &Arc<Self>, question: Question<'_>, image_id: ImageId) -> Result<(Admission, VerifiedImage), Refusal> {
         if let Some(admitted) = self.listed_content(question, image_id).await? {
             return Ok(admitted);
         }
-        match self.judge(question) {
+        match self.judged_on_demand(question).await {
             Ok(admission) => self.bind(admission, image_id).await,
             Err(refusal) => {
                 let admission = self.platform_of_signed(question, refusal).await?;
@@ -109,7 +122,8 @@ impl Admit {
 
     /// Every digest that the rule of the image lists. Nothing, when the rule denies.
     fn listed_digests(&self, question: Question<'_>) -> Result<Vec<(ManifestDigest, Approval)>, Refusal> {
-        let demand = self.policy.trust.demand_for(question, self.now()?);
+        let policy = self.policy();
+        let demand = policy.trust.demand_for(question, self.now()?);
         let demand = demand.map_err(|reason| Refusal::Trust(countersign_trust::Refusal::of_image(question.image, reason)))?;
         if demand.deny {
             return Ok(Vec::new());
@@ -153,7 +167,7 @@ impl Admit {
     }
 
     /// The first image on record that is allowed today; else why the first of them is refused.
-    async fn first_allowed(
+    pub(super) async fn first_allowed(
         &self,
         candidates: Vec<VerifiedImage>,
         namespace: Option<&str>,
@@ -178,6 +192,30 @@ impl Admit {
         };
         // What lies between the digest and the image is looked at only when some of it could be denied.
         if self.has_denied_digests() { self.bind(admission, image.image_id).await } else { Ok((admission, image)) }
+    }
+
+    /// Takes away the record of the image's own name, if that is what led to the wrong image: a stale tag, or one that somebody
+    /// moved. Whoever asks next finds the image absent, and pulls it. Other refusals stay as they are.
+    pub async fn drop_wrong_record(&self, refusal: Refusal) -> Refusal {
+        let Refusal::OtherImage { image, signed, found } = refusal else { return refusal };
+        match self.remove_record_of(&image, found).await {
+            Ok(true) => Refusal::RecordDropped { image, signed, found },
+            Ok(false) => Refusal::OtherImage { image, signed, found },
+            Err(error) => error,
+        }
+    }
+
+    async fn remove_record_of(&self, image: &ImageReference, found: ImageId) -> Result<bool, Refusal> {
+        let name = record_name(image);
+        for record in self.containerd.records(std::slice::from_ref(&name)).await? {
+            let Ok(target) = record.target.digest.parse::<ManifestDigest>() else { continue };
+            if self.content_of(target, found).await?.is_some() {
+                tracing::warn!(record = shown(&record.name), %target, "removed the record of a name that led to another image than it is signed as");
+                self.containerd.remove_records(&[name], &record.target.digest).await?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Every record that could be taken for `image_id` leads, by hashed content, to it. containerd takes the first *name*
@@ -248,6 +286,19 @@ impl Admit {
         }
     }
 
+    /// Keeps in mind which pod a sandbox is for.
+    pub fn remember_sandbox(&self, sandbox_id: &str, pod: Pod) {
+        if let Ok(memory) = self.memory() {
+            memory.remember_sandbox(sandbox_id, pod);
+        }
+    }
+
+    /// The pod of a sandbox that was made here, or looked at, since the daemon started.
+    #[must_use]
+    pub fn pod_of(&self, sandbox_id: &str) -> Option<Pod> {
+        self.memory().ok()?.pod_of(sandbox_id)
+    }
+
     /// For what a container was made, if it was made here since the daemon started.
     #[must_use]
     pub fn asked_for(&self, container_id: &str) -> Option<Asked> {
@@ -259,12 +310,13 @@ impl Admit {
     ///
     /// # Errors
     /// [`Refusal::UnknownRootFs`]; [`Refusal::Snapshotter`]; or why the image on record is refused.
-    pub async fn admit_start(&self, container_id: &str, asked: Option<&Asked>) -> Result<(Admission, VerifiedImage), Refusal> {
+    pub async fn admit_start(self: &Arc<Self>, container_id: &str, asked: Option<&Asked>) -> Result<(Admission, VerifiedImage), Refusal> {
         let (container, parent) = self.root_fs_of(container_id).await?;
         let namespace = asked.and_then(|asked| asked.namespace.as_deref());
+        self.admit_volumes(&container, namespace).await?;
         let mut candidates = self.memory()?.images_on(|chain| stands_on(&parent, chain, container.id_mapping.as_ref()));
         // One that was made for a name is judged for that name: what another name with the same files needs is no matter.
-        let Some(image) = asked.and_then(|asked| asked.image.parse::<ImageReference>().ok()) else {
+        let Some(image) = asked.and_then(|asked| asked.name.clone()) else {
             return self.first_allowed(candidates, namespace, || Refusal::UnknownRootFs { found: shown(&parent) }).await;
         };
         let mut refusal = Refusal::UnknownRootFs { found: shown(&parent) };
@@ -279,7 +331,7 @@ impl Admit {
         Err(refusal)
     }
 
-    async fn root_fs_of(&self, container_id: &str) -> Result<(ContainerRecord, String), Refusal> {
+    pub(super) async fn root_fs_of(&self, container_id: &str) -> Result<(ContainerRecord, String), Refusal> {
         let missing = |what: &str| Refusal::Answer { what: format!("that container {} has no {what}", shown(container_id)) };
         // Where CRI puts the snapshot is no secret, but only the record is believed: the guess saves a question, no more.
         let guessed = self.containerd.snapshot_parent(USUAL_SNAPSHOTTER, container_id);

@@ -29,7 +29,7 @@ impl Admit {
     /// # Errors
     /// [`Refusal::Credentials`]: asking without it instead would end in a refusal that names the wrong cause.
     pub async fn node_credential(&self, repository: &Repository) -> Result<Option<Credential>, Refusal> {
-        let Some(node) = self.policy.node_credentials.clone() else { return Ok(None) };
+        let Some(node) = self.policy().node_credentials.clone() else { return Ok(None) };
         let wanted = repository.clone();
         let asked = self.work.spawn(async move { node.of(&wanted).await }).await;
         let asked = asked.map_err(|_| Refusal::Internal { what: "reading this node's credentials panicked" })?;

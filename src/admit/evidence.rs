@@ -62,7 +62,8 @@ impl Admit {
         credential: Option<Credential>,
         evidence: &mut Evidence,
     ) -> Result<(), Refusal> {
-        let Some(Source { server, .. }) = self.policy.source_of(image) else { return Ok(()) };
+        let policy = self.policy();
+        let Some(Source { server, .. }) = policy.source_of(image) else { return Ok(()) };
         let refused = |error| Refusal::server(image, error);
         let conversation = self.notary.conversation(server, evidence.gun(), credential.as_ref()).map_err(refused)?;
         let oldest = newest.saturating_sub(MAX_ARCHIVED_ROOTS).saturating_add(1).max(1);
@@ -88,16 +89,17 @@ impl Admit {
         let gun = evidence.gun().clone();
         let turn = self.refreshes.lock(gun.clone()).await;
         let now = self.now()?;
-        let Some(source) = self.policy.source_of(&image) else { return Err(self.why_no_source(&image, now)) };
+        let policy = self.policy();
+        let Some(source) = policy.source_of(&image) else { return Err(self.why_no_source(&image, now)) };
         let known = self.memory()?.held(&gun).map(|held| held.known.clone()).unwrap_or_default();
         let mut facts = Facts::default();
         let mut evaluated = |allow_expired| {
-            let terms = Terms { anchor: source.anchor, policy: &self.policy.trust, now, freshness: Freshness::Held { allow_expired } };
+            let terms = Terms { anchor: source.anchor, policy: &policy.trust, now, freshness: Freshness::Held { allow_expired } };
             trusted(&evidence, &known, terms, &mut facts)
         };
         let (trusted, has_expired) = match evaluated(false) {
             Ok(trusted) => (trusted, false),
-            Err(_) if self.policy.expired_serves_for.is_some() => (evaluated(true).map_err(Refusal::Trust)?, true),
+            Err(_) if policy.expired_serves_for.is_some() => (evaluated(true).map_err(Refusal::Trust)?, true),
             Err(refusal) => return Err(Refusal::Trust(refusal)),
         };
         let checked_at = u64::try_from(now.seconds()).unwrap_or_default();
@@ -118,7 +120,7 @@ impl Admit {
     /// What a pull would be told.
     fn why_no_source(&self, image: &ImageReference, now: UnixTime) -> Refusal {
         let question = countersign_trust::Question::without_namespace(image);
-        match self.policy.consult(question, now) {
+        match self.policy().consult(question, now) {
             Err(refusal) => refusal,
             Ok(_) => Refusal::NotRegistered { host: image.repository().host().clone() },
         }

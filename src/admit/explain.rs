@@ -75,10 +75,11 @@ impl Admit {
             Ok(memory) => memory,
             Err(refusal) => return Explained::without_account(Err(refusal), now),
         };
-        let Accounted { judged, explanation, held } = memory.explain(question, &self.policy, now);
-        let outcome = match self.policy.consult(question, now) {
+        let policy = self.policy();
+        let Accounted { judged, explanation, held } = memory.explain(question, &policy, now);
+        let outcome = match policy.consult(question, now) {
             Ok(Local::Allowed(approval)) => Ok(self.listed(question, approval)),
-            Ok(Local::Asks) => judged.map(|judged| admitted(question, judged, self.policy.trust.mode_for(question, now))),
+            Ok(Local::Asks) => judged.map(|judged| admitted(question, judged, policy.trust.mode_for(question, now))),
             Err(refusal) => Err(refusal),
         };
         let (explanation, trust_data) = (Some(explanation), held.as_deref().map(TrustData::of));

@@ -37,7 +37,7 @@ impl std::fmt::Debug for Flights {
 impl Admit {
     /// Brings a repository up to date for nobody in particular, with this node's own credential.
     pub(super) async fn refresh_by_node(self: &Arc<Self>, image: &ImageReference) -> Result<(Origin, Option<Credential>), Refusal> {
-        self.policy.consult_for_repository(image, self.now()?)?;
+        self.policy().consult_for_repository(image, self.now()?)?;
         let credential = self.node_credential(image.repository()).await?;
         let origin = self.join(Question::without_namespace(image), credential.clone()).await?;
         Ok((origin, credential))
@@ -50,7 +50,7 @@ impl Admit {
             gun: Gun::for_repository(image.repository()),
             namespace: question.namespace.unwrap_or_default().to_owned(),
             credential: credential.as_ref().map(Credential::fingerprint),
-            policy: self.policy.digest,
+            policy: self.policy().digest,
         };
         let mut flights = self.flights.0.lock().unwrap_or_else(PoisonError::into_inner);
         let start = || {
@@ -77,9 +77,10 @@ impl Admit {
         let _turn = self.refreshes.lock(Gun::for_repository(image.repository())).await;
         let now = self.now()?;
         // Whether a rule of some namespace needs no trust data does not matter to the repository.
-        let Some(source) = self.policy.source_of(image) else {
+        let policy = self.policy();
+        let Some(source) = policy.source_of(image) else {
             return Err(Refusal::NotRegistered { host: image.repository().host().clone() });
         };
-        Refresh { admit: self, image, source, now }.run(credential).await
+        Refresh { admit: self, policy: &policy, image, source, now }.run(credential).await
     }
 }

@@ -51,17 +51,18 @@ impl Admit {
     /// Brings what is held of `repository` up to date and shows it. Of one that is not pinned nothing is kept.
     pub async fn inspect(self: &Arc<Self>, repository: &Repository) -> Inspected {
         let gun = Gun::for_repository(repository);
+        let policy = self.policy();
         let mut shown = Inspected {
             now: UnixTime::default(),
             server: String::new(),
-            pin: self.policy.trust.pins.pin_for(&gun),
+            pin: policy.trust.pins.pin_for(&gun),
             origin: Origin::Server,
             trust_data: None,
             root: None,
             repository: None,
             ignores_expiry: false,
             refusal: None,
-            policy: self.policy.trust.clone(),
+            policy: policy.trust.clone(),
             gun,
         };
         if let Err(refusal) = self.look(&mut shown, repository).await {
@@ -73,7 +74,8 @@ impl Admit {
     async fn look(self: &Arc<Self>, shown: &mut Inspected, repository: &Repository) -> Result<(), Refusal> {
         shown.now = self.now()?;
         let host = repository.host();
-        let server = self.policy.servers.get(host).ok_or_else(|| Refusal::NotRegistered { host: host.clone() })?;
+        let policy = self.policy();
+        let server = policy.servers.get(host).ok_or_else(|| Refusal::NotRegistered { host: host.clone() })?;
         shown.server = server.to_string();
         // Messages name an image; which one of the repository does not matter.
         let image = repository.to_string().parse().map_err(|error| Refusal::Name { error })?;

@@ -66,6 +66,18 @@ impl<K: Clone + Eq + Hash> KeyedLocks<K> {
     }
 }
 
+impl<K: Clone + Eq + Hash + Ord> KeyedLocks<K> {
+    /// Waits until the locks of all of `keys` can be shared, in the order of [`KeyedLocks::lock_all`].
+    pub async fn share_all(&self, keys: impl IntoIterator<Item = K>) -> Vec<KeyGuard<K>> {
+        let ordered: std::collections::BTreeSet<K> = keys.into_iter().collect();
+        let mut guards = Vec::with_capacity(ordered.len());
+        for key in ordered {
+            guards.push(self.share(key).await);
+        }
+        guards
+    }
+}
+
 impl<K: Eq + Hash> Drop for KeyGuard<K> {
     fn drop(&mut self) {
         self.held = None;

@@ -10,7 +10,7 @@ use countersign_trust::time::UnixTime;
 use countersign_trust::{Approval, Facts, Freshness, Holding, Question, Reason, RoleFault, Terms, Verdict, evaluate, verify};
 
 use super::Origin;
-use super::container::Asked;
+use super::container::{Asked, Pod};
 use super::policy::Policy;
 use super::refusal::Refusal;
 use crate::ledger::{Held, MAX_IMAGES, VerifiedImage};
@@ -21,6 +21,9 @@ const MAX_REMEMBERED: usize = 2 * MAX_IMAGES;
 
 /// Containers of which is remembered for what they were made. Far more than a node has that were made and not started.
 const MAX_CONTAINERS: usize = 4096;
+
+/// Sandboxes of which is remembered for which pod they are: far more than a node has pods. Of others containerd is asked.
+const MAX_SANDBOXES: usize = 4096;
 
 /// One repository's evidence, and what is remembered of its bytes.
 #[derive(Debug)]
@@ -87,7 +90,38 @@ impl Repository {
 pub(super) struct Memory {
     repositories: RwLock<HashMap<Gun, Arc<Mutex<Repository>>>>,
     images: RwLock<BTreeSet<VerifiedImage>>,
-    containers: Mutex<(HashMap<String, Asked>, VecDeque<String>)>,
+    containers: Mutex<Recent<Asked>>,
+    sandboxes: Mutex<Recent<Pod>>,
+}
+
+/// What was last said of so many things, by their IDs; the oldest makes room.
+#[derive(Debug)]
+struct Recent<T> {
+    said: HashMap<String, T>,
+    order: VecDeque<String>,
+}
+
+impl<T> Default for Recent<T> {
+    fn default() -> Self {
+        Self { said: HashMap::new(), order: VecDeque::new() }
+    }
+}
+
+impl<T: Clone> Recent<T> {
+    fn keep(&mut self, id: &str, said: T, limit: usize) {
+        if self.said.insert(id.to_owned(), said).is_none() {
+            self.order.push_back(id.to_owned());
+        }
+        if self.order.len() > limit
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.said.remove(&oldest);
+        }
+    }
+
+    fn of(&self, id: &str) -> Option<T> {
+        self.said.get(id).cloned()
+    }
 }
 
 impl Memory {
@@ -100,6 +134,7 @@ impl Memory {
             repositories: RwLock::new(repositories.collect()),
             images: RwLock::new(images.into_iter().collect()),
             containers: Mutex::default(),
+            sandboxes: Mutex::default(),
         }
     }
 
@@ -235,22 +270,21 @@ impl Memory {
         images.insert(image.clone());
     }
 
-    /// The oldest makes room: kubelet starts a container right after it was made.
+    /// kubelet starts a container right after it was made.
     pub(super) fn remember_container(&self, container_id: &str, asked: Asked) {
-        let mut containers = self.containers.lock().unwrap_or_else(PoisonError::into_inner);
-        let (known, order) = &mut *containers;
-        if known.insert(container_id.to_owned(), asked).is_none() {
-            order.push_back(container_id.to_owned());
-        }
-        if order.len() > MAX_CONTAINERS
-            && let Some(oldest) = order.pop_front()
-        {
-            known.remove(&oldest);
-        }
+        self.containers.lock().unwrap_or_else(PoisonError::into_inner).keep(container_id, asked, MAX_CONTAINERS);
     }
 
     pub(super) fn asked_for(&self, container_id: &str) -> Option<Asked> {
-        self.containers.lock().unwrap_or_else(PoisonError::into_inner).0.get(container_id).cloned()
+        self.containers.lock().unwrap_or_else(PoisonError::into_inner).of(container_id)
+    }
+
+    pub(super) fn remember_sandbox(&self, sandbox_id: &str, pod: Pod) {
+        self.sandboxes.lock().unwrap_or_else(PoisonError::into_inner).keep(sandbox_id, pod, MAX_SANDBOXES);
+    }
+
+    pub(super) fn pod_of(&self, sandbox_id: &str) -> Option<Pod> {
+        self.sandboxes.lock().unwrap_or_else(PoisonError::into_inner).of(sandbox_id)
     }
 
     pub(super) fn images_with(&self, image_id: &ImageId) -> Vec<VerifiedImage> {

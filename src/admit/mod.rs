@@ -13,23 +13,26 @@ mod inspect;
 mod keyed;
 mod memory;
 mod offered;
+mod on_demand;
 mod patience;
 mod platform;
 mod policy;
 mod refresh;
 mod refusal;
 mod reset;
+mod sandbox;
 mod time;
+mod volume;
 
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use countersign_trust::evidence::Gun;
 use countersign_trust::mode::Mode;
 use countersign_trust::name::{EvidenceDigest, ImageId, ImageReference, ManifestDigest, Sha256};
-use countersign_trust::policy::people::People;
 use countersign_trust::{Approval, Facts, Question, SignedBy};
 
-pub use container::{Asked, RecordsRead, Subject};
+pub use crate::containerd::chain::ImageContent;
+pub use container::{Asked, Pod, RecordsRead, Subject};
 pub use credential::ANSWER_DEADLINE;
 pub use evidence::{Imported, MAX_EVIDENCE_FILE_BYTES};
 pub use explain::{Explained, TrustData};
@@ -38,13 +41,16 @@ pub use inspect::Inspected;
 pub use keyed::{KeyGuard, KeyedLocks};
 use memory::{Contact, Judged, Memory};
 pub use offered::{OfferFault, Offering};
+use on_demand::InVain;
 use patience::Patience;
 use policy::Local;
 pub use policy::Policy;
 pub use refresh::UPDATE_DEADLINE;
 pub use refusal::{HeldData, Refusal, Standing, chain};
 pub use reset::Reset;
+pub use sandbox::{SandboxImage, record_name};
 use time::Latest;
+pub use volume::Volume;
 
 use crate::clock::Clock;
 use crate::containerd::Containerd;
@@ -116,12 +122,14 @@ enum Prepared {
 /// Judges images. One for each process; shared by all who ask.
 #[derive(Debug)]
 pub struct Admit {
-    policy: Policy,
+    /// Exchanged as a whole. Whoever asks twice may see two; each question is answered by one.
+    policy: RwLock<Arc<Policy>>,
     clock: Arc<dyn Clock>,
     /// When trust data was last found good.
     latest: Latest,
     notary: NotaryClient,
     patience: Patience,
+    in_vain: InVain,
     containerd: Containerd,
     /// Set once there is one that can be used.
     ledger: OnceLock<(Ledger, Memory)>,
@@ -147,11 +155,12 @@ impl Admit {
         work: tokio::runtime::Handle,
     ) -> Self {
         let admit = Self {
-            policy,
+            policy: RwLock::new(Arc::new(policy)),
             clock,
             latest: Latest::default(),
             notary: NotaryClient::new(),
             patience: Patience::default(),
+            in_vain: InVain::default(),
             containerd,
             ledger: OnceLock::new(),
             ledger_fault: RwLock::default(),
@@ -178,22 +187,29 @@ impl Admit {
         }
     }
 
-    /// What becomes of images that are refused, where no rule says otherwise.
+    /// The policy in force.
     #[must_use]
-    pub const fn mode(&self) -> Mode {
-        self.policy.trust.mode
+    pub fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Who may sign for whom.
+    /// Puts another policy in force, for every question that is asked from now on. What was asked of servers in vain under the
+    /// old one is asked again.
+    pub fn adopt(&self, policy: Policy) {
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+        self.in_vain.forget_all();
+    }
+
+    /// What becomes of images that are refused, where no rule says otherwise.
     #[must_use]
-    pub const fn people(&self) -> &People {
-        &self.policy.trust.people
+    pub fn mode(&self) -> Mode {
+        self.policy().trust.mode
     }
 
     /// Whether any image is verified.
     #[must_use]
     pub fn verifies(&self) -> bool {
-        self.policy.trust.verifies()
+        self.policy().trust.verifies()
     }
 
     /// What becomes of an image if it is refused. Of what has no image name no rule says anything; and without a clock it
@@ -201,21 +217,28 @@ impl Admit {
     #[must_use]
     pub fn mode_of(&self, image: &str, namespace: Option<&str>) -> Mode {
         match (image.parse::<ImageReference>(), self.now()) {
-            (Ok(image), Ok(now)) => self.policy.trust.mode_for(Question { image: &image, namespace }, now),
-            (Err(_), _) | (_, Err(_)) => self.policy.trust.mode_without_name(),
+            (Ok(image), Ok(now)) => self.policy().trust.mode_for(Question { image: &image, namespace }, now),
+            (Err(_), _) | (_, Err(_)) => self.policy().trust.mode_without_name(),
         }
     }
 
     /// What becomes of an image that is refused for this reason, if its rule says `mode`.
     #[must_use]
     pub fn mode_after(&self, mode: Mode, refusal: &Refusal) -> Mode {
-        self.policy.mode_after(mode, refusal)
+        self.policy().mode_after(mode, refusal)
+    }
+
+    /// As [`Admit::mode_of`], of an image that a container was made of.
+    #[must_use]
+    pub fn mode_of_asked(&self, asked: &Asked) -> Mode {
+        let Some(name) = &asked.name else { return self.policy().trust.mode_without_name() };
+        self.mode_of(&name.to_string(), asked.namespace.as_deref())
     }
 
     /// What becomes of something of which it is not known what it is: the strictest that any rule says.
     #[must_use]
     pub fn strictest_mode(&self) -> Mode {
-        self.policy.trust.rules.iter().filter_map(|rule| rule.mode).fold(self.mode(), Mode::max)
+        self.policy().trust.rules.iter().filter_map(|rule| rule.mode).fold(self.mode(), Mode::max)
     }
 
     /// Says whose certificate has ended, of those who signed an image that is admitted (`signer-cert-expiry = "warn"`).
@@ -232,14 +255,14 @@ impl Admit {
     /// # Errors
     /// [`Refusal::Trust`].
     fn refuse_denied<'h>(&self, image: &ImageReference, digests: impl IntoIterator<Item = &'h Sha256>) -> Result<(), Refusal> {
-        let denied = digests.into_iter().try_for_each(|digest| self.policy.trust.refuse_denied(digest));
+        let denied = digests.into_iter().try_for_each(|digest| self.policy().trust.refuse_denied(digest));
         denied.map_err(|reason| Refusal::Trust(countersign_trust::Refusal::of_image(image, reason)))
     }
 
     /// Whether anything at all must never be used.
     #[must_use]
     pub fn has_denied_digests(&self) -> bool {
-        !self.policy.trust.denied_digests.is_empty()
+        !self.policy().trust.denied_digests.is_empty()
     }
 
     /// containerd, as the judge of content sees it.
@@ -261,7 +284,7 @@ impl Admit {
     /// number of repositories.
     pub fn warm(&self) -> usize {
         let (Ok(memory), Ok(now)) = (self.memory(), self.clock.now()) else { return 0 };
-        memory.warm(&self.policy.trust, now)
+        memory.warm(&self.policy().trust, now)
     }
 
     /// Judges an image that is about to be pulled, with trust data that is brought up to date first. `credential` is the
@@ -284,7 +307,7 @@ impl Admit {
     /// Everything before the judgement: what needs no trust data, and bringing that up to date.
     async fn prepare(self: &Arc<Self>, question: Question<'_>, credential: Option<Credential>) -> Result<Prepared, Refusal> {
         let now = self.now()?;
-        if let Local::Allowed(approval) = self.policy.consult(question, now)? {
+        if let Local::Allowed(approval) = self.policy().consult(question, now)? {
             return Ok(Prepared::Listed(Box::new(self.listed(question, approval))));
         }
         let credential = self.credential_for(question.image.repository(), credential).await?;
@@ -304,11 +327,11 @@ impl Admit {
     /// A [`Refusal`]; [`Refusal::NotHeld`] if the image's repository was never accepted here.
     pub fn judge(&self, question: Question<'_>) -> Result<Admission, Refusal> {
         let now = self.now()?;
-        match self.policy.consult(question, now)? {
+        match self.policy().consult(question, now)? {
             Local::Allowed(approval) => Ok(self.listed(question, approval)),
             Local::Asks => {
-                let mode = self.policy.trust.mode_for(question, now);
-                let judged = self.memory()?.judge(question, &self.policy, now)?;
+                let mode = self.policy().trust.mode_for(question, now);
+                let judged = self.memory()?.judge(question, &self.policy(), now)?;
                 Ok(admitted(question, judged, mode))
             }
         }
@@ -335,6 +358,7 @@ impl Admit {
         blocking(move || ledger.store_repository(&record)).await??;
         Step::RefreshRecorded.reached();
         memory.hold(Arc::clone(&held), facts, contact);
+        self.in_vain.forget(held.evidence.gun());
         Ok(held)
     }
 

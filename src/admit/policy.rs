@@ -13,6 +13,7 @@ use countersign_trust::time::UnixTime;
 use countersign_trust::{Approval, Question, Reason};
 
 use super::refusal::Refusal;
+use super::sandbox::SandboxImage;
 use crate::fetch::{NodeCredentials, TrustServer};
 
 /// The policy of this node.
@@ -27,6 +28,10 @@ pub struct Policy {
     pub expired_serves_for: Option<Duration>,
     /// This node's own credentials, for pulls that bring none. None: there are none.
     pub node_credentials: Option<Arc<NodeCredentials>>,
+    /// What sandboxes may run.
+    pub sandbox: SandboxImage,
+    /// How often held trust data is brought up to date.
+    pub refresh_interval: Duration,
     /// Names the policy: the hash of the configuration.
     pub digest: Sha256,
 }

@@ -12,7 +12,7 @@ use countersign_trust::{Facts, Freshness, Progress, Terms, TrustedRepository, ev
 use tokio::time::Instant;
 
 use super::memory::{Contact, is_expiry, is_outdated, with_fetched_roots};
-use super::policy::Source;
+use super::policy::{Policy, Source};
 use super::refusal::{HeldData, Refusal, chain};
 use super::{Admit, Origin};
 use crate::fetch::{Conversation, Credential, FetchError};
@@ -35,6 +35,8 @@ pub(super) enum Failure {
 /// One refresh of one repository.
 pub(super) struct Refresh<'a> {
     pub(super) admit: &'a Admit,
+    /// The policy in force when it began.
+    pub(super) policy: &'a Policy,
     pub(super) image: &'a ImageReference,
     pub(super) source: Source<'a>,
     pub(super) now: UnixTime,
@@ -81,7 +83,7 @@ impl Refresh<'_> {
     }
 
     fn terms(&self, freshness: Freshness) -> Terms<'_> {
-        Terms { anchor: self.source.anchor, policy: &self.admit.policy.trust, now: self.now, freshness }
+        Terms { anchor: self.source.anchor, policy: &self.policy.trust, now: self.now, freshness }
     }
 
     /// Records accepted data, on disk first. Data that is held already costs no write, unless it is long that it was written:
@@ -177,7 +179,7 @@ impl Refresh<'_> {
         let Err(refusal) = judge(false) else { return Ok(Origin::Held) };
         let serves = || {
             let memory = self.admit.memory().ok()?;
-            Some(memory.expired_serves(held.evidence.gun(), &self.admit.policy, self.now))
+            Some(memory.expired_serves(held.evidence.gun(), self.policy, self.now))
         };
         if is_expiry(refusal.reason()) && serves() == Some(true) { judge(true).map(|_| Origin::Expired) } else { Err(refusal) }
     }

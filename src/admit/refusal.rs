@@ -196,11 +196,43 @@ pub enum Refusal {
         /// The deadline.
         seconds: u64,
     },
-    /// An image volume.
+    /// An image volume shows other files than those of the verified image.
     #[error(
-        "image volumes are not supported yet: the image of a mount cannot be verified by this version of countersign; remove the image volume from the pod"
+        "potential malicious behavior - the image volume at {path} shows {found}, not {expected} of the verified image; delete the pod, so that its volumes are made anew"
     )]
-    ImageVolume,
+    OtherVolume {
+        /// Where it is mounted, escaped.
+        path: String,
+        /// The chain ID of the verified image.
+        expected: ChainId,
+        /// What the volume's snapshot stands on, escaped; or why it could not be found.
+        found: String,
+    },
+    /// The record of the image's own name led to another image, and was removed.
+    #[error(
+        "{image} meant another image ({found}) on this node than the one that it is signed as, {signed}; that record was removed, and the next try pulls the signed image"
+    )]
+    RecordDropped {
+        /// The image, as it was named.
+        image: Box<ImageReference>,
+        /// What the signatures allow.
+        signed: ManifestDigest,
+        /// What would have run.
+        found: ImageId,
+    },
+    /// The image of sandboxes may not run.
+    #[error("the sandbox image {image} may not run: {refusal}; it can be allowed by its digest (containerd.sandbox-image-digests)")]
+    Sandbox {
+        /// Its name.
+        image: Box<ImageReference>,
+        /// Why.
+        refusal: Box<Refusal>,
+    },
+    /// Which image sandboxes run is not known.
+    #[error(
+        "containerd does not tell which image its sandboxes run: write the name that stands in containerd's configuration into countersign's (containerd.sandbox-image)"
+    )]
+    SandboxUnknown,
     /// The ledger did not take or give what it must.
     #[error("{}", chain(&**error))]
     Ledger {
@@ -252,7 +284,10 @@ impl Refusal {
             Self::Containerd { .. } | Self::ContainerdAway { .. } => "CS-CONTAINERD",
             Self::Answer { .. } => "CS-CONTAINERD-ANSWER",
             Self::TagNotShown { .. } => "CS-TAG-NOT-SHOWN",
-            Self::ImageVolume => "CS-IMAGE-VOLUME",
+            Self::OtherVolume { .. } => "CS-OTHER-VOLUME",
+            Self::RecordDropped { .. } => "CS-RECORD-DROPPED",
+            Self::Sandbox { refusal, .. } => refusal.code(),
+            Self::SandboxUnknown => "CS-SANDBOX-UNKNOWN",
             Self::Ledger { .. } => "CS-LEDGER",
             Self::Clock(_) => "CS-CLOCK",
             Self::ClockBack { .. } => "CS-CLOCK-BACK",
@@ -265,9 +300,12 @@ impl Refusal {
     pub fn standing(&self) -> Standing {
         match self {
             Self::Server { error, .. } if error.is_outage() => Standing::CannotTellNow,
-            Self::UpdateTimedOut { .. } | Self::ServerNotAsked { .. } | Self::TagNotShown { .. } | Self::ClockBack { .. } => {
-                Standing::CannotTellNow
-            }
+            Self::UpdateTimedOut { .. }
+            | Self::ServerNotAsked { .. }
+            | Self::TagNotShown { .. }
+            | Self::RecordDropped { .. }
+            | Self::ClockBack { .. } => Standing::CannotTellNow,
+            Self::Sandbox { refusal, .. } => refusal.standing(),
             Self::ContainerdAway { .. } => Standing::ContainerdAway,
             Self::Containerd { error } if error.is_outage() => Standing::ContainerdAway,
             Self::Content { error, .. } if error.is_outage() => Standing::ContainerdAway,
@@ -288,7 +326,8 @@ impl Refusal {
             | Self::Content { .. }
             | Self::Containerd { .. }
             | Self::Answer { .. }
-            | Self::ImageVolume
+            | Self::OtherVolume { .. }
+            | Self::SandboxUnknown
             | Self::Ledger { .. }
             | Self::Clock(_)
             | Self::Internal { .. } => Standing::Denied,
@@ -297,6 +336,15 @@ impl Refusal {
 }
 
 impl Refusal {
+    /// `refusal` of the image of sandboxes. That containerd is away, or that we fail, says nothing about an image.
+    pub(super) fn sandbox(image: &ImageReference, refusal: Self) -> Self {
+        let is_about_image = match refusal.standing() {
+            Standing::Denied | Standing::CannotTellNow => !matches!(refusal, Self::Internal { .. } | Self::Ledger { .. } | Self::Clock(_)),
+            Standing::ContainerdAway => false,
+        };
+        if is_about_image { Self::Sandbox { image: Box::new(image.clone()), refusal: Box::new(refusal) } } else { refusal }
+    }
+
     /// The trust server gave no usable answer, and nothing else is there to fall back on.
     pub(super) fn server(image: &ImageReference, error: FetchError) -> Self {
         Self::Server { image: Box::new(image.clone()), error: Box::new(error), held: HeldData::Nothing }

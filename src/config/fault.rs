@@ -37,8 +37,6 @@ pub enum Fault {
     WrongType { key: String, expected: String, found: &'static str },
     #[error("`{key}` is missing: write {wanted}")]
     Missing { key: String, wanted: &'static str },
-    #[error("`{key}` is not supported yet: this version could not honour it and will not ignore it, so remove it")]
-    NotSupportedYet { key: String },
 
     #[error("`{key}` must be a path such as `{example}`, not `{value}`")]
     NotAPath { key: &'static str, value: String, example: &'static str },
@@ -48,6 +46,13 @@ pub enum Fault {
     ProxiesToItself { key: &'static str, value: String },
     #[error("`listen.admin` is the same socket as `listen.cri`: `{value}`")]
     OneSocketForTwo { value: String },
+
+    #[error("`containerd.sandbox-image`: {error}; write the name that stands in containerd's own configuration")]
+    SandboxImage { error: NameError },
+    #[error(
+        "`containerd.sandbox-image-digests` does not list the digest that `containerd.sandbox-image` has: containerd would never start another"
+    )]
+    SandboxDigestNotListed,
 
     #[error("`content-trust.mode`")]
     Mode(#[source] ModeError),

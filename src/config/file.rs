@@ -11,6 +11,7 @@ use super::shape::{At, NamedLists, Notes, Section};
 pub(super) struct ConfigFile {
     pub(super) sockets: SocketsFile,
     pub(super) registry_config: Option<At<String>>,
+    pub(super) sandbox: SandboxFile,
     pub(super) state_directory: Option<At<String>>,
     pub(super) refresh_interval: Option<At<String>>,
     pub(super) credentials_file: Option<At<String>>,
@@ -26,6 +27,12 @@ pub(super) struct SocketsFile {
     pub(super) cri: Option<At<String>>,
     pub(super) admin: Option<At<String>>,
     pub(super) containerd: Option<At<String>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct SandboxFile {
+    pub(super) image: Option<At<String>>,
+    pub(super) digests: Vec<At<String>>,
 }
 
 #[derive(Debug)]
@@ -63,13 +70,15 @@ impl ConfigFile {
     pub(super) fn read(document: &DeTable<'_>, notes: &mut Notes) -> Self {
         Section::of_document(document, notes, |file| {
             let (cri, admin) = file.section("listen", |listen| (listen.text("cri"), listen.text("admin")));
-            let (containerd, registry_config) = file.section("containerd", |containerd| {
-                containerd.not_supported_yet("sandbox-image");
-                (containerd.text("address"), containerd.text("registry-config"))
+            let (containerd, registry_config, sandbox) = file.section("containerd", |containerd| {
+                let image = containerd.text("sandbox-image");
+                let digests = containerd.texts("sandbox-image-digests").unwrap_or_default();
+                (containerd.text("address"), containerd.text("registry-config"), SandboxFile { image, digests })
             });
             Self {
                 sockets: SocketsFile { cri, admin, containerd },
                 registry_config,
+                sandbox,
                 state_directory: file.section("state", |state| state.text("directory")),
                 refresh_interval: file.section("refresh", |refresh| refresh.text("interval")),
                 credentials_file: file.section("credentials", |credentials| credentials.text("file")),

@@ -13,6 +13,7 @@ mod people;
 mod place;
 mod registry;
 mod rules;
+mod sandbox;
 mod shape;
 mod socket;
 mod text_file;
@@ -23,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use countersign_trust::Policy;
-use countersign_trust::name::{RegistryHost, Sha256, shown};
+use countersign_trust::name::{ImageReference, ManifestDigest, RegistryHost, Sha256, shown};
 use duration::Allowed;
 use toml::de::DeTable;
 use trust::Beside;
@@ -67,6 +68,18 @@ pub struct Listen {
 pub struct Containerd {
     /// Its socket.
     pub address: PathBuf,
+    /// What its sandboxes may run.
+    pub sandbox: SandboxImage,
+}
+
+/// The image of every pod's sandbox ("pause"), which containerd chooses and no pod names. It has a rule of its own, which
+/// is about nothing else.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SandboxImage {
+    /// Its name in containerd's own configuration; none: containerd is asked, which tells it up to 1.7.
+    pub name: Option<ImageReference>,
+    /// The digests that it may have, of an index or a manifest, the preferred first. Empty: its signatures decide.
+    pub digests: Vec<ManifestDigest>,
 }
 
 /// Whether trust data that has expired serves while its server cannot be reached (`allow-expired-cached-trust-data`).
@@ -164,6 +177,17 @@ impl Config {
         }
     }
 
+    /// Where the file at `path`, however bad it is, says that the state is; the default where it says nothing.
+    #[must_use]
+    pub fn state_directory_of(path: &Path) -> PathBuf {
+        let text = read(path).unwrap_or_default();
+        let (document, _) = DeTable::parse_recoverable(&text);
+        let mut notes = Notes::default();
+        let file = ConfigFile::read(document.get_ref(), &mut notes);
+        let written = socket::state_directory(file.state_directory.as_ref(), &Place::of(path), &mut notes);
+        written.unwrap_or_else(|| PathBuf::from(socket::STATE_DIRECTORY))
+    }
+
     /// What the file says that is allowed and was probably not meant, at most [`MAX_TOLD`] of it. Whoever loads a
     /// configuration tells the operator.
     #[must_use]
@@ -206,6 +230,7 @@ pub(crate) fn syntax_errors(source: &Source<'_>, errors: &[toml::de::Error]) -> 
 /// The second step: values. None if something essential is missing, which was noted then.
 fn check(file: &ConfigFile, place: &Place, text: &str, notes: &mut Notes) -> Option<Config> {
     let sockets = socket::check(&file.sockets, place, notes);
+    let sandbox = sandbox::check(&file.sandbox, notes);
     let state_directory = socket::state_directory(file.state_directory.as_ref(), place, notes);
     let credentials_file = credentials::check(file.credentials_file.as_ref(), place, notes);
     let hosts = HostsFolders::check(file.registry_config.as_ref(), place, notes);
@@ -214,7 +239,8 @@ fn check(file: &ConfigFile, place: &Place, text: &str, notes: &mut Notes) -> Opt
     let people::Checked { people, certificates, contents } = people::check(&file.signers, &file.teams, place, notes);
     let beside = Beside { people, rules: &file.rules, registries: &registries, place };
     let trust = trust::check(&file.content_trust, beside, notes);
-    let (listen, containerd) = sockets?;
+    let (listen, address) = sockets?;
+    let containerd = Containerd { address, sandbox: sandbox? };
     let (policy, expired_trust_data, official_keys) = trust?;
     Some(Config {
         listen,

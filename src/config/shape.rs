@@ -197,13 +197,6 @@ impl<'d> Section<'_, 'd> {
         self.text(key)
     }
 
-    /// A key that has no effect in this version, so that it must be absent.
-    pub(super) fn not_supported_yet(&mut self, key: &'static str) {
-        if let Some((at, _)) = self.entry(key) {
-            self.notes.fault(at, Fault::NotSupportedYet { key: join(&self.path, key) });
-        }
-    }
-
     /// A switch.
     pub(super) fn switch(&mut self, key: &'static str) -> Option<At<bool>> {
         self.typed(key, "`true` or `false`", DeValue::as_bool)

@@ -4,21 +4,21 @@ use std::path::{Path, PathBuf};
 
 use countersign_trust::name::shown;
 
+use super::Listen;
 use super::fault::Fault;
 use super::file::SocketsFile;
 use super::place::Place;
 use super::shape::{At, Notes};
-use super::{Containerd, Listen};
 
 const CRI_SOCKET: &str = "/run/countersign/cri.sock";
 const ADMIN_SOCKET: &str = "/run/countersign/admin.sock";
 const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
-const STATE_DIRECTORY: &str = "/var/lib/countersign";
+pub(super) const STATE_DIRECTORY: &str = "/var/lib/countersign";
 /// The kernel keeps a socket's path in 108 bytes, the last of them zero (`unix(7)`).
 const MAX_SOCKET_PATH_BYTES: usize = 107;
 
 /// The three sockets, which must be three. None if one of them is no path; that was noted.
-pub(super) fn check(file: &SocketsFile, place: &Place, notes: &mut Notes) -> Option<(Listen, Containerd)> {
+pub(super) fn check(file: &SocketsFile, place: &Place, notes: &mut Notes) -> Option<(Listen, PathBuf)> {
     let cri = socket("listen.cri", file.cri.as_ref(), CRI_SOCKET, place, notes);
     let admin = socket("listen.admin", file.admin.as_ref(), ADMIN_SOCKET, place, notes);
     let containerd = socket("containerd.address", file.containerd.as_ref(), CONTAINERD_SOCKET, place, notes);
@@ -31,7 +31,7 @@ pub(super) fn check(file: &SocketsFile, place: &Place, notes: &mut Notes) -> Opt
     if is_same_place(&cri.value, &admin.value) {
         notes.fault(cri.at.max(admin.at), Fault::OneSocketForTwo { value: shown_path(&admin.value) });
     }
-    Some((Listen { cri: cri.value, admin: admin.value }, Containerd { address: containerd.value }))
+    Some((Listen { cri: cri.value, admin: admin.value }, containerd.value))
 }
 
 /// The directory for what the daemon keeps. None if what is written is no path; that was noted.

@@ -274,3 +274,16 @@ fn a_configuration_that_pins_nothing_yet_is_read_by_those_who_show_what_to_pin_a
     }
     assert!(matches!(Config::load_unpinned(Path::new("/nowhere")).unwrap_err().problems(), [Problem { what: Fault::File(_), .. }]));
 }
+
+#[test]
+fn the_digest_in_the_name_of_the_sandbox_image_is_the_one_that_it_may_have() {
+    let (one, two) = (format!("sha256:{}", "a".repeat(64)), format!("sha256:{}", "b".repeat(64)));
+    let read = |lines: &str| parse(&format!("{DISABLED}{lines}\n")).unwrap().containerd.sandbox;
+    assert_eq!(read(""), SandboxImage::default());
+    let listed = read(&format!("containerd.sandbox-image = \"pause:3.10\"\ncontainerd.sandbox-image-digests = [\"{two}\", \"{one}\"]"));
+    assert_eq!(listed.name.unwrap().to_string(), "docker.io/library/pause:3.10");
+    assert_eq!(listed.digests, [two.parse().unwrap(), one.parse().unwrap()], "in the order of the file");
+    let named =
+        read(&format!("containerd.sandbox-image = \"pause:3.10@{one}\"\ncontainerd.sandbox-image-digests = [\"{two}\", \"{one}\"]"));
+    assert_eq!(named.digests, [one.parse().unwrap()]);
+}

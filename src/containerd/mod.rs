@@ -10,6 +10,7 @@ mod filter;
 mod json;
 mod remap;
 mod socket;
+mod spec;
 #[cfg(test)]
 mod tests;
 
@@ -41,6 +42,8 @@ use chain::Remembered;
 pub use error::{ContainerdError, ContentError, Standing};
 pub use remap::{IdMapping, is_remap_of, stands_on};
 use socket::Caller;
+use spec::RuntimeSpec;
+pub use spec::VolumeMount;
 
 /// Where CRI keeps everything of Kubernetes (containerd, `constants.K8sContainerdNamespace`).
 pub const NAMESPACE: &str = "k8s.io";
@@ -102,6 +105,8 @@ pub struct ContainerRecord {
     pub snapshot_key: String,
     /// How its user namespace shifts owners, if it has one that CRI makes.
     pub id_mapping: Option<IdMapping>,
+    /// Its mounts that may show images.
+    pub volumes: Vec<VolumeMount>,
 }
 
 impl ContainerRecord {
@@ -251,12 +256,15 @@ impl Containerd {
         let Some(answer) = found(answer)? else { return Ok(None) };
         let malformed = |what| ContainerdError::Malformed { call: CALL, what };
         let container = answer.into_inner().container.ok_or_else(|| malformed("container"))?;
-        let spec = container.spec.map(|spec| IdMapping::of_spec(&spec.value)).transpose();
+        let spec = container.spec.map(|spec| RuntimeSpec::read(&spec.value)).transpose();
+        let spec = spec.map_err(|_| malformed("specification"))?;
+        let (id_mapping, volumes) = spec.map_or_else(Default::default, |spec| (spec.id_mapping, spec.volumes));
         Ok(Some(ContainerRecord {
             image: container.image,
             snapshotter: container.snapshotter,
             snapshot_key: container.snapshot_key,
-            id_mapping: spec.map_err(|_| malformed("specification"))?.flatten(),
+            id_mapping,
+            volumes,
         }))
     }
 

@@ -7,7 +7,6 @@
 //! on 1.6 has no user namespaces. CRI always maps from ID 0 and takes the uids' length for the gids too.
 
 use countersign_trust::name::{ChainId, Sha256};
-use serde::Deserialize;
 
 /// How a container's user namespace shifts owners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,48 +41,6 @@ fn name_on_2(chain: &ChainId, mapping: &IdMapping) -> String {
     let (uids, gids) = (line(mapping.host_uid), line(mapping.host_gid));
     let named = format!(r#"{{"Parent":"{chain}","IDMap":{{"UidMap":[{uids}],"GidMap":[{gids}]}}}}"#);
     format!("sha256:{}", Sha256::of(named.as_bytes()))
-}
-
-/// The part of an OCI runtime specification that says how owners are shifted.
-#[derive(Deserialize)]
-struct Spec {
-    #[serde(default)]
-    linux: Option<Linux>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Linux {
-    #[serde(default)]
-    uid_mappings: Vec<Line>,
-    #[serde(default)]
-    gid_mappings: Vec<Line>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Line {
-    #[serde(rename = "containerID")]
-    container_id: u32,
-    #[serde(rename = "hostID")]
-    host_id: u32,
-    size: u32,
-}
-
-impl IdMapping {
-    /// The mapping of a container's OCI runtime specification. None if it has none, or one that CRI does not make,
-    /// which no snapshot's name can be recomputed from.
-    ///
-    /// # Errors
-    /// If the text is no specification.
-    pub(super) fn of_spec(spec: &[u8]) -> Result<Option<Self>, serde_json::Error> {
-        let Some(linux) = serde_json::from_slice::<Spec>(spec)?.linux else { return Ok(None) };
-        let ([uids], [gids]) = (linux.uid_mappings.as_slice(), linux.gid_mappings.as_slice()) else { return Ok(None) };
-        if (uids.container_id, gids.container_id) != (0, 0) {
-            return Ok(None);
-        }
-        Ok(Some(Self { host_uid: uids.host_id, host_gid: gids.host_id, size: uids.size }))
-    }
 }
 
 #[cfg(test)]
@@ -141,24 +98,5 @@ mod tests {
         for parent in names {
             assert!(!stands_on(&parent, &chain, Some(&MAPPING)), "{parent}");
         }
-    }
-
-    #[test]
-    fn the_mapping_is_read_from_the_containers_specification() {
-        let spec = |uids: &str, gids: &str| {
-            let text = format!(r#"{{"ociVersion":"1.1","linux":{{"uidMappings":{uids},"gidMappings":{gids},"resources":{{}}}}}}"#);
-            IdMapping::of_spec(text.as_bytes()).unwrap()
-        };
-        let uids = r#"[{"containerID":0,"hostID":65536,"size":4096}]"#;
-        let gids = r#"[{"containerID":0,"hostID":131072,"size":4096}]"#;
-        assert_eq!(spec(uids, gids), Some(MAPPING));
-        assert_eq!(spec("[]", "[]"), None);
-        assert_eq!(spec(uids, "[]"), None);
-        let two = r#"[{"containerID":0,"hostID":1,"size":1},{"containerID":1,"hostID":7,"size":1}]"#;
-        assert_eq!(spec(two, gids), None);
-        assert_eq!(spec(r#"[{"containerID":1,"hostID":65536,"size":4096}]"#, gids), None);
-        assert_eq!(IdMapping::of_spec(br#"{"ociVersion":"1.1"}"#).unwrap(), None);
-        assert_eq!(IdMapping::of_spec(br#"{"linux":{}}"#).unwrap(), None);
-        assert!(IdMapping::of_spec(b"{").is_err());
     }
 }

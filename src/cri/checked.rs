@@ -9,6 +9,7 @@ use countersign_trust::mode::Mode;
 use super::checks::{CheckedCall, Checks};
 use super::messages::PodSandboxMetadata;
 use super::methods::CheckedMethod;
+use super::sandbox::ToldImage;
 use super::status::{Code, Status};
 use super::upstream::Reply;
 use crate::admit::{Admission, Admit, Refusal, Standing};
@@ -17,13 +18,14 @@ use crate::admit::{Admission, Admit, Refusal, Standing};
 #[derive(Debug, Clone)]
 pub struct Guard {
     pub(super) admit: Arc<Admit>,
+    pub(super) told_image: ToldImage,
 }
 
 impl Guard {
     /// Checks calls with `admit`.
     #[must_use]
-    pub const fn new(admit: Arc<Admit>) -> Self {
-        Self { admit }
+    pub fn new(admit: Arc<Admit>) -> Self {
+        Self { admit, told_image: ToldImage::default() }
     }
 
     /// What becomes of a refused call, if the rule of its image says `mode`: denied, or in permissive mode passed on as it came
@@ -106,8 +108,9 @@ pub(super) async fn to_the_end<T: Send + 'static>(work: impl Future<Output = Res
 impl Checks for Guard {
     fn checked(&self, method: CheckedMethod) -> bool {
         match method {
-            CheckedMethod::RunPodSandbox => false,
-            CheckedMethod::PullImage | CheckedMethod::CreateContainer | CheckedMethod::StartContainer => self.admit.verifies(),
+            CheckedMethod::RunPodSandbox | CheckedMethod::PullImage | CheckedMethod::CreateContainer | CheckedMethod::StartContainer => {
+                self.admit.verifies()
+            }
         }
     }
 
@@ -121,5 +124,9 @@ impl Checks for Guard {
 
     async fn start_container(&self, call: CheckedCall) -> Result<Reply, Status> {
         self.start(call).await
+    }
+
+    async fn run_pod_sandbox(&self, call: CheckedCall) -> Result<Reply, Status> {
+        self.run_sandbox(call).await
     }
 }

@@ -6,17 +6,17 @@ use std::time::Instant;
 use countersign_trust::mode::Mode;
 use countersign_trust::name::{ImageId, ImageReference, shown};
 
-use super::checked::{Guard, Refused, denial, log_admitted, namespace, to_the_end, unanswered};
+use super::checked::{Guard, Refused, denial, log_admitted, to_the_end, unanswered};
 use super::checks::CheckedCall;
 use super::messages::{
-    CreateContainerRequest, Image, ImageSpec, create_container_response, image_status_request, image_status_response,
+    CreateContainerRequest, Image, ImageMount, ImageSpec, create_container_response, image_status_request, image_status_response,
     remove_container_request,
 };
 use super::methods::{CREATE_CONTAINER, CheckedMethod, IMAGE_STATUS, REMOVE_CONTAINER};
 use super::patch;
 use super::status::Status;
 use super::upstream::{Reply, Upstream};
-use crate::admit::{Admission, Asked, KeyGuard, RecordsRead, Refusal, Subject};
+use crate::admit::{Admission, Asked, KeyGuard, RecordsRead, Refusal, Subject, Volume, record_name};
 use crate::crash::Step;
 use crate::ledger::VerifiedImage;
 
@@ -25,8 +25,8 @@ struct Resolved {
     /// What containerd's CRI says of it.
     image: Image,
     id: ImageId,
-    /// Held until the container is there.
-    held: KeyGuard<ImageId>,
+    /// Held until the container is there; of its volumes' images too.
+    held: Vec<KeyGuard<ImageId>>,
     /// What was found out meanwhile, under the lock, if it was known which image is meant.
     ahead: Option<Ahead>,
 }
@@ -41,8 +41,16 @@ struct Wanted<'a> {
 /// An image of which a container may be made, and what the caller called it.
 struct Admitted {
     verified: VerifiedImage,
+    volumes: Vec<Volume>,
     mode: Mode,
     asked: Asked,
+}
+
+/// An image volume, and what containerd's CRI says of its image.
+struct ResolvedVolume<'a> {
+    mount: &'a ImageMount,
+    image: Image,
+    id: ImageId,
 }
 
 struct Ahead {
@@ -56,9 +64,13 @@ impl Guard {
     pub(super) async fn create(&self, call: CheckedCall) -> Result<Reply, Status> {
         let began = Instant::now();
         let request = CreateContainerRequest::read(&call.message)?;
-        let namespace = namespace(request.sandbox.as_ref()).map(str::to_owned);
-        let asked = Asked { image: shown_name(&request.image).to_owned(), namespace };
-        let mode = self.admit.mode_of(&asked.image, asked.namespace.as_deref());
+        let pod = self.pod_of(&request.pod_sandbox_id, &call.upstream).await.map_err(|refusal| denial(&refusal))?;
+        let namespace = pod.map(|pod| pod.namespace).filter(|namespace| !namespace.is_empty());
+        let asked = self.asked(&request.image, namespace.clone(), &call.upstream).await;
+        let mut mode = self.admit.mode_of_asked(&asked);
+        for mount in &request.image_mounts {
+            mode = mode.max(self.admit.mode_of_asked(&self.asked(&mount.image, namespace.clone(), &call.upstream).await));
+        }
         if !self.verifies(mode) {
             let reply = call.forward(CheckedMethod::CreateContainer).await?;
             return Ok(self.unchecked(reply, asked));
@@ -69,11 +81,27 @@ impl Guard {
                 to_the_end(async move { guard.create_admitted(&call, admitted, held).await }).await
             }
             Err(refusal) => {
+                let refusal = if mode == Mode::Enforced { self.admit.drop_wrong_record(refusal).await } else { refusal };
                 let refused = Refused { method: CheckedMethod::CreateContainer, image: &asked.image, mode };
                 let reply = self.refused(&call, refused, refusal).await?;
                 Ok(self.unchecked(reply, asked))
             }
         }
+    }
+
+    /// For what a container is wanted. A name chooses a rule that is more lenient than the rest only if containerd knows the very
+    /// image by it: an ID, or a prefix of one, of another image could be read as such a name.
+    async fn asked(&self, spec: &ImageSpec, namespace: Option<String>, upstream: &Upstream) -> Asked {
+        let image = shown_name(spec).to_owned();
+        let name = if image.parse::<ImageId>().is_ok() { None } else { image.parse::<ImageReference>().ok() };
+        let unnamed = Asked { image, name: None, namespace };
+        let asked = Asked { name, ..unnamed.clone() };
+        let Some(name) = asked.name.as_ref().filter(|_| self.admit.mode_of_asked(&asked) < self.admit.mode_of_asked(&unnamed)) else {
+            return asked;
+        };
+        let known = canonical(upstream, &spec.image).await;
+        let is_called_so = |image: &Image| image.repo_tags.iter().chain(&image.repo_digests).any(|called| *called == record_name(name));
+        if known.is_ok_and(|image| is_called_so(&image)) { asked } else { unnamed }
     }
 
     /// The reply about a container that was made of whatever the caller named, since its image's rule lets that pass. Its start
@@ -91,20 +119,44 @@ impl Guard {
         asked: &Asked,
         upstream: &Upstream,
         began: Instant,
-    ) -> Result<(Admitted, KeyGuard<ImageId>), Refusal> {
-        if !request.image_mounts.is_empty() {
-            return Err(Refusal::ImageVolume);
-        }
+    ) -> Result<(Admitted, Vec<KeyGuard<ImageId>>), Refusal> {
         Step::CreateAsked.reached();
         let wanted = Wanted { spec: &request.image, namespace: asked.namespace.as_deref() };
-        let resolved = self.resolve(upstream, wanted).await?;
+        let (resolved, resolved_volumes) = match request.image_mounts.as_slice() {
+            [] => (self.resolve(upstream, wanted).await?, Vec::new()),
+            mounts => self.resolve_with_volumes(upstream, wanted, mounts).await?,
+        };
         Step::CreateResolved.reached();
+        let mut volumes = Vec::new();
+        for ResolvedVolume { mount, image, id } in &resolved_volumes {
+            let wanted = Wanted { spec: &mount.image, ..wanted };
+            let (_, image) = self.admit_create(wanted, image, *id, None, began).await?;
+            volumes.push(Volume { path: mount.container_path.clone(), image });
+        }
         let (admission, verified) = self.admit_create(wanted, &resolved.image, resolved.id, resolved.ahead, began).await?;
-        Ok((Admitted { verified, mode: admission.mode, asked: asked.clone() }, resolved.held))
+        Ok((Admitted { verified, volumes, mode: admission.mode, asked: asked.clone() }, resolved.held))
+    }
+
+    /// Finds out what images are meant by a container with image volumes, and takes the locks of all.
+    async fn resolve_with_volumes<'a>(
+        &self,
+        upstream: &Upstream,
+        wanted: Wanted<'_>,
+        mounts: &'a [ImageMount],
+    ) -> Result<(Resolved, Vec<ResolvedVolume<'a>>), Refusal> {
+        let image = canonical(upstream, &wanted.spec.image).await?;
+        let id = parsed_id(&image)?;
+        let mut volumes = Vec::with_capacity(mounts.len());
+        for mount in mounts {
+            let image = canonical(upstream, &mount.image.image).await?;
+            volumes.push(ResolvedVolume { mount, id: parsed_id(&image)?, image });
+        }
+        let held = self.admit.image_locks.share_all(volumes.iter().map(|volume| volume.id).chain([id])).await;
+        Ok((Resolved { held, id, image, ahead: None }, volumes))
     }
 
     /// Creates a container of the verified image, and looks what it was made from. Under the image's lock until the end.
-    async fn create_admitted(&self, call: &CheckedCall, admitted: Admitted, _held: KeyGuard<ImageId>) -> Result<Reply, Status> {
+    async fn create_admitted(&self, call: &CheckedCall, admitted: Admitted, _held: Vec<KeyGuard<ImageId>>) -> Result<Reply, Status> {
         // By its ID, whatever the caller named it by: what a name means may have changed since, and the container would have
         // the config of another image, which its root file system does not show.
         let message = patch::create_container_image(&call.message, &admitted.verified.image_id.to_string())?;
@@ -120,7 +172,7 @@ impl Guard {
         let Some((likely_id, named)) = likely(spec) else {
             let image = canonical(upstream, &spec.image).await?;
             let id = parsed_id(&image)?;
-            return Ok(Resolved { held: self.admit.image_locks.share(id).await, id, image, ahead: None });
+            return Ok(Resolved { held: vec![self.admit.image_locks.share(id).await], id, image, ahead: None });
         };
         let held = self.admit.image_locks.share(likely_id).await;
         let (image, records, admitted) = tokio::join!(
@@ -131,11 +183,11 @@ impl Guard {
         let image = image?;
         let id = parsed_id(&image)?;
         if id == likely_id {
-            return Ok(Resolved { held, id, image, ahead: Some(Ahead { admitted, records }) });
+            return Ok(Resolved { held: vec![held], id, image, ahead: Some(Ahead { admitted, records }) });
         }
         // Never two at once: only `lock_all` takes them in an order.
         drop(held);
-        Ok(Resolved { held: self.admit.image_locks.share(id).await, id, image, ahead: None })
+        Ok(Resolved { held: vec![self.admit.image_locks.share(id).await], id, image, ahead: None })
     }
 
     async fn judge(&self, wanted: Wanted<'_>, image_id: ImageId) -> Result<(Admission, VerifiedImage), Refusal> {
@@ -151,7 +203,9 @@ impl Guard {
         ahead: Option<Ahead>,
         began: Instant,
     ) -> Result<(Admission, VerifiedImage), Refusal> {
-        let names: Vec<String> = image.repo_tags.iter().chain(&image.repo_digests).chain([&image.id]).cloned().collect();
+        // An image volume is made from the record of exactly the name that was given (containerd, `mutateImageMount`).
+        let given = &wanted.spec.image;
+        let names: Vec<String> = image.repo_tags.iter().chain(&image.repo_digests).chain([&image.id, given]).cloned().collect();
         if let Ok(named) = shown_name(wanted.spec).parse() {
             self.admit.refuse_denied_content(&named, &names, image_id).await?;
         }
@@ -170,9 +224,15 @@ impl Guard {
     /// Compares what was made with what was verified. In enforced mode a container of anything else does not stay.
     async fn check_created(&self, reply: &Reply, admitted: Admitted, upstream: &Upstream) -> Result<(), Status> {
         let container_id = create_container_response(&reply.message)?;
-        let Err(refusal) = self.admit.check_root_fs(&container_id, &admitted.verified).await else {
+        let checked = match self.admit.check_root_fs(&container_id, &admitted.verified).await {
+            Ok(()) => self.admit.check_volumes(&container_id, &admitted.volumes).await,
+            refused => refused,
+        };
+        let Err(refusal) = checked else {
             Step::CreateRootFsChecked.reached();
-            self.admit.remember(&admitted.verified);
+            for image in admitted.volumes.iter().map(|volume| &volume.image).chain([&admitted.verified]) {
+                self.admit.remember(image);
+            }
             self.admit.remember_container(&container_id, admitted.asked);
             return Ok(());
         };

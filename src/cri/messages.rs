@@ -10,8 +10,9 @@ use prost::Message as _;
 
 use super::schema::{
     AUTH_CONFIG, CONTAINER_CONFIG, CONTAINER_METADATA, CONTAINER_STATUS, CONTAINER_STATUS_RESPONSE, CREATE_CONTAINER_REQUEST,
-    CREATE_CONTAINER_RESPONSE, IMAGE, IMAGE_SPEC, IMAGE_STATUS_RESPONSE, MOUNT, POD_SANDBOX_CONFIG, POD_SANDBOX_METADATA,
-    PULL_IMAGE_REQUEST, PULL_IMAGE_RESPONSE, RUN_POD_SANDBOX_REQUEST, RUN_POD_SANDBOX_RESPONSE, START_CONTAINER_REQUEST,
+    CREATE_CONTAINER_RESPONSE, IMAGE, IMAGE_SPEC, IMAGE_STATUS_RESPONSE, INFO_ENTRY, MOUNT, POD_SANDBOX_CONFIG, POD_SANDBOX_METADATA,
+    POD_SANDBOX_STATUS, POD_SANDBOX_STATUS_RESPONSE, PULL_IMAGE_REQUEST, PULL_IMAGE_RESPONSE, RUN_POD_SANDBOX_REQUEST,
+    RUN_POD_SANDBOX_RESPONSE, START_CONTAINER_REQUEST, STATUS_RESPONSE,
 };
 use super::status::{Code, Status};
 use super::wire::{Message, Schema, WireError};
@@ -99,9 +100,11 @@ pub struct PodSandboxMetadata {
 
 /// The metadata of a `PodSandboxConfig`, which the caller may have left out.
 fn sandbox_metadata(config: Option<Message<'_>>) -> Result<Option<PodSandboxMetadata>, WireError> {
-    let Some(metadata) = config.map(|config| config.child(1, &POD_SANDBOX_METADATA)).transpose()?.flatten() else {
-        return Ok(None);
-    };
+    metadata_of(config.map(|config| config.child(1, &POD_SANDBOX_METADATA)).transpose()?.flatten())
+}
+
+fn metadata_of(metadata: Option<Message<'_>>) -> Result<Option<PodSandboxMetadata>, WireError> {
+    let Some(metadata) = metadata else { return Ok(None) };
     Ok(Some(PodSandboxMetadata {
         name: metadata.string(1)?.into(),
         uid: metadata.string(2)?.into(),
@@ -295,6 +298,39 @@ pub fn run_pod_sandbox_response(message: &[u8]) -> Result<String, WireError> {
     only_string(&RUN_POD_SANDBOX_RESPONSE, message)
 }
 
+/// Reads `PodSandboxStatusResponse.status`: the whole ID of the sandbox, and the pod that it is for.
+///
+/// # Errors
+/// When it is no strict protobuf, a singular field is repeated, or there is no status.
+pub fn pod_sandbox_status_response(message: &[u8]) -> Result<(String, Option<PodSandboxMetadata>), WireError> {
+    let response = Message::parse(&POD_SANDBOX_STATUS_RESPONSE, message)?;
+    let status = response.required(1, &POD_SANDBOX_STATUS)?;
+    Ok((status.string(1)?.to_owned(), metadata_of(status.child(2, &POD_SANDBOX_METADATA)?)?))
+}
+
+/// Reads the name of the sandboxes' image in a verbose `StatusResponse`. `None`: this containerd does not tell it.
+///
+/// # Errors
+/// When it is no strict protobuf, or its configuration is no JSON object.
+pub fn status_response(message: &[u8]) -> Result<Option<String>, WireError> {
+    /// containerd writes its whole CRI configuration.
+    #[derive(serde::Deserialize)]
+    struct Config {
+        #[serde(rename = "sandboxImage")]
+        sandbox_image: Option<String>,
+    }
+    let response = Message::parse(&STATUS_RESPONSE, message)?;
+    for entry in response.repeated(2)? {
+        let entry = Message::parse(&INFO_ENTRY, entry)?;
+        if entry.string(1)? == "config" {
+            let config: Config =
+                serde_json::from_str(entry.string(2)?).map_err(|_| WireError::WrongType { message: "StatusResponse", field: "info" })?;
+            return Ok(config.sandbox_image.filter(|name| !name.is_empty()));
+        }
+    }
+    Ok(None)
+}
+
 fn only_string(schema: &'static Schema, message: &[u8]) -> Result<String, WireError> {
     Ok(Message::parse(schema, message)?.string(1)?.to_owned())
 }
@@ -329,6 +365,24 @@ pub fn container_status_request(container_id: &str) -> Bytes {
 #[must_use]
 pub fn pod_sandbox_status_request(pod_sandbox_id: &str) -> Bytes {
     v1::PodSandboxStatusRequest { pod_sandbox_id: pod_sandbox_id.into(), verbose: true }.encode_to_vec().into()
+}
+
+/// Writes a `StatusRequest` that asks for containerd's own information too.
+#[must_use]
+pub fn status_request() -> Bytes {
+    v1::StatusRequest { verbose: true }.encode_to_vec().into()
+}
+
+/// Writes a `StopPodSandboxRequest`.
+#[must_use]
+pub fn stop_pod_sandbox_request(pod_sandbox_id: &str) -> Bytes {
+    v1::StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.into() }.encode_to_vec().into()
+}
+
+/// Writes a `RemovePodSandboxRequest`.
+#[must_use]
+pub fn remove_pod_sandbox_request(pod_sandbox_id: &str) -> Bytes {
+    v1::RemovePodSandboxRequest { pod_sandbox_id: pod_sandbox_id.into() }.encode_to_vec().into()
 }
 
 #[cfg(test)]

@@ -28,6 +28,8 @@ pub const POD_SANDBOX_STATUS: &str = "/runtime.v1.RuntimeService/PodSandboxStatu
 pub const RUN_POD_SANDBOX: &str = "/runtime.v1.RuntimeService/RunPodSandbox";
 /// The runtime service's RemovePodSandbox.
 pub const REMOVE_POD_SANDBOX: &str = "/runtime.v1.RuntimeService/RemovePodSandbox";
+/// The runtime service's StopPodSandbox.
+pub const STOP_POD_SANDBOX: &str = "/runtime.v1.RuntimeService/StopPodSandbox";
 /// The runtime service's Status.
 pub const STATUS: &str = "/runtime.v1.RuntimeService/Status";
 /// The runtime service's Version.

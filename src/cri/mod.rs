@@ -15,6 +15,7 @@ pub mod methods;
 pub mod patch;
 pub mod proxy;
 mod pull;
+mod sandbox;
 mod schema;
 mod start;
 pub mod status;

@@ -124,7 +124,7 @@ impl Guard {
 
     /// Writes the tag record and waits until containerd's CRI shows it: without it kubelet pulls again each time and runs
     /// the container as root.
-    async fn name_image(&self, admission: &Admission, image_id: ImageId, upstream: &Upstream) -> Result<(), Refusal> {
+    pub(super) async fn name_image(&self, admission: &Admission, image_id: ImageId, upstream: &Upstream) -> Result<(), Refusal> {
         let (tag, digest) = (admission.image.to_string(), admission.digest);
         let by_digest = ImageReference::by_digest(admission.image.repository().clone(), digest).to_string();
         let records = self.admit.containerd().records(&[by_digest.clone(), tag.clone()]).await?;

@@ -110,5 +110,13 @@ pub(super) const CONTAINER_STATUS_RESPONSE: Schema =
     Schema { name: "ContainerStatusResponse", fields: &[one(1, "status"), many(2, "info")] };
 pub(super) const CONTAINER_STATUS: Schema = Schema { name: "ContainerStatus", fields: &[one(1, "id")] };
 pub(super) const RUN_POD_SANDBOX_RESPONSE: Schema = Schema { name: "RunPodSandboxResponse", fields: &[one(1, "pod_sandbox_id")] };
+pub(super) const POD_SANDBOX_STATUS_RESPONSE: Schema = Schema {
+    name: "PodSandboxStatusResponse",
+    fields: &[one(1, "status"), many(2, "info"), many(3, "containers_statuses"), number(4, "timestamp")],
+};
+pub(super) const POD_SANDBOX_STATUS: Schema = Schema { name: "PodSandboxStatus", fields: &[one(1, "id"), one(2, "metadata")] };
+pub(super) const STATUS_RESPONSE: Schema =
+    Schema { name: "StatusResponse", fields: &[one(1, "status"), many(2, "info"), many(3, "runtime_handlers"), one(4, "features")] };
+pub(super) const INFO_ENTRY: Schema = Schema { name: "InfoEntry", fields: &[one(1, "key"), one(2, "value")] };
 pub(super) const IMAGE_STATUS_RESPONSE: Schema = Schema { name: "ImageStatusResponse", fields: &[one(1, "image"), many(2, "info")] };
 pub(super) const IMAGE: Schema = Schema { name: "Image", fields: &[one(1, "id"), many(2, "repo_tags"), many(3, "repo_digests")] };

@@ -9,7 +9,7 @@ use super::methods::{CONTAINER_STATUS, CheckedMethod, START_CONTAINER};
 use super::patch;
 use super::status::Status;
 use super::upstream::{Reply, Upstream};
-use crate::admit::{Asked, Refusal};
+use crate::admit::Refusal;
 use crate::crash::Step;
 
 /// Hexadecimal digits of the ID of every container that CRI makes.
@@ -24,8 +24,7 @@ impl Guard {
         Step::StartResolved.reached();
         let asked = self.admit.asked_for(&container_id);
         // One that was not made here, or before a restart: it may be an image that only a rule enforces. kubelet makes another.
-        let mode_of = |asked: &Asked| self.admit.mode_of(&asked.image, asked.namespace.as_deref());
-        let mode = asked.as_ref().map_or_else(|| self.admit.strictest_mode(), mode_of);
+        let mode = asked.as_ref().map_or_else(|| self.admit.strictest_mode(), |asked| self.admit.mode_of_asked(asked));
         if !mode.verifies() {
             return call.forward(CheckedMethod::StartContainer).await;
         }

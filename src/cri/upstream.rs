@@ -155,9 +155,17 @@ impl Upstream {
     /// # Errors
     /// As [`Upstream::unary`]; also `UNAVAILABLE` when containerd does not answer in time.
     pub(super) async fn ask(&self, method: &'static str, message: Bytes) -> Result<Reply, Status> {
-        let asked = tokio::time::timeout(QUESTION_DEADLINE, self.unary(method, message, &HeaderMap::new())).await;
+        self.ask_within(QUESTION_DEADLINE, method, message).await
+    }
+
+    /// A question of our own that may take longer than others.
+    ///
+    /// # Errors
+    /// As [`Upstream::ask`].
+    pub(super) async fn ask_within(&self, limit: Duration, method: &'static str, message: Bytes) -> Result<Reply, Status> {
+        let asked = tokio::time::timeout(limit, self.unary(method, message, &HeaderMap::new())).await;
         asked.unwrap_or_else(|_elapsed| {
-            let (socket, seconds) = (self.socket().display(), QUESTION_DEADLINE.as_secs());
+            let (socket, seconds) = (self.socket().display(), limit.as_secs());
             let text = format!("containerd at {socket} did not answer {method} within {seconds} s; see `systemctl status containerd`");
             Err(Status::new(Code::Unavailable, text))
         })

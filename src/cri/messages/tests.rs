@@ -234,3 +234,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_image_of_sandboxes_is_read_where_containerd_tells_it() {
+    let told = |info: &[(&str, &str)]| {
+        let info = info.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        status_response(&v1::StatusResponse { info, ..v1::StatusResponse::default() }.encode_to_vec())
+    };
+    let config = r#"{"containerd":{"sandboxImage":"inner/evil:1"},"sandboxImage":"registry.k8s.io/pause:3.10","other":[1]}"#;
+    assert_eq!(told(&[("golang", "1"), ("config", config)]), Ok(Some("registry.k8s.io/pause:3.10".to_owned())));
+    for silent in [&[][..], &[("golang", "1")], &[("config", "{}")], &[("config", r#"{"sandboxImage":""}"#)]] {
+        assert_eq!(told(silent), Ok(None), "{silent:?}");
+    }
+    for broken in ["", "[]", "{", r#"{"sandboxImage":1}"#, r#"{"sandboxImage":"a","sandboxImage":"b"}"#] {
+        assert!(told(&[("config", broken)]).is_err(), "{broken}");
+    }
+}
+
+#[test]
+fn a_sandboxes_pod_is_read_from_its_status() {
+    let metadata = v1::PodSandboxMetadata { name: "pod".into(), uid: "0-1".into(), namespace: "ns".into(), attempt: 3 };
+    let status = v1::PodSandboxStatus { id: "whole".into(), metadata: Some(metadata), state: 1, ..v1::PodSandboxStatus::default() };
+    let response = v1::PodSandboxStatusResponse { status: Some(status), timestamp: 7, ..v1::PodSandboxStatusResponse::default() };
+    let (id, pod) = pod_sandbox_status_response(&response.encode_to_vec()).unwrap();
+    assert_eq!((id.as_str(), pod.unwrap().namespace.as_str()), ("whole", "ns"));
+    let missing = WireError::Missing { message: "PodSandboxStatusResponse", field: "status" };
+    assert_eq!(pod_sandbox_status_response(&[]), Err(missing));
+}

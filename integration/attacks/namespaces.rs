@@ -1,0 +1,99 @@
+//! The namespace of a pod, which chooses the rule.
+
+use k8s_cri::v1::{CreateContainerRequest, PodSandboxConfig};
+
+use super::super::harness::cri::{Pod, container};
+use super::super::harness::image::Recipe;
+use super::{REPOSITORY, Scene, assert_denied};
+
+const LENIENT: &str = "lenient";
+
+/// A gate that lets pass in one namespace whatever is not signed.
+async fn lenient_scene(test: &str) -> Scene {
+    let mut scene = Scene::new(test).await;
+    let lines = format!("name = \"lenient\"\nnamespaces = [\"{LENIENT}\"]\nmode = \"permissive\"");
+    let configuration = scene.configuration().rule(&scene.world.gun(REPOSITORY), &lines);
+    let gate = scene.world.gate.as_mut().unwrap();
+    gate.configure(&configuration);
+    gate.restart().await;
+    scene
+}
+
+async fn create_as(scene: &Scene, pod: &Pod, claimed: &PodSandboxConfig, image: &str, name: &str) -> Result<String, tonic::Status> {
+    let request = CreateContainerRequest {
+        pod_sandbox_id: pod.id.clone(),
+        config: Some(container(image, name)),
+        sandbox_config: Some(claimed.clone()),
+    };
+    scene.cri().runtime().create_container(request).await.map(|answer| answer.into_inner().container_id)
+}
+
+#[tokio::test]
+async fn an_image_of_a_lenient_namespace_is_judged_again_for_a_strict_one() {
+    let mut scene = lenient_scene("an_image_of_a_lenient_namespace").await;
+    let unsigned = scene.world.push(&Recipe::prints("unsigned").build(), REPOSITORY, "2").await;
+    let lenient = scene.cri().pod(LENIENT);
+    let id = scene.cri().pull_with(&unsigned, None, Some(&lenient)).await.unwrap();
+    let lenient = scene.cri().run_pod(lenient).await.unwrap();
+    assert_eq!(scene.cri().run_image(&lenient, &id, &unsigned).await.unwrap().output, "unsigned\n");
+
+    let strict = scene.pod().await;
+    for _ in ["fresh", "restarted"] {
+        for image in [&id, &unsigned] {
+            assert_denied(&scene.cri().create(&strict, container(image, &unsigned)).await.unwrap_err(), "CS-TAG-NOT-SIGNED");
+        }
+        // What a request says of its pod is not what the sandbox was made for.
+        let claimed = create_as(&scene, &strict, &lenient.config, &id, &unsigned).await.unwrap_err();
+        assert_denied(&claimed, "CS-TAG-NOT-SIGNED");
+        let prefix = Pod { id: strict.id[..20].to_owned(), ..strict.clone() };
+        let claimed = create_as(&scene, &prefix, &lenient.config, &id, &unsigned).await.unwrap_err();
+        assert_denied(&claimed, "CS-TAG-NOT-SIGNED");
+        assert_eq!(scene.cri().run_image(&lenient, &id, &unsigned).await.unwrap().output, "unsigned\n");
+        scene.world.gate.as_mut().unwrap().restart().await;
+    }
+}
+
+#[tokio::test]
+async fn a_container_of_no_sandbox_is_judged_as_one_of_no_namespace() {
+    let scene = lenient_scene("a_container_of_no_sandbox").await;
+    let unsigned = scene.world.push(&Recipe::prints("unsigned").build(), REPOSITORY, "2").await;
+    let lenient = scene.cri().pod(LENIENT);
+    let id = scene.cri().pull_with(&unsigned, None, Some(&lenient)).await.unwrap();
+    let gone = Pod { id: "0".repeat(64), ..scene.pod().await };
+    let refused = create_as(&scene, &gone, &lenient, &id, &unsigned).await.unwrap_err();
+    assert_denied(&refused, "CS-TAG-NOT-SIGNED");
+}
+
+#[tokio::test]
+async fn an_id_that_can_be_read_as_a_lenient_name_is_none() {
+    let mut scene = Scene::new("an_id_that_can_be_read_as_a_name").await;
+    // Names without a host are below docker.io/library, and so is what an ID or its first digits would be.
+    let configuration =
+        scene.configuration().rule("docker.io/library/*", "name = \"lenient\"\nnamespaces = [\"lenient\"]\nmode = \"permissive\"");
+    let gate = scene.world.gate.as_mut().unwrap();
+    gate.configure(&configuration);
+    gate.restart().await;
+    let evil = Recipe::prints("evil").build();
+    scene.ctr().import(&evil, "example.com/evil:1").await;
+    let pod = scene.cri().run_pod(scene.cri().pod(LENIENT)).await.unwrap();
+    let id = evil.id().to_string();
+    let digits = id.trim_start_matches("sha256:");
+    for (image, name) in [
+        (id.as_str(), id.as_str()),
+        (&id, ""),
+        (digits, digits),
+        (&digits[..12], ""),
+        (&id, &digits[..12]),
+        (&id, "busybox:1"),
+        (&id[..20], ""),
+    ] {
+        let refused = scene.cri().create(&pod, container(image, name)).await.unwrap_err();
+        assert!(refused.message().starts_with("SignatureValidationFailed: "), "{image} as {name}: {refused:?}");
+    }
+    scene.runs_nothing().await;
+
+    // What really is called so passes.
+    scene.ctr().import(&evil, "docker.io/library/busybox:1").await;
+    scene.wait_until_shown("busybox:1", &evil).await;
+    assert_eq!(scene.cri().run_image(&pod, &id, "busybox:1").await.unwrap().output, "evil\n");
+}

@@ -1,0 +1,176 @@
+//! RunPodSandbox: its image, which containerd would pull by itself, is verified and pulled before, and what was really made is
+//! compared with it by content. Which pod a sandbox is for is kept in mind for the containers that join it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use countersign_trust::mode::Mode;
+use countersign_trust::name::{ImageId, ImageReference, Selector, shown};
+
+use super::checked::{Guard, Refused, denial, log_admitted, to_the_end, unanswered};
+use super::checks::CheckedCall;
+use super::messages::{
+    PodSandboxMetadata, RunPodSandboxRequest, pod_sandbox_status_request, pod_sandbox_status_response, pull_image_request,
+    pull_image_response, remove_pod_sandbox_request, run_pod_sandbox_response, status_request, status_response, stop_pod_sandbox_request,
+};
+use super::methods::{CheckedMethod, POD_SANDBOX_STATUS, PULL_IMAGE, REMOVE_POD_SANDBOX, RUN_POD_SANDBOX, STATUS, STOP_POD_SANDBOX};
+use super::status::{Code, Status};
+use super::upstream::{Reply, Upstream};
+use crate::admit::{Admission, ImageContent, KeyGuard, Pod, Refusal, record_name};
+
+/// How long the pull of the sandboxes' image may take: half of what kubelet waits for a sandbox.
+const PULL_DEADLINE: Duration = Duration::from_secs(120);
+/// What a refusal says when it is not known which image is meant.
+const UNKNOWN: &str = "the sandbox image";
+
+/// What containerd told of its sandboxes' image; asked again after a sandbox was made of another.
+pub(super) type ToldImage = Arc<Mutex<Option<ImageReference>>>;
+
+/// The image of sandboxes, verified and on the node.
+struct Ready {
+    image: ImageReference,
+    content: Vec<ImageContent>,
+    /// Held until the sandbox is there.
+    _held: KeyGuard<ImageId>,
+}
+
+impl From<PodSandboxMetadata> for Pod {
+    fn from(PodSandboxMetadata { name, uid, namespace, .. }: PodSandboxMetadata) -> Self {
+        Self { name, uid, namespace }
+    }
+}
+
+impl Guard {
+    /// The pod of a sandbox, as it was told when the sandbox was made. One that was not made here since the start, or that was
+    /// forgotten, is looked at as a new one is. None: containerd knows no such sandbox, or no pod of it.
+    pub(super) async fn pod_of(&self, sandbox_id: &str, upstream: &Upstream) -> Result<Option<Pod>, Refusal> {
+        if let Some(pod) = self.admit.pod_of(sandbox_id) {
+            return Ok(Some(pod));
+        }
+        let reply = match upstream.ask(POD_SANDBOX_STATUS, pod_sandbox_status_request(sandbox_id)).await {
+            Err(status) if status.code() == Code::NotFound => return Ok(None),
+            reply => reply.map_err(|status| unanswered("PodSandboxStatus", &status))?,
+        };
+        let malformed = |error| Refusal::Answer { what: format!("a malformed PodSandboxStatus: {error}") };
+        let (whole_id, metadata) = pod_sandbox_status_response(&reply.message).map_err(malformed)?;
+        if self.admit.mode() == Mode::Enforced {
+            let ready = self.ready_sandbox_image(upstream, Instant::now()).await?;
+            self.admit.check_sandbox(&whole_id, &ready.content).await?;
+        }
+        let pod = metadata.map(Pod::from);
+        if let Some(pod) = &pod {
+            self.admit.remember_sandbox(&whole_id, pod.clone());
+        }
+        Ok(pod)
+    }
+
+    pub(super) async fn run_sandbox(&self, call: CheckedCall) -> Result<Reply, Status> {
+        let began = Instant::now();
+        let request = RunPodSandboxRequest::read(&call.message)?;
+        let pod = request.sandbox.map(Pod::from);
+        let mode = self.admit.mode();
+        if !mode.verifies() {
+            let reply = call.forward(CheckedMethod::RunPodSandbox).await?;
+            return Ok(self.joined(reply, pod));
+        }
+        match self.ready_sandbox_image(&call.upstream, began).await {
+            Ok(ready) => {
+                let guard = self.clone();
+                to_the_end(async move { guard.run_admitted(&call, ready, pod).await }).await
+            }
+            Err(refusal) => {
+                let refused = Refused { method: CheckedMethod::RunPodSandbox, image: UNKNOWN, mode };
+                let reply = self.refused(&call, refused, refusal).await?;
+                Ok(self.joined(reply, pod))
+            }
+        }
+    }
+
+    /// Keeps in mind which pod the new sandbox is for.
+    fn joined(&self, reply: Reply, pod: Option<Pod>) -> Reply {
+        if let (Ok(sandbox_id), Some(pod)) = (run_pod_sandbox_response(&reply.message), pod) {
+            self.admit.remember_sandbox(&sandbox_id, pod);
+        }
+        reply
+    }
+
+    async fn ready_sandbox_image(&self, upstream: &Upstream, began: Instant) -> Result<Ready, Refusal> {
+        let name = self.sandbox_image_name(upstream).await?;
+        let admission = self.admit.admit_sandbox(&name).await?;
+        let (content, image_id) = self.sandbox_image_here(&admission, upstream).await?;
+        log_admitted(CheckedMethod::RunPodSandbox, &admission, began);
+        // Its tag record is not moved from here until the sandbox stands.
+        let held = self.admit.image_locks.share(image_id).await;
+        Ok(Ready { image: name, content, _held: held })
+    }
+
+    /// The name in containerd's configuration.
+    async fn sandbox_image_name(&self, upstream: &Upstream) -> Result<ImageReference, Refusal> {
+        if let Some(name) = self.admit.sandbox_name() {
+            return Ok(name);
+        }
+        if let Some(name) = self.told_image.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            return Ok(name);
+        }
+        let reply = upstream.ask(STATUS, status_request()).await.map_err(|status| unanswered("Status", &status))?;
+        let told = status_response(&reply.message).map_err(|error| Refusal::Answer { what: format!("a malformed Status: {error}") })?;
+        let told = told.ok_or(Refusal::SandboxUnknown)?;
+        let name: ImageReference = told.parse().map_err(|error| Refusal::Name { error })?;
+        *self.told_image.lock().unwrap_or_else(PoisonError::into_inner) = Some(name.clone());
+        Ok(name)
+    }
+
+    /// What the admitted digest is on this node, pulled if it is not here or goes by another name; and one of its images.
+    async fn sandbox_image_here(&self, admission: &Admission, upstream: &Upstream) -> Result<(Vec<ImageContent>, ImageId), Refusal> {
+        let (name, digest) = (&admission.image, admission.digest);
+        let record = record_name(name);
+        let records = self.admit.containerd().records(std::slice::from_ref(&record)).await?;
+        if records.iter().any(|found| found.target.digest == digest.to_string()) {
+            let content = self.admit.sandbox_content(name, digest).await?;
+            if let Some(image_id) = content.first().map(|image| image.image_id) {
+                return Ok((content, image_id));
+            }
+        }
+        let by_digest = ImageReference::by_digest(name.repository().clone(), digest);
+        let reply = upstream.ask_within(PULL_DEADLINE, PULL_IMAGE, pull_image_request(&by_digest.to_string())).await;
+        let reply = reply.map_err(|status| unanswered(&format!("the pull of the sandbox image {by_digest}"), &status))?;
+        let image_id = pull_image_response(&reply.message).ok().and_then(|id| id.parse().ok());
+        let image_id: ImageId = image_id.ok_or_else(|| Refusal::Answer { what: "a pull with no image ID".to_owned() })?;
+        let content = self.admit.sandbox_content(name, digest).await?;
+        if !content.iter().any(|image| image.image_id == image_id) {
+            return Err(Refusal::Answer { what: format!("a pull of {digest} with image {image_id}, which is not part of it") });
+        }
+        if let Selector::Tag(_) = name.selector() {
+            self.name_image(admission, image_id, upstream).await?;
+        }
+        Ok((content, image_id))
+    }
+
+    /// Runs the sandbox, and looks what it stands on.
+    async fn run_admitted(&self, call: &CheckedCall, ready: Ready, pod: Option<Pod>) -> Result<Reply, Status> {
+        let reply = call.upstream.unary(RUN_POD_SANDBOX, call.message.clone(), &call.metadata).await?;
+        let sandbox_id = run_pod_sandbox_response(&reply.message)?;
+        let Err(refusal) = self.admit.check_sandbox(&sandbox_id, &ready.content).await else {
+            return Ok(self.joined(reply, pod));
+        };
+        // containerd may have been given another image since it was asked.
+        self.told_image.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (sandbox, reason) = (shown(&sandbox_id), refusal.to_string());
+        if self.admit.mode() != Mode::Enforced {
+            tracing::warn!(sandbox, image = %ready.image, code = refusal.code(), reason, "let pass: mode is {}", self.admit.mode());
+            return Ok(self.joined(reply, pod));
+        }
+        tracing::error!(sandbox, image = %ready.image, code = refusal.code(), reason, "denied; the sandbox is removed");
+        self.remove_sandbox(&sandbox_id, &call.upstream).await;
+        Err(denial(&refusal))
+    }
+
+    /// With no deadline of the caller's: the sandbox must go even if the caller is out of patience.
+    async fn remove_sandbox(&self, sandbox_id: &str, upstream: &Upstream) {
+        let stopped = upstream.ask(STOP_POD_SANDBOX, stop_pod_sandbox_request(sandbox_id)).await;
+        let removed = upstream.ask(REMOVE_POD_SANDBOX, remove_pod_sandbox_request(sandbox_id)).await;
+        for status in [stopped.err(), removed.err()].into_iter().flatten() {
+            tracing::error!(sandbox = shown(sandbox_id), error = status.message(), "a denied sandbox could not be removed");
+        }
+    }
+}
