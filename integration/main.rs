@@ -33,6 +33,7 @@ mod lifecycle;
 mod parts;
 mod policy;
 mod refusals;
+mod reload;
 mod teardown;
 mod tour;
 mod tour_tests;

@@ -1,6 +1,7 @@
 //! The composition root: the only place that knows which room is joined to which.
 
 mod offer;
+mod reload;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use countersign_trust::name::RegistryHost;
 pub use offer::{Elsewhere, Offer, offers};
+pub use reload::{ReloadError, Reloading, last_good};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -178,16 +180,16 @@ pub fn command_runtime() -> Result<Runtime, StartError> {
 ///
 /// # Errors
 /// [`StartError`], before anything is served.
-pub fn serve(config: &Config, inherited: Inherited) -> Result<(), StartError> {
+pub fn serve(config: &Config, path: &Path, inherited: Inherited) -> Result<(), StartError> {
     let work = work_runtime()?;
     let gate = Builder::new_current_thread().enable_all().build();
     let gate = gate.map_err(|source| StartError::System { what: "starting the gate's runtime", source })?;
-    let served = gate.block_on(run(config, inherited, work.handle()));
+    let served = gate.block_on(run(config, path, inherited, work.handle()));
     work.shutdown_timeout(Duration::from_secs(1));
     served
 }
 
-async fn run(config: &Config, mut inherited: Inherited, work: &Handle) -> Result<(), StartError> {
+async fn run(config: &Config, path: &Path, mut inherited: Inherited, work: &Handle) -> Result<(), StartError> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
@@ -202,8 +204,12 @@ async fn run(config: &Config, mut inherited: Inherited, work: &Handle) -> Result
         tracing::warn!(socket = %path.display(), "systemd passed a socket that the configuration does not name");
     }
     let mut stop = Stop::new()?;
+    let hangup = signal(SignalKind::hangup()).map_err(|source| StartError::System { what: "catching signals", source })?;
     let (stopping, stopped) = tokio::sync::watch::channel(false);
-    work.spawn(serve_admin(admin, Arc::clone(&admit), stopped));
+    let reloading = Arc::new(Reloading::new(path.to_owned(), config.clone(), Arc::clone(&admit)));
+    work.spawn(reload_on_hangup(Arc::clone(&reloading), hangup));
+    let reload: admin::Reload = Arc::new(move || reloading.reload().map(|digest| digest.to_string()).map_err(|error| chain(&error)));
+    work.spawn(serve_admin(admin, Arc::clone(&admit), reload, stopped));
     work.spawn(warm(Arc::clone(&admit)));
     work.spawn(Arc::clone(&admit).refresh_in_background());
     let containerd: Arc<Path> = config.containerd.address.as_path().into();
@@ -221,11 +227,24 @@ async fn run(config: &Config, mut inherited: Inherited, work: &Handle) -> Result
     Ok(())
 }
 
-async fn serve_admin(listener: Listener, admit: Arc<Admit>, mut stopped: tokio::sync::watch::Receiver<bool>) {
+/// Reloads the configuration whenever SIGHUP asks for it, and tells systemd when it is done (`sd_notify(3)`, `RELOADING=1`).
+async fn reload_on_hangup(reloading: Arc<Reloading>, mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        let mut state = vec![sd_notify::NotifyState::Reloading];
+        state.extend(sd_notify::NotifyState::monotonic_usec_now().ok());
+        let _ = sd_notify::notify(&state);
+        let reloading = Arc::clone(&reloading);
+        // What is wrong is in the log; one that panics keeps the old configuration.
+        drop(tokio::task::spawn_blocking(move || reloading.reload()).await);
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    }
+}
+
+async fn serve_admin(listener: Listener, admit: Arc<Admit>, reload: admin::Reload, mut stopped: tokio::sync::watch::Receiver<bool>) {
     let shutdown = async move {
         let _ = stopped.wait_for(|stopped| *stopped).await;
     };
-    if let Err(error) = admin::serve(listener, admit, shutdown).await {
+    if let Err(error) = admin::serve(listener, admit, reload, shutdown).await {
         tracing::error!(error = chain(&error), "the operator's API ended");
     }
 }

@@ -33,8 +33,13 @@ pub const MAX_MESSAGE_BYTES: usize = MAX_EVIDENCE_FILE_BYTES as usize + 64 * 102
 /// Questions that are answered at once on one connection: an operator's, not a load.
 const MAX_STREAMS: u32 = 16;
 
+/// Puts the configuration file in force as it is now. The name of what is in force, or what is wrong with the file. Waits for the
+/// disk.
+pub type Reload = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
+
 struct Api {
     admit: Arc<Admit>,
+    reload: Reload,
 }
 
 #[tonic::async_trait]
@@ -58,6 +63,14 @@ impl v1::admin_server::Admin for Api {
 
     async fn reset(&self, request: Request<v1::ResetRequest>) -> Result<Response<v1::ResetResponse>, Status> {
         Ok(Response::new(reset(&self.admit, &request.into_inner()).await))
+    }
+
+    async fn reload(&self, _: Request<v1::ReloadRequest>) -> Result<Response<v1::ReloadResponse>, Status> {
+        let reload = Arc::clone(&self.reload);
+        let outcome = tokio::task::spawn_blocking(move || reload()).await;
+        let outcome = outcome.unwrap_or_else(|_| Err("reloading panicked: please report this with the log".to_owned()));
+        let outcome = outcome.map_or_else(v1::reload_response::Outcome::Error, v1::reload_response::Outcome::Policy);
+        Ok(Response::new(v1::ReloadResponse { outcome: Some(outcome) }))
     }
 
     type InspectStream = Pin<Box<dyn Stream<Item = Result<v1::InspectResponse, Status>> + Send>>;
@@ -136,12 +149,17 @@ fn refused(refusal: &Refusal, image: String) -> v1::Refusal {
 ///
 /// # Errors
 /// What the transport says when it ends by itself.
-pub async fn serve(listener: Listener, admit: Arc<Admit>, shutdown: impl Future<Output = ()>) -> Result<(), tonic::transport::Error> {
+pub async fn serve(
+    listener: Listener,
+    admit: Arc<Admit>,
+    reload: Reload,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
     let connections = futures_util::stream::unfold(listener, |listener| async {
         let stream = listener.accept().await;
         Some((Ok::<UnixStream, std::io::Error>(stream), listener))
     });
-    let service = v1::admin_server::AdminServer::new(Api { admit });
+    let service = v1::admin_server::AdminServer::new(Api { admit, reload });
     let service = service.max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES);
     let server = tonic::transport::Server::builder().max_concurrent_streams(MAX_STREAMS).add_service(service);
     server.serve_with_incoming_shutdown(connections, shutdown).await

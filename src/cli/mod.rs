@@ -7,6 +7,7 @@ mod evidence;
 mod import;
 mod inspect;
 mod pin;
+mod reload;
 mod reset;
 mod serve;
 pub mod show;
@@ -54,6 +55,11 @@ struct Arguments {
 enum Command {
     /// Serve kubelet's calls until SIGTERM
     Serve {
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+    /// Put the configuration file in force as it is now, without a restart; what is bad changes nothing
+    Reload {
         #[command(flatten)]
         file: ConfigFile,
     },
@@ -204,6 +210,7 @@ enum Output {
 pub fn main() -> ExitCode {
     let exit = match Arguments::parse().command {
         Command::Serve { file } => serve::run(&file.path),
+        Command::Reload { file } => reload::run(&file.path),
         Command::Verify { image, namespace, explain, file, output } => {
             verify::run(&VerifyRequest { image, namespace, explain }, &file.path, output)
         }

@@ -12,10 +12,21 @@ pub(super) fn run(path: &Path) -> Exit {
     let inherited = Inherited::from_env();
     let config = match load(path) {
         Ok(config) => config,
-        Err(exit) => return exit,
+        Err(exit) => match app::last_good(path) {
+            Some(config) => {
+                telemetry::init();
+                tracing::error!(policy = %config.digest, "{} is bad: going on with the configuration that was in force last", path.display());
+                return served(app::serve(&config, path, inherited));
+            }
+            None => return exit,
+        },
     };
     telemetry::init();
-    match app::serve(&config, inherited) {
+    served(app::serve(&config, path, inherited))
+}
+
+fn served(outcome: Result<(), app::StartError>) -> Exit {
+    match outcome {
         Ok(()) => Exit::Ok,
         Err(error) => {
             complain(&format_args!("countersign: {}", chain(&error)));

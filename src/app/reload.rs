@@ -1,0 +1,115 @@
+//! Exchanging the configuration while calls are served, and the last one that was good.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use countersign_trust::name::Sha256;
+
+use super::{StartError, policy};
+use crate::admit::{Admit, chain};
+use crate::config::{Config, ConfigErrors};
+
+/// The last configuration that was in force, in the state directory.
+const LAST_GOOD: &str = "config.last-good.toml";
+const UNFINISHED: &str = "config.last-good.toml.new";
+/// Only root reads what this node trusts.
+const MODE: u32 = 0o600;
+
+/// Why the configuration was not exchanged. The one in force stays.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The file is bad.
+    #[error("the configuration was not reloaded, and the one in force stays: {0}")]
+    Bad(ConfigErrors),
+    /// The file says what a running daemon cannot change.
+    #[error("the configuration was not reloaded, and the one in force stays: `{0}` cannot change while countersign runs: restart it")]
+    NeedsRestart(&'static str),
+    /// What the file names cannot be used.
+    #[error("the configuration was not reloaded, and the one in force stays: {}", chain(.0))]
+    Unusable(StartError),
+}
+
+/// The configuration in force, and where the next one is read.
+#[derive(Debug)]
+pub struct Reloading {
+    path: PathBuf,
+    admit: Arc<Admit>,
+    in_force: Mutex<Config>,
+}
+
+impl Reloading {
+    /// `config`, which was read at `path`, is in force in `admit`.
+    #[must_use]
+    pub fn new(path: PathBuf, config: Config, admit: Arc<Admit>) -> Self {
+        keep(&config);
+        Self { path, admit, in_force: Mutex::new(config) }
+    }
+
+    /// Reads the file again and puts what it says in force, all of it or nothing. Gives back its name. Waits for the disk.
+    ///
+    /// # Errors
+    /// [`ReloadError`].
+    pub fn reload(&self) -> Result<Sha256, ReloadError> {
+        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = self.next(&in_force);
+        match &next {
+            Ok((config, _)) => {
+                tracing::info!(policy = %config.digest, mode = %config.policy.mode, before = %in_force.digest, "the configuration was reloaded")
+            }
+            Err(error) => tracing::error!(error = chain(error), policy = %in_force.digest, "the configuration was not reloaded"),
+        }
+        let (config, policy) = next?;
+        for warning in config.warnings() {
+            tracing::warn!("{warning}");
+        }
+        self.admit.adopt(policy);
+        keep(&config);
+        let digest = config.digest;
+        *in_force = config;
+        Ok(digest)
+    }
+
+    fn next(&self, in_force: &Config) -> Result<(Config, crate::admit::Policy), ReloadError> {
+        let config = Config::load(&self.path).map_err(ReloadError::Bad)?;
+        let fixed = [
+            ("listen", config.listen == in_force.listen),
+            ("containerd.address", config.containerd.address == in_force.containerd.address),
+            ("state.directory", config.state_directory == in_force.state_directory),
+        ];
+        if let Some((key, _)) = fixed.into_iter().find(|(_, is_same)| !is_same) {
+            return Err(ReloadError::NeedsRestart(key));
+        }
+        let policy = policy(&config).map_err(ReloadError::Unusable)?;
+        Ok((config, policy))
+    }
+}
+
+/// Keeps the configuration for a restart that finds the file bad. That it cannot be kept changes nothing now.
+fn keep(config: &Config) {
+    if let Err(error) = write(&config.state_directory, config.text()) {
+        tracing::warn!(%error, "the configuration in force could not be kept for a restart");
+    }
+}
+
+fn write(directory: &Path, text: &str) -> std::io::Result<()> {
+    let (kept, unfinished) = (directory.join(LAST_GOOD), directory.join(UNFINISHED));
+    if fs::read_to_string(&kept).is_ok_and(|kept| kept == text) {
+        return Ok(());
+    }
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&unfinished)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&unfinished, &kept)
+}
+
+/// The configuration that was in force last, when the file at `path` is bad. It is looked for where that file, as far as it can
+/// be read, says that the state is. None: there is none, or it is not good any more.
+#[must_use]
+pub fn last_good(path: &Path) -> Option<Config> {
+    let kept = Config::state_directory_of(path).join(LAST_GOOD);
+    let text = crate::config::read_text_file(&kept, crate::config::MAX_CONFIG_BYTES).ok()?;
+    Config::parse(&text, path).ok()
+}
