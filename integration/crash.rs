@@ -285,7 +285,7 @@ impl Node {
                 assert_eq!(still_evil, step != Step::PullTagWritten, "{step:?}");
                 if still_evil {
                     let refused = if_not_present(self.cri(), &self.pod, &name).await;
-                    let expected = if journey == TakenTag { "CS-OTHER-IMAGE" } else { "CS-OTHER-RECORD" };
+                    let expected = if journey == TakenTag { "CS-RECORD-DROPPED" } else { "CS-OTHER-RECORD" };
                     refused_with(refused, expected, step);
                     self.cri().pull(&name).await.unwrap();
                 }

@@ -59,6 +59,7 @@ async fn a_signed_image_comes_from_containerds_mirror_by_its_verified_digest_and
     let config = GateConfig {
         registry_config: Some(world.folder.sub("containerd/certs.d")),
         registries: vec![registered],
+        sandbox_digests: world.gate_config().sandbox_digests,
         ..GateConfig::enforced()
     };
     world.start_gate(binary(), &config.root_key(gun, root.canonical)).await;

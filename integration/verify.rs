@@ -144,7 +144,7 @@ async fn wrong_usage_and_a_wrong_configuration_end_with_2_and_say_where() {
         (vec!["verify", &scene.name, "--config", missing], "missing.toml: "),
         (vec!["verify", &scene.name, "--config", unknown_key], &unknown_at),
         (vec!["verify", &scene.name, "--config", broken], &broken_at),
-        (vec!["serve", "--config", unknown_key], &unknown_at),
+        (vec!["serve", "--config", missing], "missing.toml: "),
         (vec!["config", "check", unknown_key], &unknown_at),
         (vec!["config", "check", broken], &broken_at),
         (vec!["config", "check", missing], "missing.toml: "),

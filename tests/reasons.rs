@@ -117,6 +117,7 @@ fn only_what_another_try_may_mend_cannot_be_told_now() {
         |begin: &str| -> Vec<&str> { rows.iter().filter(|(_, row)| row.kind.starts_with(begin)).map(|(code, _)| code.as_str()).collect() };
     let now = [
         "CS-CLOCK-BACK",
+        "CS-NAMESPACE-WAITED",
         "CS-RECORD-DROPPED",
         "CS-SERVER-BUSY",
         "CS-SERVER-INTERRUPTED",

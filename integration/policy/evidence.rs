@@ -71,7 +71,7 @@ async fn on_evidence_of_another_node_a_preloaded_image_runs_without_a_network() 
     ctr.import(&evil, &evil_name).await;
     let (id, evil_id) = (image.id().to_string(), evil.id().to_string());
     let refused = cri.create(&pod, container(&id, &scene.name)).await.unwrap_err();
-    assert_refused(&refused, DENIED, &format!("could not find trust signature for local image {}", scene.name), "CS-NOT-HELD");
+    assert_refused(&refused, UNAVAILABLE, "error contacting trust server: ", "CS-SERVER-UNREACHABLE");
 
     let gate = node.gate.as_mut().unwrap();
     let imported = import(&exported, &text(gate.configuration())).await;

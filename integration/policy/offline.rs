@@ -162,7 +162,7 @@ async fn expired_evidence_is_taken_in_only_where_expired_data_is_allowed_and_ser
     let (exit, told) = import(&exported, gate.configuration()).await;
     assert_eq!((exit, told.contains("  code    CS-EXPIRED\n")), (Some(1), true), "{told}");
     let refused = cri.create(&pod, container(&id, &scene.name)).await.unwrap_err();
-    assert_refused(&refused, DENIED, "could not find trust signature for local image ", "CS-NOT-HELD");
+    assert_refused(&refused, UNAVAILABLE, "error contacting trust server: ", "CS-SERVER-UNREACHABLE");
 
     gate.configure(&allowing_expired(&scene.config, 20));
     gate.restart().await;

@@ -3,6 +3,7 @@
 //! A pull brings what is held of the repository up to date and judges it. A container is judged by what is held alone,
 //! without a packet. Both go through the same pure evaluation, and so does `countersign verify`.
 
+mod allowance;
 mod background;
 mod container;
 mod credential;
@@ -30,8 +31,10 @@ use countersign_trust::evidence::Gun;
 use countersign_trust::mode::Mode;
 use countersign_trust::name::{EvidenceDigest, ImageId, ImageReference, ManifestDigest, Sha256};
 use countersign_trust::{Approval, Facts, Question, SignedBy};
+use tokio::time::Instant;
 
 pub use crate::containerd::chain::ImageContent;
+use allowance::Allowance;
 pub use container::{Asked, Pod, RecordsRead, Subject};
 pub use credential::ANSWER_DEADLINE;
 pub use evidence::{Imported, MAX_EVIDENCE_FILE_BYTES};
@@ -130,6 +133,7 @@ pub struct Admit {
     notary: NotaryClient,
     patience: Patience,
     in_vain: InVain,
+    allowance: Allowance,
     containerd: Containerd,
     /// Set once there is one that can be used.
     ledger: OnceLock<(Ledger, Memory)>,
@@ -161,6 +165,7 @@ impl Admit {
             notary: NotaryClient::new(),
             patience: Patience::default(),
             in_vain: InVain::default(),
+            allowance: Allowance::default(),
             containerd,
             ledger: OnceLock::new(),
             ledger_fault: RwLock::default(),
@@ -310,8 +315,32 @@ impl Admit {
         if let Local::Allowed(approval) = self.policy().consult(question, now)? {
             return Ok(Prepared::Listed(Box::new(self.listed(question, approval))));
         }
+        let (namespace, gun) = (question.namespace.unwrap_or_default(), Gun::for_repository(question.image.repository()));
+        let is_new = self.memory()?.held(&gun).is_none();
+        if let Some(refusal) = self.refuse_over_allowance(question, namespace, is_new) {
+            // What is held serves as it does when the server is away.
+            return if self.judge(question).is_ok() { Ok(Prepared::Refreshed(Origin::Held)) } else { Err(refusal) };
+        }
+        let began = Instant::now();
         let credential = self.credential_for(question.image.repository(), credential).await?;
-        self.join(question, credential).await.map(Prepared::Refreshed)
+        let refreshed = self.join(question, credential).await;
+        match &refreshed {
+            Ok(_) if is_new => self.allowance.brought(namespace),
+            Err(refusal) if refusal.standing() == Standing::CannotTellNow => self.allowance.waited(namespace, began),
+            Ok(_) | Err(_) => {}
+        }
+        refreshed.map(Prepared::Refreshed)
+    }
+
+    /// A namespace that has cost enough for now.
+    fn refuse_over_allowance(&self, question: Question<'_>, namespace: &str, is_new: bool) -> Option<Refusal> {
+        let (image, told) = (Box::new(question.image.clone()), countersign_trust::name::shown(namespace));
+        if let Some(pause) = self.allowance.pause(namespace) {
+            tracing::warn!(image = %image, namespace = told, ?pause, "the namespace has waited too long for trust servers that did not answer");
+            return Some(Refusal::NamespaceWaited { image, namespace: told, minutes: allowance::WAITING.as_secs() / 60 });
+        }
+        let is_full = is_new && !self.allowance.may_bring(namespace);
+        is_full.then_some(Refusal::NamespaceFull { image, namespace: told, limit: allowance::REPOSITORIES })
     }
 
     /// An image that a rule lists by its digest.

@@ -9,7 +9,7 @@ use countersign_trust::Question;
 use countersign_trust::evidence::Gun;
 use tokio::time::Instant;
 
-use super::refusal::Refusal;
+use super::refusal::{Refusal, Standing};
 use super::{Admission, Admit};
 
 /// For how long a refusal answers for those who ask again. kubelet tries a container every 11 to 15 s, for ever.
@@ -61,9 +61,20 @@ impl Admit {
         if let Some(refusal) = self.in_vain.refusal(&gun) {
             return Err(refusal);
         }
+        let namespace = question.namespace.unwrap_or_default();
+        if let Some(refusal) = self.refuse_over_allowance(question, namespace, true) {
+            return Err(refusal);
+        }
+        let began = Instant::now();
         match self.refresh_by_node(question.image).await {
-            Ok((origin, _)) => self.judge(question).map(|admission| Admission { origin, ..admission }),
+            Ok((origin, _)) => {
+                self.allowance.brought(namespace);
+                self.judge(question).map(|admission| Admission { origin, ..admission })
+            }
             Err(refusal) => {
+                if refusal.standing() == Standing::CannotTellNow {
+                    self.allowance.waited(namespace, began);
+                }
                 self.in_vain.keep(gun, refusal.clone());
                 Err(refusal)
             }

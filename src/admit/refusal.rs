@@ -84,6 +84,30 @@ pub enum Refusal {
         /// The deadline.
         seconds: u64,
     },
+    /// The image's namespace has used up its waiting for trust servers.
+    #[error(
+        "error contacting trust server: pods of namespace `{namespace}` have waited for more than {minutes} min for trust servers that did not answer, so that {image} has to wait; others are not held up by it"
+    )]
+    NamespaceWaited {
+        /// The image that was asked about.
+        image: Box<ImageReference>,
+        /// The namespace, escaped; empty if it is not known.
+        namespace: String,
+        /// What it may wait in ten minutes.
+        minutes: u64,
+    },
+    /// The image's namespace has brought as many repositories as it may.
+    #[error(
+        "{image} would be one repository more than namespace `{namespace}` may bring to this node ({limit}); see who creates pods there, and restart countersign"
+    )]
+    NamespaceFull {
+        /// The image that was asked about.
+        image: Box<ImageReference>,
+        /// The namespace, escaped; empty if it is not known.
+        namespace: String,
+        /// How many it may bring.
+        limit: u64,
+    },
     /// What is held has expired, and whether its server can be reached is not known yet.
     #[error(
         "error contacting trust server: the trust server of {image} was not asked yet since countersign started, and what this node holds does not serve without that: {refusal}; the next try tells"
@@ -271,6 +295,8 @@ impl Refusal {
             Self::Trust(refusal) => refusal.code(),
             Self::Server { error, .. } => error.code(),
             Self::UpdateTimedOut { .. } => "CS-SERVER-TIMEOUT",
+            Self::NamespaceWaited { .. } => "CS-NAMESPACE-WAITED",
+            Self::NamespaceFull { .. } => "CS-NAMESPACE-FULL",
             Self::ServerNotAsked { .. } => "CS-SERVER-NOT-ASKED",
             Self::Evidence { .. } => "CS-EVIDENCE-MALFORMED",
             Self::NotHeld { .. } => "CS-NOT-HELD",
@@ -301,6 +327,7 @@ impl Refusal {
         match self {
             Self::Server { error, .. } if error.is_outage() => Standing::CannotTellNow,
             Self::UpdateTimedOut { .. }
+            | Self::NamespaceWaited { .. }
             | Self::ServerNotAsked { .. }
             | Self::TagNotShown { .. }
             | Self::RecordDropped { .. }
@@ -328,6 +355,7 @@ impl Refusal {
             | Self::Answer { .. }
             | Self::OtherVolume { .. }
             | Self::SandboxUnknown
+            | Self::NamespaceFull { .. }
             | Self::Ledger { .. }
             | Self::Clock(_)
             | Self::Internal { .. } => Standing::Denied,
