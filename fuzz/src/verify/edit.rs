@@ -38,6 +38,11 @@ const NUMBERS: [i64; 8] = [0, 1, -1, 2, 1_000_000, 9_007_199_254_740_991, 9_007_
 const STEPS: [i64; 6] = [1, 2, -1, 999_999, 1_000_000, 1_000_001];
 const BASE_ROLES: [&str; 4] = ["root", "targets", "snapshot", "timestamp"];
 
+/// Values of one document, and signatures: a document that doubles with each step would only try the workbench. Long files are
+/// tried by `tests/forged`.
+const LARGEST: usize = 4096;
+const MOST_SIGNATURES: usize = 256;
+
 /// Any value becomes another one, is put somewhere else, or goes. `other` is a document of which values are taken.
 pub(super) fn any(document: &mut Value, choices: &mut Choices<'_>, other: &Value) {
     let kind = choices.byte() % 8;
@@ -48,7 +53,10 @@ pub(super) fn any(document: &mut Value, choices: &mut Choices<'_>, other: &Value
             let copy = nth(document, choices.below(count(document)));
             replace(document, at, copy);
         }
-        2 | 3 => replace(document, at, nth(other, choices.below(count(other)))),
+        2 | 3 => {
+            let copy = nth(other, choices.below(count(other)));
+            replace(document, at, copy);
+        }
         4 => {
             let mut counted = at;
             if let Some(container) = nth_mut(document, &mut counted) {
@@ -57,7 +65,9 @@ pub(super) fn any(document: &mut Value, choices: &mut Choices<'_>, other: &Value
         }
         5 | 6 => {
             let value = if kind == 5 { nth(other, choices.below(count(other))) } else { simple(choices) };
-            if let Some(container) = nth_mut(document, &mut at) {
+            if count(document) + count(&value) <= LARGEST
+                && let Some(container) = nth_mut(document, &mut at)
+            {
                 add_to(container, value, choices);
             }
         }
@@ -70,7 +80,9 @@ pub(super) fn any(document: &mut Value, choices: &mut Choices<'_>, other: &Value
 }
 
 fn replace(document: &mut Value, mut at: usize, with: Value) {
-    if let Some(value) = nth_mut(document, &mut at) {
+    if count(document) + count(&with) <= LARGEST
+        && let Some(value) = nth_mut(document, &mut at)
+    {
         *value = with;
     }
 }
@@ -232,6 +244,7 @@ pub(super) fn sign(document: &mut Value, keys: &[Key], choices: &mut Choices<'_>
     if flags & 4 == 4 {
         signatures = signatures.iter().cycle().take(signatures.len() * 2).cloned().collect();
     }
+    signatures.truncate(MOST_SIGNATURES);
     if document.is_object() {
         document["signatures"] = signatures.into();
     }
