@@ -19,6 +19,7 @@ LENGTH_reference := -max_len=1024
 # The real servers that the integration tests, the demo and the benches start, and what building needs.
 parts:
 	integration/install-parts.sh
+	integration/unpack-containerds.sh $(TARGET)/containerds
 
 test: parts
 	cargo test --workspace $(TESTED)
