@@ -129,7 +129,9 @@ impl World {
         let registry =
             RegisteredRegistry { host_address: self.registry.host(), notary_server: self.notary.url(), ca_bundle_file: self.ca.file() };
         let sandbox_digests = vec![sandbox().digest().to_string()];
-        GateConfig { registries: vec![registry], sandbox_digests, ..GateConfig::enforced() }
+        // containerd 2.x does not say which image its sandboxes have.
+        let sandbox_image = (self.containerd.version() == Version::V2_1).then(|| sandbox_in(&self.registry));
+        GateConfig { registries: vec![registry], sandbox_image, sandbox_digests, ..GateConfig::enforced() }
     }
 
     /// Starts countersign in front of this world's containerd.
