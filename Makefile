@@ -19,9 +19,13 @@ LENGTH_reference := -max_len=1024
 # The real servers that the integration tests, the demo and the benches start, and what building needs.
 parts:
 	integration/install-parts.sh
+	integration/unpack-containerds.sh $(TARGET)/containerds
 
+# The last lines say which releases of containerd the tests ran on, as these report it themselves.
 test: parts
-	cargo test --workspace $(TESTED)
+	rm -rf $(TARGET)/containerds-ran
+	cargo test --workspace $(TESTED); status=$$?; \
+	for version in $(TARGET)/containerds-ran/*; do sed 's/^/tests ran on /' "$$version" || exit 1; done; exit $$status
 
 demo: parts
 	cargo build --locked --release --bin countersign --example demo

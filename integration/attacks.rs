@@ -25,6 +25,7 @@ use countersign_trust::name::ChainId;
 use tonic::{Code, Status};
 
 use super::gate::binary;
+use super::harness::containerd::Version;
 use super::harness::cri::{Cri, Pod};
 use super::harness::ctr::Ctr;
 use super::harness::gate::{Gate, GateConfig};
@@ -50,12 +51,17 @@ struct Scene {
 }
 
 impl Scene {
+    /// For what does not depend on the release of containerd.
     async fn new(test: &str) -> Self {
-        Self::with(test, &Recipe::prints("signed")).await
+        Self::on(Version::default(), test).await
     }
 
-    async fn with(test: &str, recipe: &Recipe) -> Self {
-        let mut world = World::new(test).await;
+    async fn on(containerd: Version, test: &str) -> Self {
+        Self::with(containerd, test, &Recipe::prints("signed")).await
+    }
+
+    async fn with(containerd: Version, test: &str, recipe: &Recipe) -> Self {
+        let mut world = World::on(containerd, test).await;
         let image = recipe.build();
         let (name, root) = world.push_signed(&image, REPOSITORY, "1").await;
         let configuration = world.gate_config().root_key(world.gun(REPOSITORY), root.canonical.clone());

@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use tonic::{Code, Status};
 
 use super::gate::binary;
+use super::harness::containerd::Version;
 use super::harness::cri::{Cri, container};
 use super::harness::faulty::{Answer, FaultyServer};
 use super::harness::gate::GateConfig;
@@ -31,8 +32,13 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
+    /// For what does not depend on the release of containerd.
     pub(crate) async fn new(test: &str) -> Self {
-        let mut world = World::new(test).await;
+        Self::on(Version::default(), test).await
+    }
+
+    pub(crate) async fn on(containerd: Version, test: &str) -> Self {
+        let mut world = World::on(containerd, test).await;
         let front = FaultyServer::before(&world.notary.url(), &world.ca).await;
         let image = Recipe::prints("signed").build();
         let (name, root) = world.push_signed(&image, "team/app", "1").await;

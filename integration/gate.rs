@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::harness::containerd::ContainerdOptions;
+use super::harness::containerd::{ContainerdOptions, Version};
 use super::harness::image::Recipe;
 use super::harness::world::{World, WorldOptions};
 
@@ -12,16 +12,18 @@ pub(crate) fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_countersign"))
 }
 
-#[tokio::test]
-async fn a_signed_image_runs_and_an_unsigned_one_is_refused() {
-    runs_what_is_signed(World::new("a_signed_image_runs_and_an_unsigned_one_is_refused").await).await;
+on_every_containerd! {
+    a_signed_image_runs_and_an_unsigned_one_is_refused,
+    a_signed_image_runs_on_the_native_snapshotter_too,
 }
 
-#[tokio::test]
-async fn a_signed_image_runs_on_the_native_snapshotter_too() {
-    let options =
-        WorldOptions { containerd: ContainerdOptions { snapshotter: Some("native"), ..Default::default() }, ..Default::default() };
-    runs_what_is_signed(World::with("native_snapshotter", &options).await).await;
+async fn a_signed_image_runs_and_an_unsigned_one_is_refused(containerd: Version) {
+    runs_what_is_signed(World::on(containerd, "a_signed_image_runs_and_an_unsigned_one_is_refused").await).await;
+}
+
+async fn a_signed_image_runs_on_the_native_snapshotter_too(containerd: Version) {
+    let containerd = ContainerdOptions { version: containerd, snapshotter: Some("native") };
+    runs_what_is_signed(World::with("native_snapshotter", &WorldOptions { containerd, ..Default::default() }).await).await;
 }
 
 async fn runs_what_is_signed(mut world: World) {

@@ -15,15 +15,20 @@ use tonic::Code;
 
 use super::faults::Scene;
 use super::gate::binary;
+use super::harness::containerd::Version;
 use super::harness::cri::container;
 use super::harness::faulty::Answer;
 
 /// How long anything may take that takes milliseconds on an idle machine.
 const SOON: Duration = Duration::from_secs(5);
 
-#[tokio::test]
-async fn without_containerd_calls_are_answered_clearly_and_go_on_when_it_is_back() {
-    let mut scene = Scene::new("without_containerd").await;
+on_every_containerd! {
+    without_containerd_calls_are_answered_clearly_and_go_on_when_it_is_back,
+    a_pull_that_runs_when_the_daemon_is_told_to_stop_is_finished,
+}
+
+async fn without_containerd_calls_are_answered_clearly_and_go_on_when_it_is_back(containerd: Version) {
+    let mut scene = Scene::on(containerd, "without_containerd").await;
     let ran = scene.cri().run(&scene.name, "default").await.unwrap();
     scene.world.containerd.server.kill();
 
@@ -53,9 +58,8 @@ async fn without_containerd_calls_are_answered_clearly_and_go_on_when_it_is_back
     scene.cri().start(&created).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_pull_that_runs_when_the_daemon_is_told_to_stop_is_finished() {
-    let mut scene = Scene::new("a_pull_that_runs_when_told_to_stop").await;
+async fn a_pull_that_runs_when_the_daemon_is_told_to_stop_is_finished(containerd: Version) {
+    let mut scene = Scene::on(containerd, "a_pull_that_runs_when_told_to_stop").await;
     let notified = Notified::at(&scene.world.folder.sub("notify").join("socket"));
     let gate = scene.world.gate.as_mut().unwrap();
     gate.server.set_env("NOTIFY_SOCKET", notified.path.clone());

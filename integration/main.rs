@@ -2,6 +2,9 @@
 #![allow(clippy::disallowed_methods, reason = "the bans are for the daemon; these tests play servers of their own")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
+#[macro_use]
+mod every_containerd;
+
 #[allow(dead_code)]
 #[path = "../tests/notary/forge.rs"]
 mod forge;

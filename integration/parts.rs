@@ -6,19 +6,28 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::harness::containerd::Version;
 use super::harness::image::Recipe;
 use super::harness::notary::NotaryOptions;
 use super::harness::registry::{Registry, RegistryAuth, RegistryOptions};
 use super::harness::signer::Rotation;
 use super::harness::world::{World, WorldOptions};
 
+on_every_containerd! {
+    parts_a_pushed_image_pulls_runs_and_prints,
+    parts_every_form_of_image_pulls_with_the_digests_that_were_computed,
+    parts_a_manifest_with_the_layers_of_another_image_is_pushed_and_containerd_refuses_it,
+    parts_a_container_can_be_entered_stopped_and_removed,
+    parts_a_forged_record_makes_containerd_run_other_files_under_a_good_name,
+    parts_an_archive_is_imported_under_any_name,
+}
+
 /// The goal for a world is 2 s on an idle machine; a busy one gets five times as long.
 const WORLD_WITHIN: Duration = Duration::from_secs(10);
 
-#[tokio::test]
-async fn parts_a_pushed_image_pulls_runs_and_prints() {
+async fn parts_a_pushed_image_pulls_runs_and_prints(containerd: Version) {
     let began = Instant::now();
-    let world = World::new("parts_a_pushed_image_pulls_runs_and_prints").await;
+    let world = World::on(containerd, "parts_a_pushed_image_pulls_runs_and_prints").await;
     let up = began.elapsed();
     eprintln!("a world is up in {up:?}");
     assert!(up < WORLD_WITHIN, "a world took {up:?}");
@@ -38,9 +47,8 @@ async fn parts_a_pushed_image_pulls_runs_and_prints() {
     assert!(world.registry.requests().contains(&manifest), "{:?}", world.registry.requests());
 }
 
-#[tokio::test]
-async fn parts_every_form_of_image_pulls_with_the_digests_that_were_computed() {
-    let world = World::new("parts_every_form_of_image").await;
+async fn parts_every_form_of_image_pulls_with_the_digests_that_were_computed(containerd: Version) {
+    let world = World::on(containerd, "parts_every_form_of_image").await;
     let cri = world.cri();
     let forms = [
         ("oci", Recipe::prints("oci")),
@@ -58,9 +66,8 @@ async fn parts_every_form_of_image_pulls_with_the_digests_that_were_computed() {
     }
 }
 
-#[tokio::test]
-async fn parts_a_manifest_with_the_layers_of_another_image_is_pushed_and_containerd_refuses_it() {
-    let world = World::new("parts_mixed_image").await;
+async fn parts_a_manifest_with_the_layers_of_another_image_is_pushed_and_containerd_refuses_it(containerd: Version) {
+    let world = World::on(containerd, "parts_mixed_image").await;
     let (good, bad) = (Recipe::prints("good").build(), Recipe::prints("bad").build());
     let mixed = good.over_layers_of(&bad);
     assert_eq!((mixed.id(), mixed.chain_id()), (good.id(), bad.chain_id()));
@@ -71,9 +78,8 @@ async fn parts_a_manifest_with_the_layers_of_another_image_is_pushed_and_contain
     assert!(status.message().contains("wrong diff id calculated on extraction"), "{status:?}");
 }
 
-#[tokio::test]
-async fn parts_a_container_can_be_entered_stopped_and_removed() {
-    let world = World::new("parts_a_container_can_be_entered").await;
+async fn parts_a_container_can_be_entered_stopped_and_removed(containerd: Version) {
+    let world = World::on(containerd, "parts_a_container_can_be_entered").await;
     let image = Recipe::prints_and_stays("up").file("/note", "from the image").build();
     let name = world.push(&image, "team/stays", "1").await;
     let cri = world.cri();
@@ -88,9 +94,8 @@ async fn parts_a_container_can_be_entered_stopped_and_removed() {
     assert_eq!(cri.list_containers().await.unwrap(), []);
 }
 
-#[tokio::test]
-async fn parts_a_forged_record_makes_containerd_run_other_files_under_a_good_name() {
-    let world = World::new("parts_a_forged_record").await;
+async fn parts_a_forged_record_makes_containerd_run_other_files_under_a_good_name(containerd: Version) {
+    let world = World::on(containerd, "parts_a_forged_record").await;
     let (cri, ctr) = (world.cri(), world.containerd.ctr());
     let (good, evil) = (Recipe::prints("good").build(), Recipe::prints("evil").build());
     let name = world.push(&good, "team/app", "1").await;
@@ -107,9 +112,8 @@ async fn parts_a_forged_record_makes_containerd_run_other_files_under_a_good_nam
     assert_eq!(ctr.root_file_system(&ran.container).await.unwrap(), evil.chain_id().to_string());
 }
 
-#[tokio::test]
-async fn parts_an_archive_is_imported_under_any_name() {
-    let world = World::new("parts_an_archive_is_imported").await;
+async fn parts_an_archive_is_imported_under_any_name(containerd: Version) {
+    let world = World::on(containerd, "parts_an_archive_is_imported").await;
     let image = Recipe::prints("imported").build();
     let forged = format!("{}@sha256:{}", world.gun("team/app"), "ab".repeat(32));
 

@@ -6,11 +6,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::harness::containerd::Version;
 use super::harness::cri::container;
 use super::harness::folder::{Folder, kept_logs_folder, sweep};
 use super::harness::image::Recipe;
 use super::harness::leftovers::{self, Leftovers};
 use super::harness::world::World;
+
+on_every_containerd! {
+    parts_nothing_is_left_of_a_world_with_running_containers,
+    parts_containers_outlive_a_crash_of_containerd_and_are_still_removed,
+}
 
 /// How long a process may take to begin or to end.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -32,9 +38,8 @@ async fn parts_two_worlds_side_by_side_do_not_meet() {
     assert_eq!(cri_two.list_containers().await.unwrap().len(), 1, "the other world goes on");
 }
 
-#[tokio::test]
-async fn parts_nothing_is_left_of_a_world_with_running_containers() {
-    let world = World::new("parts_nothing_is_left").await;
+async fn parts_nothing_is_left_of_a_world_with_running_containers(containerd: Version) {
+    let world = World::on(containerd, "parts_nothing_is_left").await;
     let name = world.push(&Recipe::prints_and_stays("up").build(), "team/app", "1").await;
     let cri = world.cri();
     let ran = cri.run(&name, "default").await.unwrap();
@@ -75,9 +80,8 @@ fn parts_the_logs_of_a_failed_test_are_kept_and_removed_when_it_passes() {
     assert!(!kept.exists());
 }
 
-#[tokio::test]
-async fn parts_containers_outlive_a_crash_of_containerd_and_are_still_removed() {
-    let mut world = World::new("parts_containers_outlive_containerd").await;
+async fn parts_containers_outlive_a_crash_of_containerd_and_are_still_removed(containerd: Version) {
+    let mut world = World::on(containerd, "parts_containers_outlive_containerd").await;
     let name = world.push(&Recipe::prints_and_stays("up").build(), "team/app", "1").await;
     let ran = world.cri().run(&name, "default").await.unwrap();
     let folder = world.folder.path().to_owned();
@@ -137,9 +141,7 @@ fn running(folder: &Path, program: &str) -> bool {
 }
 
 fn shim_sockets(folder: &Path) -> Vec<PathBuf> {
-    let bundles = fs::read_dir(folder.join("containerd/state/io.containerd.runtime.v2.task/k8s.io")).unwrap().flatten();
-    let addresses = bundles.filter_map(|bundle| fs::read_to_string(bundle.path().join("address")).ok());
-    let mut sockets: Vec<PathBuf> = addresses.filter_map(|address| address.trim().strip_prefix("unix://").map(PathBuf::from)).collect();
+    let mut sockets: Vec<PathBuf> = leftovers::bundles(folder).iter().filter_map(|bundle| leftovers::shim_socket(bundle)).collect();
     sockets.sort();
     sockets.dedup();
     sockets

@@ -8,6 +8,7 @@ use std::process::Output;
 use http::Method;
 use tokio::process::Command;
 
+use super::super::harness::containerd::{Version, program};
 use super::super::harness::cri::container;
 use super::super::harness::gate::serve_until_it_ends;
 use super::super::harness::image::Recipe;
@@ -15,19 +16,24 @@ use super::super::harness::process::{lossy, run, text};
 use super::raw::{Raw, field, frame};
 use super::{Scene, binary};
 
+on_every_containerd! {
+    the_old_api_other_services_and_unknown_methods_are_unimplemented,
+    containerds_own_tool_gets_nothing_at_the_gates_socket,
+}
+
 const UNIMPLEMENTED: Option<u32> = Some(12);
 /// Debian's `nobody`.
 const NOBODY: u32 = 65534;
 
-async fn ctr(socket: &Path, uid: u32, args: &[&str]) -> Output {
-    let mut command = Command::new("ctr");
+/// The tool of that release of containerd, run by this user.
+async fn ctr(containerd: Version, socket: &Path, uid: u32, args: &[&str]) -> Output {
+    let mut command = Command::new(program(containerd, "ctr"));
     command.arg("--address").arg(socket).args(["--connect-timeout", "2s"]).args(args).uid(uid).gid(uid);
     run(command).await
 }
 
-#[tokio::test]
-async fn the_old_api_other_services_and_unknown_methods_are_unimplemented() {
-    let mut scene = Scene::new("other_services").await;
+async fn the_old_api_other_services_and_unknown_methods_are_unimplemented(containerd: Version) {
+    let mut scene = Scene::on(containerd, "other_services").await;
     let unsigned = scene.world.push(&Recipe::prints("unsigned").build(), "other/app", "1").await;
     for mode in ["enforced", "permissive", "disabled"] {
         scene.switch_to(mode).await;
@@ -75,9 +81,8 @@ async fn the_old_api_other_services_and_unknown_methods_are_unimplemented() {
     assert!(scene.behind().list_images().await.unwrap().is_empty(), "nothing was pulled");
 }
 
-#[tokio::test]
-async fn containerds_own_tool_gets_nothing_at_the_gates_socket() {
-    let scene = Scene::new("containerds_own_tool").await;
+async fn containerds_own_tool_gets_nothing_at_the_gates_socket(containerd: Version) {
+    let scene = Scene::on(containerd, "containerds_own_tool").await;
     scene.pull().await;
     let socket = scene.gate().socket();
     let evil = scene.world.folder.path().join("evil.tar");
@@ -92,13 +97,13 @@ async fn containerds_own_tool_gets_nothing_at_the_gates_socket() {
         &["--namespace", "k8s.io", "run", &scene.name, "past-the-gate"],
         &["plugins", "ls"],
     ] {
-        let output = ctr(&socket, 0, args).await;
+        let output = ctr(containerd, &socket, 0, args).await;
         assert!(!output.status.success(), "{args:?}: {}", lossy(&output.stdout));
         let printed = lossy(&output.stderr);
-        assert!(printed.contains("nimplemented") || printed.contains("not implemented"), "{args:?}: {printed}");
+        assert!(printed.contains("countersign forwards CRI v1 calls only"), "{args:?}: {printed}");
     }
     assert_eq!(scene.ctr().records().await.unwrap(), before);
-    assert!(ctr(&scene.world.containerd.socket(), 0, &["version"]).await.status.success(), "the tool itself works");
+    assert!(ctr(containerd, &scene.world.containerd.socket(), 0, &["version"]).await.status.success(), "the tool itself works");
     scene.runs_nothing().await;
 }
 
@@ -109,7 +114,7 @@ async fn the_sockets_are_root_s_alone_and_another_user_is_not_served() {
     let home = cri.parent().unwrap();
     let mode = |path: &Path| fs::symlink_metadata(path).unwrap().mode() & 0o7777;
     assert_eq!((mode(home), mode(&cri), mode(&admin)), (0o700, 0o600, 0o600));
-    let refused = ctr(&cri, NOBODY, &["version"]).await;
+    let refused = ctr(Version::default(), &cri, NOBODY, &["version"]).await;
     assert!(lossy(&refused.stderr).contains("permission denied"), "{}", lossy(&refused.stderr));
 
     // Opened by mistake under the running gate: the peer's user is asked of the kernel.
@@ -117,7 +122,7 @@ async fn the_sockets_are_root_s_alone_and_another_user_is_not_served() {
     fs::set_permissions(scene.world.folder.path(), Permissions::from_mode(0o755)).unwrap();
     for socket in [&cri, &admin] {
         fs::set_permissions(socket, Permissions::from_mode(0o666)).unwrap();
-        let refused = ctr(socket, NOBODY, &["version"]).await;
+        let refused = ctr(Version::default(), socket, NOBODY, &["version"]).await;
         let printed = lossy(&refused.stderr);
         assert!(!refused.status.success() && !printed.contains("permission denied"), "{printed}");
         assert!(!printed.contains("nimplemented"), "nobody got an answer of the gate: {printed}");

@@ -1,10 +1,21 @@
 //! Images that came past the gate under trusted names: imported, preloaded, tagged.
 
 use super::super::faults::assert_refused;
+use super::super::harness::containerd::Version;
 use super::super::harness::cri::container;
 use super::super::harness::image::Recipe;
 use super::super::harness::world::World;
 use super::{REPOSITORY, Scene, assert_denied, binary, code_of};
+
+on_every_containerd! {
+    an_image_imported_under_a_signed_tag_is_refused,
+    an_image_imported_under_a_signed_digest_is_refused,
+    an_image_imported_under_the_id_of_a_signed_one_is_refused,
+    an_imported_image_is_refused_when_the_signed_one_was_never_pulled,
+    a_preloaded_image_runs_when_its_trust_data_says_so,
+    a_preloaded_image_whose_server_is_away_cannot_be_told_and_is_asked_for_once_in_a_while,
+    one_image_under_a_signed_and_an_unsigned_name_goes_on_under_the_signed_one,
+}
 
 /// How a refusal begins that another try may mend.
 const CANNOT_TELL: &str = "RegistryUnavailable";
@@ -23,9 +34,8 @@ async fn import_and_create(scene: &Scene, record: &str, creates: &[(&str, &str, 
     scene.runs_nothing().await;
 }
 
-#[tokio::test]
-async fn an_image_imported_under_a_signed_tag_is_refused() {
-    let scene = Scene::new("an_image_imported_under_a_signed_tag").await;
+async fn an_image_imported_under_a_signed_tag_is_refused(containerd: Version) {
+    let scene = Scene::on(containerd, "an_image_imported_under_a_signed_tag").await;
     scene.pull().await;
     let (evil, id) = (Recipe::prints("evil").build().id().to_string(), scene.image.id().to_string());
     let (name, by_digest) = (scene.name.clone(), scene.by_digest());
@@ -43,9 +53,8 @@ async fn an_image_imported_under_a_signed_tag_is_refused() {
     scene.runs_the_signed_image().await;
 }
 
-#[tokio::test]
-async fn an_image_imported_under_a_signed_digest_is_refused() {
-    let scene = Scene::new("an_image_imported_under_a_signed_digest").await;
+async fn an_image_imported_under_a_signed_digest_is_refused(containerd: Version) {
+    let scene = Scene::on(containerd, "an_image_imported_under_a_signed_digest").await;
     scene.pull().await;
     let evil = Recipe::prints("evil").build().id().to_string();
     let (name, by_digest) = (scene.name.clone(), scene.by_digest());
@@ -61,9 +70,8 @@ async fn an_image_imported_under_a_signed_digest_is_refused() {
     scene.runs_the_signed_image().await;
 }
 
-#[tokio::test]
-async fn an_image_imported_under_the_id_of_a_signed_one_is_refused() {
-    let scene = Scene::new("an_image_imported_under_the_id").await;
+async fn an_image_imported_under_the_id_of_a_signed_one_is_refused(containerd: Version) {
+    let scene = Scene::on(containerd, "an_image_imported_under_the_id").await;
     scene.pull().await;
     let (evil, id) = (Recipe::prints("evil").build().id().to_string(), scene.image.id().to_string());
     let (name, by_digest) = (scene.name.clone(), scene.by_digest());
@@ -80,9 +88,8 @@ async fn an_image_imported_under_the_id_of_a_signed_one_is_refused() {
     scene.runs_the_signed_image().await;
 }
 
-#[tokio::test]
-async fn an_imported_image_is_refused_when_the_signed_one_was_never_pulled() {
-    let scene = Scene::new("an_imported_image_alone").await;
+async fn an_imported_image_is_refused_when_the_signed_one_was_never_pulled(containerd: Version) {
+    let scene = Scene::on(containerd, "an_imported_image_alone").await;
     let evil = Recipe::prints("evil").build();
     scene.ctr().import(&evil, &scene.name).await;
     let (pod, id) = (scene.pod().await, evil.id().to_string());
@@ -98,9 +105,8 @@ async fn an_imported_image_is_refused_when_the_signed_one_was_never_pulled() {
     scene.runs_the_signed_image().await;
 }
 
-#[tokio::test]
-async fn a_preloaded_image_runs_when_its_trust_data_says_so() {
-    let mut world = World::new("a_preloaded_image").await;
+async fn a_preloaded_image_runs_when_its_trust_data_says_so(containerd: Version) {
+    let mut world = World::on(containerd, "a_preloaded_image").await;
     let image = Recipe::prints("signed").build();
     let (name, root) = world.push_signed(&image, REPOSITORY, "1").await;
     // On the node before the gate is: the right image, by containerd's own pull.
@@ -127,9 +133,8 @@ async fn a_preloaded_image_runs_when_its_trust_data_says_so() {
     assert_eq!(scene.cri().run_image(&pod, &id, &id).await.unwrap().output, "signed\n");
 }
 
-#[tokio::test]
-async fn a_preloaded_image_whose_server_is_away_cannot_be_told_and_is_asked_for_once_in_a_while() {
-    let mut world = World::new("a_preloaded_image_alone").await;
+async fn a_preloaded_image_whose_server_is_away_cannot_be_told_and_is_asked_for_once_in_a_while(containerd: Version) {
+    let mut world = World::on(containerd, "a_preloaded_image_alone").await;
     let image = Recipe::prints("signed").build();
     let (name, root) = world.push_signed(&image, REPOSITORY, "1").await;
     let id = world.cri().pull(&name).await.unwrap();
@@ -145,9 +150,8 @@ async fn a_preloaded_image_whose_server_is_away_cannot_be_told_and_is_asked_for_
     scene.runs_nothing().await;
 }
 
-#[tokio::test]
-async fn one_image_under_a_signed_and_an_unsigned_name_goes_on_under_the_signed_one() {
-    let scene = Scene::new("one_image_under_two_names").await;
+async fn one_image_under_a_signed_and_an_unsigned_name_goes_on_under_the_signed_one(containerd: Version) {
+    let scene = Scene::on(containerd, "one_image_under_two_names").await;
     let id = scene.pull().await;
     let unsigned = scene.world.push(&scene.image, REPOSITORY, "2").await;
     let foreign = scene.world.push(&scene.image, "other/app", "1").await;

@@ -4,10 +4,15 @@ use http::Method;
 use k8s_cri::v1::{CreateContainerRequest, KeyValue};
 use prost::Message as _;
 
+use super::super::harness::containerd::Version;
 use super::super::harness::cri::{Pod, container};
 use super::super::harness::image::Recipe;
 use super::raw::{Raw, field, frame};
 use super::{Scene, assert_denied};
+
+on_every_containerd! {
+    an_env_that_is_not_utf_8_and_fields_of_later_versions_reach_containerd,
+}
 
 const PULL: &str = "/runtime.v1.ImageService/PullImage";
 const CREATE: &str = "/runtime.v1.RuntimeService/CreateContainer";
@@ -128,9 +133,8 @@ async fn random_bytes_do_not_stop_the_gate() {
     scene.runs_the_signed_image().await;
 }
 
-#[tokio::test]
-async fn an_env_that_is_not_utf_8_and_fields_of_later_versions_reach_containerd() {
-    let scene = Scene::with("an_env_that_is_not_utf_8", &Recipe::shell("echo \"odd=$ODD plain=$PLAIN\"")).await;
+async fn an_env_that_is_not_utf_8_and_fields_of_later_versions_reach_containerd(containerd: Version) {
+    let scene = Scene::with(containerd, "an_env_that_is_not_utf_8", &Recipe::shell("echo \"odd=$ODD plain=$PLAIN\"")).await;
     let id = scene.pull().await;
     let (pod, raw) = (scene.pod().await, Raw::new(&scene.gate().socket()));
     let mut config = container(&id, &scene.name);

@@ -1,13 +1,19 @@
 //! The same attacks in the modes that let them pass: permissive writes down each of them, disabled touches nothing.
 
+use super::super::harness::containerd::Version;
 use super::super::harness::cri::container;
 use super::super::harness::image::Recipe;
 use super::raw::{Raw, field, frame};
 use super::{REPOSITORY, Scene, assert_denied};
 
-#[tokio::test]
-async fn permissive_mode_lets_pass_what_is_refused_and_logs_it() {
-    let mut scene = Scene::new("permissive_mode").await;
+on_every_containerd! {
+    permissive_mode_lets_pass_what_is_refused_and_logs_it,
+    permissive_mode_lets_retargeted_records_pass_removes_nothing_and_logs_it,
+    disabled_mode_touches_nothing,
+}
+
+async fn permissive_mode_lets_pass_what_is_refused_and_logs_it(containerd: Version) {
+    let mut scene = Scene::on(containerd, "permissive_mode").await;
     scene.switch_to("permissive").await;
     let [evil, other] = [Recipe::prints("evil").build(), Recipe::prints("other").build()];
 
@@ -45,9 +51,8 @@ async fn permissive_mode_lets_pass_what_is_refused_and_logs_it() {
     assert_eq!(scene.cri().first_output(&made).await.unwrap(), "evil\n");
 }
 
-#[tokio::test]
-async fn permissive_mode_lets_retargeted_records_pass_removes_nothing_and_logs_it() {
-    let mut scene = Scene::new("permissive_mode_and_records").await;
+async fn permissive_mode_lets_retargeted_records_pass_removes_nothing_and_logs_it(containerd: Version) {
+    let mut scene = Scene::on(containerd, "permissive_mode_and_records").await;
     scene.switch_to("permissive").await;
     let evil = Recipe::prints("evil").build();
 
@@ -85,9 +90,8 @@ async fn permissive_mode_still_refuses_what_cannot_be_read() {
     assert_eq!(answer.status, Some(3), "{answer:?}");
 }
 
-#[tokio::test]
-async fn disabled_mode_touches_nothing() {
-    let mut scene = Scene::new("disabled_mode").await;
+async fn disabled_mode_touches_nothing(containerd: Version) {
+    let mut scene = Scene::on(containerd, "disabled_mode").await;
     scene.switch_to("disabled").await;
     let evil = Recipe::prints("evil").build();
     scene.world.push(&evil, REPOSITORY, "1").await;

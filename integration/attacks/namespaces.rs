@@ -2,15 +2,22 @@
 
 use k8s_cri::v1::{CreateContainerRequest, PodSandboxConfig};
 
+use super::super::harness::containerd::Version;
 use super::super::harness::cri::{Pod, container};
 use super::super::harness::image::Recipe;
 use super::{REPOSITORY, Scene, assert_denied};
 
+on_every_containerd! {
+    an_image_of_a_lenient_namespace_is_judged_again_for_a_strict_one,
+    a_container_of_no_sandbox_is_judged_as_one_of_no_namespace,
+    an_id_that_can_be_read_as_a_lenient_name_is_none,
+}
+
 const LENIENT: &str = "lenient";
 
 /// A gate that lets pass in one namespace whatever is not signed.
-async fn lenient_scene(test: &str) -> Scene {
-    let mut scene = Scene::new(test).await;
+async fn lenient_scene(containerd: Version, test: &str) -> Scene {
+    let mut scene = Scene::on(containerd, test).await;
     let lines = format!("name = \"lenient\"\nnamespaces = [\"{LENIENT}\"]\nmode = \"permissive\"");
     let configuration = scene.configuration().rule(&scene.world.gun(REPOSITORY), &lines);
     let gate = scene.world.gate.as_mut().unwrap();
@@ -28,9 +35,8 @@ async fn create_as(scene: &Scene, pod: &Pod, claimed: &PodSandboxConfig, image: 
     scene.cri().runtime().create_container(request).await.map(|answer| answer.into_inner().container_id)
 }
 
-#[tokio::test]
-async fn an_image_of_a_lenient_namespace_is_judged_again_for_a_strict_one() {
-    let mut scene = lenient_scene("an_image_of_a_lenient_namespace").await;
+async fn an_image_of_a_lenient_namespace_is_judged_again_for_a_strict_one(containerd: Version) {
+    let mut scene = lenient_scene(containerd, "an_image_of_a_lenient_namespace").await;
     let unsigned = scene.world.push(&Recipe::prints("unsigned").build(), REPOSITORY, "2").await;
     let lenient = scene.cri().pod(LENIENT);
     let id = scene.cri().pull_with(&unsigned, None, Some(&lenient)).await.unwrap();
@@ -53,9 +59,8 @@ async fn an_image_of_a_lenient_namespace_is_judged_again_for_a_strict_one() {
     }
 }
 
-#[tokio::test]
-async fn a_container_of_no_sandbox_is_judged_as_one_of_no_namespace() {
-    let scene = lenient_scene("a_container_of_no_sandbox").await;
+async fn a_container_of_no_sandbox_is_judged_as_one_of_no_namespace(containerd: Version) {
+    let scene = lenient_scene(containerd, "a_container_of_no_sandbox").await;
     let unsigned = scene.world.push(&Recipe::prints("unsigned").build(), REPOSITORY, "2").await;
     let lenient = scene.cri().pod(LENIENT);
     let id = scene.cri().pull_with(&unsigned, None, Some(&lenient)).await.unwrap();
@@ -64,9 +69,8 @@ async fn a_container_of_no_sandbox_is_judged_as_one_of_no_namespace() {
     assert_denied(&refused, "CS-TAG-NOT-SIGNED");
 }
 
-#[tokio::test]
-async fn an_id_that_can_be_read_as_a_lenient_name_is_none() {
-    let mut scene = Scene::new("an_id_that_can_be_read_as_a_name").await;
+async fn an_id_that_can_be_read_as_a_lenient_name_is_none(containerd: Version) {
+    let mut scene = Scene::on(containerd, "an_id_that_can_be_read_as_a_name").await;
     // Names without a host are below docker.io/library, and so is what an ID or its first digits would be.
     let configuration =
         scene.configuration().rule("docker.io/library/*", "name = \"lenient\"\nnamespaces = [\"lenient\"]\nmode = \"permissive\"");

@@ -2,13 +2,22 @@
 
 use tonic::Code;
 
+use super::super::harness::containerd::Version;
 use super::super::harness::cri::container;
 use super::super::harness::image::Recipe;
 use super::{Scene, assert_denied};
 
-#[tokio::test]
-async fn a_container_of_an_unsigned_image_made_past_the_gate_does_not_start() {
-    let scene = Scene::new("made_past_the_gate").await;
+on_every_containerd! {
+    a_container_of_an_unsigned_image_made_past_the_gate_does_not_start,
+    a_container_of_the_signed_image_starts_by_its_id_and_by_a_prefix_of_it,
+    a_container_does_not_start_on_the_word_of_another_whose_id_is_a_prefix_of_its_own,
+    a_container_on_a_snapshotter_that_is_not_containerds_own_does_not_start,
+    a_container_that_does_not_exist_is_not_started,
+    an_image_whose_signature_was_taken_back_does_not_start_again_after_the_next_pull,
+}
+
+async fn a_container_of_an_unsigned_image_made_past_the_gate_does_not_start(containerd: Version) {
+    let scene = Scene::on(containerd, "made_past_the_gate").await;
     scene.pull().await;
     let unsigned = scene.world.push(&Recipe::prints("unsigned").build(), "other/app", "1").await;
     let id = scene.behind().pull(&unsigned).await.unwrap();
@@ -24,9 +33,8 @@ async fn a_container_of_an_unsigned_image_made_past_the_gate_does_not_start() {
     }
 }
 
-#[tokio::test]
-async fn a_container_of_the_signed_image_starts_by_its_id_and_by_a_prefix_of_it() {
-    let scene = Scene::new("started_by_prefix").await;
+async fn a_container_of_the_signed_image_starts_by_its_id_and_by_a_prefix_of_it(containerd: Version) {
+    let scene = Scene::on(containerd, "started_by_prefix").await;
     let id = scene.pull().await;
     let pod = scene.pod().await;
     for length in [64, 13] {
@@ -38,9 +46,8 @@ async fn a_container_of_the_signed_image_starts_by_its_id_and_by_a_prefix_of_it(
 
 /// CRI takes a prefix of an ID; containerd's own API takes the whole ID. An agent makes a container of the signed image
 /// whose whole ID is the prefix of another's.
-#[tokio::test]
-async fn a_container_does_not_start_on_the_word_of_another_whose_id_is_a_prefix_of_its_own() {
-    let scene = Scene::new("started_by_the_prefix_of_another").await;
+async fn a_container_does_not_start_on_the_word_of_another_whose_id_is_a_prefix_of_its_own(containerd: Version) {
+    let scene = Scene::on(containerd, "started_by_the_prefix_of_another").await;
     scene.pull().await;
     let unsigned = scene.world.push(&Recipe::prints("unsigned").build(), "other/app", "1").await;
     let id = scene.behind().pull(&unsigned).await.unwrap();
@@ -56,9 +63,8 @@ async fn a_container_does_not_start_on_the_word_of_another_whose_id_is_a_prefix_
 }
 
 /// A snapshotter that fetches while the container runs takes the chain ID on trust.
-#[tokio::test]
-async fn a_container_on_a_snapshotter_that_is_not_containerds_own_does_not_start() {
-    let scene = Scene::new("lazy_snapshotter").await;
+async fn a_container_on_a_snapshotter_that_is_not_containerds_own_does_not_start(containerd: Version) {
+    let scene = Scene::on(containerd, "lazy_snapshotter").await;
     scene.pull().await;
     for (id, snapshotter) in [("ab", "stargz"), ("cd", "overlayfs2")] {
         let id = id.repeat(32);
@@ -71,9 +77,8 @@ async fn a_container_on_a_snapshotter_that_is_not_containerds_own_does_not_start
     scene.runs_the_signed_image().await;
 }
 
-#[tokio::test]
-async fn a_container_that_does_not_exist_is_not_started() {
-    let scene = Scene::new("a_container_that_does_not_exist").await;
+async fn a_container_that_does_not_exist_is_not_started(containerd: Version) {
+    let scene = Scene::on(containerd, "a_container_that_does_not_exist").await;
     assert_denied(&scene.cri().start(&"ab".repeat(32)).await.unwrap_err(), "CS-CONTAINERD-ANSWER");
     // What is no whole ID is looked up by CRI, whose own answer comes back.
     for given in ["", "nothing", "../..", "\u{1b}[2J\"'\\"] {
@@ -86,9 +91,8 @@ async fn a_container_that_does_not_exist_is_not_started() {
     scene.runs_the_signed_image().await;
 }
 
-#[tokio::test]
-async fn an_image_whose_signature_was_taken_back_does_not_start_again_after_the_next_pull() {
-    let scene = Scene::new("a_signature_was_taken_back").await;
+async fn an_image_whose_signature_was_taken_back_does_not_start_again_after_the_next_pull(containerd: Version) {
+    let scene = Scene::on(containerd, "a_signature_was_taken_back").await;
     let id = scene.pull().await;
     let pod = scene.pod().await;
     let made = scene.cri().create(&pod, container(&id, &scene.name)).await.unwrap();

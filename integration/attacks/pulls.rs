@@ -1,11 +1,20 @@
 //! What a pull by tag, by digest and by both may fetch.
 
+use super::super::harness::containerd::Version;
 use super::super::harness::image::{Image, Recipe};
 use super::{Scene, assert_denied};
 
-#[tokio::test]
-async fn a_tag_that_was_moved_after_signing_runs_the_signed_digest() {
-    let scene = Scene::with("a_tag_that_was_moved", &Recipe::prints("signed").user("65534")).await;
+on_every_containerd! {
+    a_tag_that_was_moved_after_signing_runs_the_signed_digest,
+    a_tag_that_is_signed_again_runs_the_new_digest_and_takes_its_record_along,
+    pulls_by_digest_leave_no_tag_record_and_only_signed_digests_are_pulled,
+    signed_images_of_every_form_run,
+    a_platforms_manifest_is_as_good_as_the_signed_index_that_holds_it_and_no_other_is,
+    what_local_data_denies_is_denied_before_the_first_packet,
+}
+
+async fn a_tag_that_was_moved_after_signing_runs_the_signed_digest(containerd: Version) {
+    let scene = Scene::with(containerd, "a_tag_that_was_moved", &Recipe::prints("signed").user("65534")).await;
     let moved = Recipe::prints("moved").build();
     assert_eq!(scene.world.push(&moved, super::REPOSITORY, "1").await, scene.name);
 
@@ -24,9 +33,8 @@ async fn a_tag_that_was_moved_after_signing_runs_the_signed_digest() {
     assert!(!asked.iter().any(|request| request.ends_with("/team/app/manifests/1") && request.starts_with("GET")), "{asked:?}");
 }
 
-#[tokio::test]
-async fn a_tag_that_is_signed_again_runs_the_new_digest_and_takes_its_record_along() {
-    let scene = Scene::new("a_tag_that_is_signed_again").await;
+async fn a_tag_that_is_signed_again_runs_the_new_digest_and_takes_its_record_along(containerd: Version) {
+    let scene = Scene::on(containerd, "a_tag_that_is_signed_again").await;
     scene.pull().await;
     let next = Recipe::prints("next").build();
     scene.world.push(&next, super::REPOSITORY, "1").await;
@@ -42,9 +50,8 @@ async fn a_tag_that_is_signed_again_runs_the_new_digest_and_takes_its_record_alo
     assert_eq!(scene.only_runs(&[next.chain_id()]).await, 1);
 }
 
-#[tokio::test]
-async fn pulls_by_digest_leave_no_tag_record_and_only_signed_digests_are_pulled() {
-    let scene = Scene::new("pulls_by_digest").await;
+async fn pulls_by_digest_leave_no_tag_record_and_only_signed_digests_are_pulled(containerd: Version) {
+    let scene = Scene::on(containerd, "pulls_by_digest").await;
     let other = Recipe::prints("other").build();
     scene.world.push(&other, super::REPOSITORY, "unsigned").await;
     let (name, by_digest) = (&scene.name, scene.by_digest());
@@ -71,9 +78,8 @@ async fn pulls_by_digest_leave_no_tag_record_and_only_signed_digests_are_pulled(
     assert_eq!(scene.only_runs(&[scene.image.chain_id()]).await, 2);
 }
 
-#[tokio::test]
-async fn signed_images_of_every_form_run() {
-    let scene = Scene::new("signed_images_of_every_form").await;
+async fn signed_images_of_every_form_run(containerd: Version) {
+    let scene = Scene::on(containerd, "signed_images_of_every_form").await;
     let admin = scene.world.notary.signer("admin");
     let forms = [
         ("oci-index", Recipe::prints("oci-index").index()),
@@ -95,9 +101,8 @@ async fn signed_images_of_every_form_run() {
 }
 
 /// A signature names the index. A platform's manifest is as good once the index is here and leads to it by content.
-#[tokio::test]
-async fn a_platforms_manifest_is_as_good_as_the_signed_index_that_holds_it_and_no_other_is() {
-    let scene = Scene::with("a_manifest_of_a_signed_index", &Recipe::prints("signed").index()).await;
+async fn a_platforms_manifest_is_as_good_as_the_signed_index_that_holds_it_and_no_other_is(containerd: Version) {
+    let scene = Scene::with(containerd, "a_manifest_of_a_signed_index", &Recipe::prints("signed").index()).await;
     let named = |image: &Image| format!("{}@{}", scene.world.gun(super::REPOSITORY), image.manifest_digest());
     let child = named(&scene.image);
     assert_denied(&scene.cri().pull(&child).await.unwrap_err(), "CS-DIGEST-NOT-SIGNED");
@@ -113,9 +118,8 @@ async fn a_platforms_manifest_is_as_good_as_the_signed_index_that_holds_it_and_n
     scene.only_runs(&[scene.image.chain_id()]).await;
 }
 
-#[tokio::test]
-async fn what_local_data_denies_is_denied_before_the_first_packet() {
-    let scene = Scene::new("what_local_data_denies").await;
+async fn what_local_data_denies_is_denied_before_the_first_packet(containerd: Version) {
+    let scene = Scene::on(containerd, "what_local_data_denies").await;
     let before = scene.packets();
     let host = scene.world.registry.host();
     for (reference, code, says) in [

@@ -7,10 +7,19 @@ use std::time::{Duration, Instant};
 
 use k8s_cri::v1::CreateContainerRequest;
 
+use super::super::harness::containerd::Version;
 use super::super::harness::cri::container;
 use super::super::harness::ctr::Ctr;
 use super::super::harness::image::{Image, Recipe};
 use super::{Scene, code_of};
+
+on_every_containerd! {
+    no_create_by_id_wins_a_race_with_a_moving_tag,
+    no_create_by_name_wins_a_race_with_a_moving_tag,
+    no_create_by_digest_wins_a_race_with_all_records,
+    no_create_by_name_gets_the_config_of_another_image_with_the_same_files,
+    no_create_wins_the_race_by_going_away,
+}
 
 const CREATES: usize = 200;
 /// Creates that are under way at the same time.
@@ -65,8 +74,8 @@ async fn race(scene: &Scene, evil: &Image, records: &[String], image: &str, name
     ends
 }
 
-async fn evil_beside(test: &str) -> (Scene, Image) {
-    let scene = Scene::new(test).await;
+async fn evil_beside(containerd: Version, test: &str) -> (Scene, Image) {
+    let scene = Scene::on(containerd, test).await;
     scene.pull().await;
     let evil = Recipe::prints("evil").build();
     scene.ctr().import(&evil, "example.com/evil:1").await;
@@ -81,34 +90,30 @@ async fn only_verified_containers_remain(scene: &Scene, ends: &BTreeMap<String, 
     scene.runs_the_signed_image().await;
 }
 
-#[tokio::test]
-async fn no_create_by_id_wins_a_race_with_a_moving_tag() {
-    let (scene, evil) = evil_beside("race_by_id_tag").await;
+async fn no_create_by_id_wins_a_race_with_a_moving_tag(containerd: Version) {
+    let (scene, evil) = evil_beside(containerd, "race_by_id_tag").await;
     let (id, name) = (scene.image.id().to_string(), scene.name.clone());
     let ends = race(&scene, &evil, std::slice::from_ref(&name), &id, &name).await;
     only_verified_containers_remain(&scene, &ends).await;
 }
 
-#[tokio::test]
-async fn no_create_by_name_wins_a_race_with_a_moving_tag() {
-    let (scene, evil) = evil_beside("race_by_name_tag").await;
+async fn no_create_by_name_wins_a_race_with_a_moving_tag(containerd: Version) {
+    let (scene, evil) = evil_beside(containerd, "race_by_name_tag").await;
     let name = scene.name.clone();
     let ends = race(&scene, &evil, std::slice::from_ref(&name), &name, &name).await;
     only_verified_containers_remain(&scene, &ends).await;
 }
 
-#[tokio::test]
-async fn no_create_by_digest_wins_a_race_with_all_records() {
-    let (scene, evil) = evil_beside("race_by_digest_all").await;
+async fn no_create_by_digest_wins_a_race_with_all_records(containerd: Version) {
+    let (scene, evil) = evil_beside(containerd, "race_by_digest_all").await;
     let (name, by_digest) = (scene.name.clone(), scene.by_digest());
     let ends = race(&scene, &evil, &[name.clone(), by_digest.clone()], &by_digest, &name).await;
     only_verified_containers_remain(&scene, &ends).await;
 }
 
 /// The other image has the same files and another config: its environment, user and command would be the container's.
-#[tokio::test]
-async fn no_create_by_name_gets_the_config_of_another_image_with_the_same_files() {
-    let scene = Scene::new("race_for_the_config").await;
+async fn no_create_by_name_gets_the_config_of_another_image_with_the_same_files(containerd: Version) {
+    let scene = Scene::on(containerd, "race_for_the_config").await;
     let id = scene.pull().await;
     let other = Recipe::prints("signed").env("LD_PRELOAD", "/evil").build();
     assert_eq!((other.chain_id(), other.id() == scene.image.id()), (scene.image.chain_id(), false));
@@ -127,9 +132,8 @@ async fn no_create_by_name_gets_the_config_of_another_image_with_the_same_files(
 }
 
 /// The caller goes away, or its deadline passes, while its container is made: what containerd made is looked at all the same.
-#[tokio::test]
-async fn no_create_wins_the_race_by_going_away() {
-    let (scene, evil) = evil_beside("race_going_away").await;
+async fn no_create_wins_the_race_by_going_away(containerd: Version) {
+    let (scene, evil) = evil_beside(containerd, "race_going_away").await;
     let (id, name, pod) = (scene.image.id().to_string(), scene.name.clone(), scene.pod().await);
     let stop = Arc::new(AtomicBool::new(false));
     let mover = tokio::spawn(retarget_until(Arc::clone(&stop), scene.ctr(), name.clone(), [evil.clone(), scene.image.clone()]));

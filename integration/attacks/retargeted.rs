@@ -1,9 +1,21 @@
 //! Records that were pointed elsewhere behind the gate's back: CRI has followed them, or still holds its old view while
 //! containerd makes containers from what the record means now.
 
+use super::super::harness::containerd::Version;
 use super::super::harness::cri::{Pod, container};
 use super::super::harness::image::{Image, Recipe};
 use super::{Scene, assert_denied, code_of};
+
+on_every_containerd! {
+    a_tag_record_that_was_retargeted_never_runs_the_other_image,
+    a_tag_record_that_was_retargeted_unseen_by_cri_is_refused,
+    a_tag_record_that_leads_nowhere_is_refused,
+    a_digest_record_that_was_retargeted_never_runs_the_other_image,
+    a_digest_record_that_was_retargeted_unseen_by_cri_is_refused,
+    an_id_record_that_was_retargeted_is_refused,
+    an_id_record_that_was_retargeted_unseen_by_cri_is_refused,
+    a_container_made_from_a_record_that_cri_does_not_list_is_removed,
+}
 
 /// Which of the three records that a pull leaves.
 #[derive(Debug, Clone, Copy)]
@@ -21,8 +33,8 @@ struct Prepared {
     pod: Pod,
 }
 
-async fn prepared(test: &str, kind: Kind) -> Prepared {
-    let scene = Scene::new(test).await;
+async fn prepared(containerd: Version, test: &str, kind: Kind) -> Prepared {
+    let scene = Scene::on(containerd, test).await;
     scene.pull().await;
     let evil = Recipe::prints("evil").build();
     scene.ctr().import(&evil, "example.com/evil:1").await;
@@ -76,9 +88,8 @@ impl Prepared {
     }
 }
 
-#[tokio::test]
-async fn a_tag_record_that_was_retargeted_never_runs_the_other_image() {
-    let prepared = prepared("a_tag_record_retargeted", Kind::Tag).await;
+async fn a_tag_record_that_was_retargeted_never_runs_the_other_image(containerd: Version) {
+    let prepared = prepared(containerd, "a_tag_record_retargeted", Kind::Tag).await;
     let scene = &prepared.scene;
     let (id, name, by_digest) = (scene.image.id().to_string(), scene.name.clone(), scene.by_digest());
     prepared.retarget_visibly().await;
@@ -92,9 +103,8 @@ async fn a_tag_record_that_was_retargeted_never_runs_the_other_image() {
     prepared.creates_end_as(&expected).await;
 }
 
-#[tokio::test]
-async fn a_tag_record_that_was_retargeted_unseen_by_cri_is_refused() {
-    let prepared = prepared("a_tag_record_retargeted_unseen", Kind::Tag).await;
+async fn a_tag_record_that_was_retargeted_unseen_by_cri_is_refused(containerd: Version) {
+    let prepared = prepared(containerd, "a_tag_record_retargeted_unseen", Kind::Tag).await;
     let scene = &prepared.scene;
     let (id, name, by_digest) = (scene.image.id().to_string(), scene.name.clone(), scene.by_digest());
     prepared.retarget_unseen().await;
@@ -103,18 +113,16 @@ async fn a_tag_record_that_was_retargeted_unseen_by_cri_is_refused() {
     prepared.creates_end_as(&expected).await;
 }
 
-#[tokio::test]
-async fn a_tag_record_that_leads_nowhere_is_refused() {
-    let prepared = prepared("a_tag_record_that_leads_nowhere", Kind::Tag).await;
+async fn a_tag_record_that_leads_nowhere_is_refused(containerd: Version) {
+    let prepared = prepared(containerd, "a_tag_record_that_leads_nowhere", Kind::Tag).await;
     let scene = &prepared.scene;
     let (id, name) = (scene.image.id().to_string(), scene.name.clone());
     scene.ctr().retarget(&name, Recipe::prints("absent").build().top()).await.unwrap();
     prepared.creates_end_as(&[(id.as_str(), name.as_str(), Some("CS-OTHER-RECORD")), (&name, &name, Some("CS-OTHER-RECORD"))]).await;
 }
 
-#[tokio::test]
-async fn a_digest_record_that_was_retargeted_never_runs_the_other_image() {
-    let prepared = prepared("a_digest_record_retargeted", Kind::Digest).await;
+async fn a_digest_record_that_was_retargeted_never_runs_the_other_image(containerd: Version) {
+    let prepared = prepared(containerd, "a_digest_record_retargeted", Kind::Digest).await;
     let scene = &prepared.scene;
     let (id, name, by_digest) = (scene.image.id().to_string(), scene.name.clone(), scene.by_digest());
     prepared.retarget_visibly().await;
@@ -129,31 +137,27 @@ async fn a_digest_record_that_was_retargeted_never_runs_the_other_image() {
     prepared.creates_end_as(&expected).await;
 }
 
-#[tokio::test]
-async fn a_digest_record_that_was_retargeted_unseen_by_cri_is_refused() {
-    let prepared = prepared("a_digest_record_retargeted_unseen", Kind::Digest).await;
+async fn a_digest_record_that_was_retargeted_unseen_by_cri_is_refused(containerd: Version) {
+    let prepared = prepared(containerd, "a_digest_record_retargeted_unseen", Kind::Digest).await;
     prepared.retarget_unseen().await;
     prepared.every_create_is_refused_for_its_record().await;
 }
 
-#[tokio::test]
-async fn an_id_record_that_was_retargeted_is_refused() {
-    let prepared = prepared("an_id_record_retargeted", Kind::Id).await;
+async fn an_id_record_that_was_retargeted_is_refused(containerd: Version) {
+    let prepared = prepared(containerd, "an_id_record_retargeted", Kind::Id).await;
     prepared.retarget_visibly().await;
     prepared.every_create_is_refused_for_its_record().await;
 }
 
-#[tokio::test]
-async fn an_id_record_that_was_retargeted_unseen_by_cri_is_refused() {
-    let prepared = prepared("an_id_record_retargeted_unseen", Kind::Id).await;
+async fn an_id_record_that_was_retargeted_unseen_by_cri_is_refused(containerd: Version) {
+    let prepared = prepared(containerd, "an_id_record_retargeted_unseen", Kind::Id).await;
     prepared.retarget_unseen().await;
     prepared.every_create_is_refused_for_its_record().await;
 }
 
 /// CRI lists no name that is none, but makes containers from its record when no better name is left.
-#[tokio::test]
-async fn a_container_made_from_a_record_that_cri_does_not_list_is_removed() {
-    let scene = Scene::new("a_record_that_cri_does_not_list").await;
+async fn a_container_made_from_a_record_that_cri_does_not_list_is_removed(containerd: Version) {
+    let scene = Scene::on(containerd, "a_record_that_cri_does_not_list").await;
     let id = scene.pull().await;
     let evil = Recipe::prints("evil").build();
     scene.ctr().import(&evil, "example.com/evil:1").await;

@@ -1,10 +1,22 @@
 //! The image of sandboxes, which no pod names and containerd pulls by itself.
 
+use super::super::harness::containerd::Version;
 use super::super::harness::cri::container;
 use super::super::harness::gate::GateConfig;
 use super::super::harness::image::Recipe;
 use super::super::harness::world::{World, sandbox};
 use super::{Scene, assert_denied, binary};
+
+on_every_containerd! {
+    a_sandbox_runs_the_listed_digest_and_no_packet_is_sent_once_it_is_here,
+    the_image_of_sandboxes_is_pulled_by_its_digest_when_the_tag_was_moved,
+    a_sandboxes_record_that_was_moved_on_the_node_is_put_right,
+    an_unsigned_image_of_sandboxes_is_refused_before_any_runs,
+    a_signed_image_of_sandboxes_runs_without_a_listed_digest,
+    the_sandboxes_digest_lets_no_workload_pass,
+    a_sandbox_of_another_image_gets_no_container_after_a_restart,
+    permissive_mode_lets_any_sandbox_run_and_logs_it,
+}
 
 /// Where the image of sandboxes is in a world's registry.
 const PAUSE: &str = "pause";
@@ -17,9 +29,8 @@ async fn try_sandbox(scene: &Scene) -> Result<(), tonic::Status> {
     scene.cri().run_pod(scene.cri().pod("default")).await.map(drop)
 }
 
-#[tokio::test]
-async fn a_sandbox_runs_the_listed_digest_and_no_packet_is_sent_once_it_is_here() {
-    let scene = Scene::new("a_sandbox_runs_the_listed_digest").await;
+async fn a_sandbox_runs_the_listed_digest_and_no_packet_is_sent_once_it_is_here(containerd: Version) {
+    let scene = Scene::on(containerd, "a_sandbox_runs_the_listed_digest").await;
     let asked = scene.world.notary.requests().len();
     let pod = scene.pod().await;
     assert_eq!(scene.ctr().root_file_system(&pod.id).await.unwrap(), sandbox().chain_id().to_string());
@@ -29,18 +40,16 @@ async fn a_sandbox_runs_the_listed_digest_and_no_packet_is_sent_once_it_is_here(
     assert_eq!(scene.packets(), before);
 }
 
-#[tokio::test]
-async fn the_image_of_sandboxes_is_pulled_by_its_digest_when_the_tag_was_moved() {
-    let scene = Scene::new("the_tag_of_sandboxes_was_moved").await;
+async fn the_image_of_sandboxes_is_pulled_by_its_digest_when_the_tag_was_moved(containerd: Version) {
+    let scene = Scene::on(containerd, "the_tag_of_sandboxes_was_moved").await;
     let evil = Recipe::prints_and_stays("evil").build();
     scene.world.push(&evil, PAUSE, "3.10").await;
     let pod = scene.pod().await;
     assert_eq!(scene.ctr().root_file_system(&pod.id).await.unwrap(), sandbox().chain_id().to_string());
 }
 
-#[tokio::test]
-async fn a_sandboxes_record_that_was_moved_on_the_node_is_put_right() {
-    let scene = Scene::new("a_sandboxes_record_was_moved").await;
+async fn a_sandboxes_record_that_was_moved_on_the_node_is_put_right(containerd: Version) {
+    let scene = Scene::on(containerd, "a_sandboxes_record_was_moved").await;
     scene.pod().await;
     let evil = Recipe::prints_and_stays("evil").build();
     scene.ctr().import(&evil, &pause(&scene.world)).await;
@@ -57,9 +66,8 @@ async fn unlisted(scene: &mut Scene, lines: impl FnOnce(GateConfig) -> GateConfi
     gate.restart().await;
 }
 
-#[tokio::test]
-async fn an_unsigned_image_of_sandboxes_is_refused_before_any_runs() {
-    let mut scene = Scene::new("an_unsigned_image_of_sandboxes").await;
+async fn an_unsigned_image_of_sandboxes_is_refused_before_any_runs(containerd: Version) {
+    let mut scene = Scene::on(containerd, "an_unsigned_image_of_sandboxes").await;
     unlisted(&mut scene, |configuration| configuration).await;
     assert_denied(&try_sandbox(&scene).await.unwrap_err(), "CS-NOT-PINNED");
     let gun = scene.world.gun(PAUSE);
@@ -77,9 +85,8 @@ async fn an_unsigned_image_of_sandboxes_is_refused_before_any_runs() {
     assert_denied(&try_sandbox(&scene).await.unwrap_err(), "CS-NOT-PINNED");
 }
 
-#[tokio::test]
-async fn a_signed_image_of_sandboxes_runs_without_a_listed_digest() {
-    let mut world = World::new("a_signed_image_of_sandboxes").await;
+async fn a_signed_image_of_sandboxes_runs_without_a_listed_digest(containerd: Version) {
+    let mut world = World::on(containerd, "a_signed_image_of_sandboxes").await;
     let image = Recipe::prints("signed").build();
     let (name, root) = world.push_signed(&image, super::REPOSITORY, "1").await;
     let (_, pause_root) = world.push_signed(&sandbox(), PAUSE, "3.10").await;
@@ -90,9 +97,8 @@ async fn a_signed_image_of_sandboxes_runs_without_a_listed_digest() {
     scene.runs_the_signed_image().await;
 }
 
-#[tokio::test]
-async fn the_sandboxes_digest_lets_no_workload_pass() {
-    let scene = Scene::new("the_sandboxes_digest").await;
+async fn the_sandboxes_digest_lets_no_workload_pass(containerd: Version) {
+    let scene = Scene::on(containerd, "the_sandboxes_digest").await;
     let pod = scene.pod().await;
     let (name, id) = (pause(&scene.world), sandbox().id().to_string());
     for (image, name) in [(&id, &name), (&name, &name)] {
@@ -103,9 +109,8 @@ async fn the_sandboxes_digest_lets_no_workload_pass() {
     scene.runs_nothing().await;
 }
 
-#[tokio::test]
-async fn a_sandbox_of_another_image_gets_no_container_after_a_restart() {
-    let mut scene = Scene::new("a_sandbox_of_another_image").await;
+async fn a_sandbox_of_another_image_gets_no_container_after_a_restart(containerd: Version) {
+    let mut scene = Scene::on(containerd, "a_sandbox_of_another_image").await;
     scene.pull().await;
     let evil = Recipe::prints_and_stays("evil").build();
     scene.ctr().import(&evil, &pause(&scene.world)).await;
@@ -117,9 +122,8 @@ async fn a_sandbox_of_another_image_gets_no_container_after_a_restart() {
     scene.runs_nothing().await;
 }
 
-#[tokio::test]
-async fn permissive_mode_lets_any_sandbox_run_and_logs_it() {
-    let mut scene = Scene::new("permissive_mode_lets_any_sandbox_run").await;
+async fn permissive_mode_lets_any_sandbox_run_and_logs_it(containerd: Version) {
+    let mut scene = Scene::on(containerd, "permissive_mode_lets_any_sandbox_run").await;
     unlisted(&mut scene, |configuration| configuration.mode("permissive")).await;
     try_sandbox(&scene).await.unwrap();
     scene.logged(&["let pass", "RunPodSandbox", "CS-NOT-PINNED"]).await;

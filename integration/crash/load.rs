@@ -24,7 +24,7 @@ const ATTACKED: usize = 2;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_at_any_moment_under_load_lets_nothing_unverified_run_and_loses_nothing_signed() {
-    let mut node = Node::new("a_kill_at_any_moment", ATTACKED + 1).await;
+    let mut node = Node::new(Version::default(), "a_kill_at_any_moment", ATTACKED + 1).await;
     let mut round = 0;
     // Whether a record is switched at the moment that counts is chance.
     while round < ROUNDS || (round < MOST_ROUNDS && node.creates_refused() == [0, 0]) {

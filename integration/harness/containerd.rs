@@ -1,13 +1,16 @@
 //! A real containerd in a folder of its own, with root, state and socket there; several run side by side.
 
-use std::env;
+mod configuration;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use std::{env, fs};
 
 use tonic::Status;
 
+use self::configuration::Settings;
 use super::Must as _;
-use super::folder::Folder;
+use super::folder::{Folder, target_folder};
 use super::image::Recipe;
 use super::leftovers;
 use super::process::{Launch, Ready, Server, text};
@@ -18,25 +21,59 @@ use super::{cri::Cri, ctr::Ctr};
 /// `OVERLAYFS_SUPER_MAGIC` of Linux's `magic.h`.
 const OVERLAYFS_MAGIC: i64 = 0x794c_7630;
 
+/// The folder in cargo's target folder that has a file for each version that was run. `make test` prints them.
+const RAN_ON: &str = "containerds-ran";
 /// How long CRI may take to fail on an event, on a busy machine.
 const FAILS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Which containerd is meant, and so which form of configuration it reads.
+/// Which release of containerd is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Version {
-    /// 1.6, as in Debian 12.
+    /// 1.6, as in Debian 12: the machine's own.
     #[default]
     V1_6,
+    /// 1.7.
+    V1_7,
+    /// 2.1, or a later 2.x.
+    V2_1,
+}
+
+impl Version {
+    /// As people call it. `unpack-containerds.sh` names folders so.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V1_6 => "1.6",
+            Self::V1_7 => "1.7",
+            Self::V2_1 => "2.1",
+        }
+    }
+
+    /// What the version that containerd itself reports begins with.
+    const fn reported(self) -> &'static str {
+        match self {
+            Self::V1_6 => "1.6.",
+            Self::V1_7 => "1.7.",
+            Self::V2_1 => "2.",
+        }
+    }
+
+    /// The folder with `containerd`, `ctr` and the matching `containerd-shim-runc-v2`, and without `runc`, which would need a
+    /// newer libc than this machine has. None: what is installed.
+    fn programs(self) -> Option<PathBuf> {
+        let unpacked = || {
+            let folder = target_folder().join("containerds").join(self.name());
+            assert!(folder.is_dir(), "containerd {} is not in {}: run `make parts`", self.name(), folder.display());
+            folder
+        };
+        (self != Self::V1_6).then(unpacked)
+    }
 }
 
 /// Which containerd to start.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct ContainerdOptions {
     /// Its version.
     pub version: Version,
-    /// A folder that comes first on PATH: with `containerd`, `ctr` and the matching `containerd-shim-runc-v2` of another
-    /// release, but without its `runc`, which may need a newer libc than this machine has. None: what is installed.
-    pub programs: Option<PathBuf>,
     /// The snapshotter of images and containers. None: overlayfs, where it works.
     pub snapshotter: Option<&'static str>,
 }
@@ -48,7 +85,7 @@ pub struct Containerd {
     pub server: Server,
     folder: PathBuf,
     pods: PathBuf,
-    programs: Option<PathBuf>,
+    version: Version,
 }
 
 impl Containerd {
@@ -56,18 +93,32 @@ impl Containerd {
     pub async fn start(folder: &Folder, options: &ContainerdOptions, registry: &Registry, ca: &Ca, sandbox_image: &str) -> Self {
         let home = folder.sub("containerd");
         write_hosts_toml(&folder.sub("containerd/certs.d"), registry, ca);
-        let configuration = match options.version {
-            Version::V1_6 => configuration_1_6(&home, sandbox_image, options.snapshotter.unwrap_or_else(|| usual_snapshotter(&home))),
-        };
-        let file = folder.configuration("containerd.toml", &configuration);
-        let path = search_path(options.programs.as_deref());
-        let program = options.programs.as_ref().map_or_else(|| PathBuf::from("containerd"), |folder| folder.join("containerd"));
-        let launch = Launch::new("containerd", program).arg("--config").path(&file).env("PATH", path);
+        let snapshotter = options.snapshotter.unwrap_or_else(|| usual_snapshotter(&home));
+        let settings = Settings { home: &home, sandbox_image, snapshotter };
+        let file = folder.configuration("containerd.toml", &settings.for_version(options.version));
+        let launch = Launch::new("containerd", program(options.version, "containerd")).arg("--config").path(&file);
+        let launch = launch.env("PATH", search_path(options.version.programs().as_deref()));
         let server = launch.start(&folder.logs(), Ready::Socket(socket_in(&home))).await;
-        let containerd =
-            Self { server, folder: folder.path().to_owned(), pods: folder.logs().join("pods"), programs: options.programs.clone() };
+        let containerd = Self { server, folder: folder.path().to_owned(), pods: folder.logs().join("pods"), version: options.version };
         containerd.cri().ready().await;
+        containerd.is_what_was_asked_for().await;
         containerd
+    }
+
+    /// A test that says that it ran on a version must have. What containerd says of itself is written down for whoever ran
+    /// the tests.
+    async fn is_what_was_asked_for(&self) {
+        let version = self.cri().version().await.must("asking containerd for its version").runtime_version;
+        let version = version.trim_start_matches('v');
+        assert!(version.starts_with(self.version.reported()), "this is containerd {version}, not {}", self.version.name());
+        let folder = target_folder().join(RAN_ON);
+        fs::create_dir_all(&folder).must("making a folder for versions");
+        fs::write(folder.join(self.version.name()), format!("containerd {version}\n")).must("writing down a version");
+    }
+
+    /// Which release it is.
+    pub const fn version(&self) -> Version {
+        self.version
     }
 
     /// Ends it with SIGKILL and starts it again; its containers go on.
@@ -95,11 +146,17 @@ impl Containerd {
     /// Makes CRI keep its view of a record for a second or more, whatever it targets from now on: the event of a record that
     /// leads nowhere fails, and later events of that name wait until it is tried again. Returns when CRI has failed on it.
     pub async fn blind_cri(&self, record: &str) -> Result<(), Status> {
-        let failures = || self.server.log().lines().filter(|line| line.contains("Failed to handle event") && line.contains(record)).count();
+        self.blind_cri_after(record, 1).await
+    }
+
+    /// The same, when CRI has failed so many times: it waits 1 s after the first, and twice as long after each other.
+    pub async fn blind_cri_after(&self, record: &str, times: usize) -> Result<(), Status> {
+        let failed = |line: &&str| line.contains("Failed to handle") && line.contains(record);
+        let failures = || self.server.log().lines().filter(failed).count();
         let before = failures();
         self.ctr().retarget(record, Recipe::prints("an image that is not here").build().top()).await?;
         let deadline = Instant::now() + FAILS_WITHIN;
-        while failures() == before {
+        while failures() < before + times {
             assert!(Instant::now() < deadline, "CRI did not fail on the event of {record}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -108,9 +165,13 @@ impl Containerd {
 
     /// Its own tool, for what CRI cannot do.
     pub fn ctr(&self) -> Ctr {
-        let program = self.programs.as_ref().map_or_else(|| PathBuf::from("ctr"), |folder| folder.join("ctr"));
-        Ctr::new(&self.socket(), program)
+        Ctr::new(&self.socket(), program(self.version, "ctr"))
     }
+}
+
+/// Where the program of that release is, for a search on PATH or by path.
+pub fn program(version: Version, name: &str) -> PathBuf {
+    version.programs().map_or_else(|| PathBuf::from(name), |folder| folder.join(name))
 }
 
 fn socket_in(home: &Path) -> PathBuf {
@@ -128,38 +189,4 @@ fn search_path(first: Option<&Path>) -> String {
     // runc is in /usr/sbin, which the PATH of a person who is not root may lack.
     let system = format!("{system}:/usr/sbin:/sbin");
     first.map_or_else(|| system.clone(), |folder| format!("{}:{system}", text(folder)))
-}
-
-/// `restrict_oom_score_adj` lets containers start where `CAP_SYS_RESOURCE` is missing. `Root` keeps runc's own records in the
-/// folder too: by default they lie in `/run/containerd/runc`, shared by all containerds of the machine.
-fn configuration_1_6(home: &Path, sandbox_image: &str, snapshotter: &str) -> String {
-    let home = text(home);
-    format!(
-        r#"version = 2
-root = "{home}/root"
-state = "{home}/state"
-[grpc]
-  address = "{home}/containerd.sock"
-[plugins."io.containerd.internal.v1.opt"]
-  path = "{home}/opt"
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{sandbox_image}"
-  disable_apparmor = true
-  restrict_oom_score_adj = true
-  tolerate_missing_hugetlb_controller = true
-  netns_mounts_under_state_dir = true
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/usr/lib/cni"
-    conf_dir = "{home}/cni"
-  [plugins."io.containerd.grpc.v1.cri".registry]
-    config_path = "{home}/certs.d"
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "{snapshotter}"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-      runtime_type = "io.containerd.runc.v2"
-      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-        Root = "{home}/runc"
-        SystemdCgroup = false
-"#
-    )
 }

@@ -94,9 +94,14 @@ impl Drop for Folder {
 
 /// Where the logs of failed tests are: in cargo's target folder.
 pub fn kept_logs_folder() -> PathBuf {
+    target_folder().join("integration-logs")
+}
+
+/// cargo's target folder, which outlives the tests.
+pub fn target_folder() -> PathBuf {
     let target = option_env!("CARGO_TARGET_TMPDIR").and_then(|folder| Path::new(folder).parent()).map(Path::to_owned);
     let target = target.or_else(|| env::var_os("CARGO_TARGET_DIR").map(PathBuf::from));
-    target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target")).join("integration-logs")
+    target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"))
 }
 
 /// The folder gets the name that [`sweep`] looks for only when it is locked, so no other process can take it for an abandoned one.

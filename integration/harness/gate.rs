@@ -35,6 +35,8 @@ pub struct GateConfig {
     pub containerd: Option<PathBuf>,
     /// The folder with containerd's hosts.toml files; None: the usual one of the machine.
     pub registry_config: Option<PathBuf>,
+    /// The name of the image of sandboxes; None: containerd is asked.
+    pub sandbox_image: Option<String>,
     /// The digests that the image of sandboxes may have.
     pub sandbox_digests: Vec<String>,
     /// More lines of `[content-trust]`.
@@ -67,6 +69,7 @@ impl GateConfig {
             registries: Vec::new(),
             containerd: None,
             registry_config: None,
+            sandbox_image: None,
             sandbox_digests: Vec::new(),
             content_trust: String::new(),
             trust_pinning: String::new(),
@@ -143,6 +146,13 @@ impl GateConfig {
         self.table(&format!("[[rules]]\nimages = [{}]\n{lines}", quoted(images)))
     }
 
+    /// What the configuration says of sandboxes.
+    fn sandbox(&self) -> String {
+        let image = self.sandbox_image.iter().map(|image| format!("sandbox-image = {}\n", quoted(image)));
+        let digests = Some(&self.sandbox_digests).filter(|digests| !digests.is_empty());
+        image.chain(digests.map(|digests| format!("sandbox-image-digests = {}\n", list(digests)))).collect()
+    }
+
     /// The configuration file of a gate in `home`.
     pub fn text(&self, home: &Path, containerd: &Path) -> String {
         let path = |name: &str| quoted(&text(&home.join(name)));
@@ -154,11 +164,7 @@ impl GateConfig {
             path("admin.sock"),
             quoted(&text(self.containerd.as_deref().unwrap_or(containerd))),
             self.registry_config.as_ref().map_or_else(String::new, |folder| format!("registry-config = {}\n", quoted(&text(folder)))),
-            if self.sandbox_digests.is_empty() {
-                String::new()
-            } else {
-                format!("sandbox-image-digests = {}\n", list(&self.sandbox_digests))
-            },
+            self.sandbox(),
             path("state"),
             quoted(self.mode),
             self.content_trust,

@@ -81,7 +81,8 @@ fn kill_all(find: impl Fn() -> Vec<u32>) {
     }
 }
 
-fn bundles(folder: &Path) -> Vec<PathBuf> {
+/// The bundles of all containers that run or were created in `folder`.
+pub fn bundles(folder: &Path) -> Vec<PathBuf> {
     let namespaces = entries(&folder.join("containerd/state").join(BUNDLES));
     namespaces.iter().flat_map(|namespace| entries(namespace)).collect()
 }
@@ -91,9 +92,13 @@ fn cgroup_in(bundle: &Path) -> Option<String> {
     config["linux"]["cgroupsPath"].as_str().filter(|path| path.starts_with('/')).map(str::to_owned)
 }
 
-/// The shim's socket lies outside of containerd's folders; its address is in the bundle.
-fn shim_socket(bundle: &Path) -> Option<PathBuf> {
-    fs::read_to_string(bundle.join("address")).ok()?.trim().strip_prefix("unix://").map(PathBuf::from)
+/// The shim's socket lies outside of containerd's folders. Its address is in the bundle: alone up to containerd 1.7, and among
+/// what else the shim has said in 2.x.
+pub fn shim_socket(bundle: &Path) -> Option<PathBuf> {
+    let said = || serde_json::from_slice::<Value>(&fs::read(bundle.join("bootstrap.json")).ok()?).ok();
+    let address = fs::read_to_string(bundle.join("address")).ok();
+    let address = address.or_else(|| said()?["address"].as_str().map(str::to_owned))?;
+    address.trim().strip_prefix("unix://").map(PathBuf::from)
 }
 
 /// Shims have their containerd's socket in the command line.

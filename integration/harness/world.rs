@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Must as _;
-use super::containerd::{Containerd, ContainerdOptions};
+use super::containerd::{Containerd, ContainerdOptions, Version};
 use super::cri::Cri;
 use super::folder::Folder;
 use super::gate::{Gate, GateConfig, RegisteredRegistry};
@@ -56,10 +56,16 @@ impl World {
         Self::with(test, &WorldOptions::default()).await
     }
 
+    /// Brings up the usual world on another release of containerd.
+    pub async fn on(containerd: Version, test: &str) -> Self {
+        let containerd = ContainerdOptions { version: containerd, ..Default::default() };
+        Self::with(test, &WorldOptions { containerd, ..Default::default() }).await
+    }
+
     /// Brings up a world with other servers than the usual.
     pub async fn with(test: &str, options: &WorldOptions) -> Self {
         assert!(rustix::process::geteuid().is_root(), "the integration tests run containers, so they have to run as root");
-        let folder = Folder::new(test);
+        let folder = Folder::new(&format!("{test}-{}", options.containerd.version.name()));
         let ca = Ca::new(folder.sub("tls"), "countersign tests CA");
         let needs_tokens = options.notary.token_auth || options.registry.auth == RegistryAuth::Token;
         let tokens = needs_tokens.then(|| TokenServer::start(&ca));
@@ -83,7 +89,7 @@ impl World {
     /// Another node of this world, with nothing on it. `test` names its folder.
     pub async fn another_node(&self, test: &str) -> Node {
         let folder = Folder::new(test);
-        let options = ContainerdOptions::default();
+        let options = ContainerdOptions { version: self.containerd.version(), ..Default::default() };
         let containerd = Containerd::start(&folder, &options, &self.registry, &self.ca, &sandbox_in(&self.registry)).await;
         Node { gate: None, containerd, folder }
     }
@@ -123,7 +129,9 @@ impl World {
         let registry =
             RegisteredRegistry { host_address: self.registry.host(), notary_server: self.notary.url(), ca_bundle_file: self.ca.file() };
         let sandbox_digests = vec![sandbox().digest().to_string()];
-        GateConfig { registries: vec![registry], sandbox_digests, ..GateConfig::enforced() }
+        // containerd 2.x does not say which image its sandboxes have.
+        let sandbox_image = (self.containerd.version() == Version::V2_1).then(|| sandbox_in(&self.registry));
+        GateConfig { registries: vec![registry], sandbox_image, sandbox_digests, ..GateConfig::enforced() }
     }
 
     /// Starts countersign in front of this world's containerd.

@@ -160,7 +160,7 @@ impl Guard {
         // By its ID, whatever the caller named it by: what a name means may have changed since, and the container would have
         // the config of another image, which its root file system does not show.
         let message = patch::create_container_image(&call.message, &admitted.verified.image_id.to_string())?;
-        let reply = call.upstream.unary(CREATE_CONTAINER, message, &call.metadata).await?;
+        let reply = call.upstream.to_its_end(CREATE_CONTAINER, message, &call.metadata).await?;
         Step::CreateCreated.reached();
         self.check_created(&reply, admitted, &call.upstream).await.map(|()| reply)
     }

@@ -148,7 +148,7 @@ impl Guard {
 
     /// Runs the sandbox, and looks what it stands on.
     async fn run_admitted(&self, call: &CheckedCall, ready: Ready, pod: Option<Pod>) -> Result<Reply, Status> {
-        let reply = call.upstream.unary(RUN_POD_SANDBOX, call.message.clone(), &call.metadata).await?;
+        let reply = call.upstream.to_its_end(RUN_POD_SANDBOX, call.message.clone(), &call.metadata).await?;
         let sandbox_id = run_pod_sandbox_response(&reply.message)?;
         let Err(refusal) = self.admit.check_sandbox(&sandbox_id, &ready.content).await else {
             return Ok(self.joined(reply, pod));

@@ -1,6 +1,7 @@
 //! The gate as a whole, between a caller and a fake containerd in the same process.
 
 mod crowd;
+mod deadline;
 mod fake;
 mod upload;
 

@@ -19,6 +19,12 @@ use crate::connection::{AnswerBody, ConnectError, Connection};
 /// image's lock for ever.
 const QUESTION_DEADLINE: Duration = Duration::from_secs(10);
 
+/// For what containerd makes and the gate has to look at. kubelet waits 2 min for a container and 4 min for a sandbox; on a busy
+/// node one may be made after that, and the image's lock must not be kept for ever for a containerd that hangs.
+const MAKING_DEADLINE: Duration = Duration::from_mins(5);
+/// A caller's deadline (gRPC over HTTP/2, "Requests").
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
 /// Headers that belong to one connection and are never passed on (RFC 9110, 7.6.1; RFC 9113, 8.2.2), `host` because
 /// it could contradict `:authority`, and `te`, which is set anew.
 const HOP_BY_HOP: [HeaderName; 10] = [
@@ -163,8 +169,23 @@ impl Upstream {
     /// # Errors
     /// As [`Upstream::ask`].
     pub(super) async fn ask_within(&self, limit: Duration, method: &'static str, message: Bytes) -> Result<Reply, Status> {
-        let asked = tokio::time::timeout(limit, self.unary(method, message, &HeaderMap::new())).await;
-        asked.unwrap_or_else(|_elapsed| {
+        self.unary_within(limit, method, message, &HeaderMap::new()).await
+    }
+
+    /// A caller's call that makes something which has to be looked at afterwards. The caller's deadline is not passed on: when
+    /// it ends, containerd 2.1 breaks off its answer and makes the thing all the same, and nobody would know of it.
+    ///
+    /// # Errors
+    /// As [`Upstream::unary`]; also `UNAVAILABLE` when containerd does not answer in time.
+    pub(super) async fn to_its_end(&self, method: &'static str, message: Bytes, metadata: &HeaderMap) -> Result<Reply, Status> {
+        let mut metadata = metadata.clone();
+        metadata.remove(GRPC_TIMEOUT);
+        self.unary_within(MAKING_DEADLINE, method, message, &metadata).await
+    }
+
+    async fn unary_within(&self, limit: Duration, method: &'static str, message: Bytes, metadata: &HeaderMap) -> Result<Reply, Status> {
+        let answered = tokio::time::timeout(limit, self.unary(method, message, metadata)).await;
+        answered.unwrap_or_else(|_elapsed| {
             let (socket, seconds) = (self.socket().display(), limit.as_secs());
             let text = format!("containerd at {socket} did not answer {method} within {seconds} s; see `systemctl status containerd`");
             Err(Status::new(Code::Unavailable, text))
