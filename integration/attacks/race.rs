@@ -86,7 +86,8 @@ async fn only_verified_containers_remain(scene: &Scene, ends: &BTreeMap<String, 
     eprintln!("{ends:?}");
     let remain = scene.only_runs(&[scene.image.chain_id()]).await;
     assert_eq!(remain, ends.get("created").copied().unwrap_or_default(), "a container for each answer, and none besides: {ends:?}");
-    assert!(ends.keys().any(|end| end.starts_with("CS-OTHER-")), "the race was not run: {ends:?}");
+    let was_met = |end: &String| end.starts_with("CS-OTHER-") || end == "CS-RECORD-DROPPED";
+    assert!(ends.keys().any(was_met), "the race was not run: {ends:?}");
     scene.runs_the_signed_image().await;
 }
 
@@ -124,11 +125,9 @@ async fn no_create_by_name_gets_the_config_of_another_image_with_the_same_files(
 
     eprintln!("{ends:?}");
     let made = scene.behind().list_containers().await.unwrap();
-    let configs: BTreeMap<&str, usize> = made.iter().fold(BTreeMap::new(), |mut configs, container| {
-        *configs.entry(container.image_ref.as_str()).or_default() += 1;
-        configs
-    });
-    assert_eq!(configs, BTreeMap::from([(id.as_str(), made.len())]), "each container has the config of the signed image");
+    for container in made {
+        assert_eq!(container.image_ref, id, "each container has the config of the signed image");
+    }
 }
 
 /// The caller goes away, or its deadline passes, while its container is made: what containerd made is looked at all the same.
