@@ -26,6 +26,7 @@ mod crash;
 mod credentials;
 mod crictl;
 mod differential;
+mod doors;
 mod faults;
 mod gate;
 mod harness;
