@@ -38,3 +38,4 @@ mod teardown;
 mod tour;
 mod tour_tests;
 mod verify;
+mod watch;
