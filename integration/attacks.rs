@@ -184,7 +184,7 @@ impl Scene {
 
 /// A denial that kubelet shows as `SignatureValidationFailed`, for this reason.
 #[track_caller]
-fn assert_denied(status: &Status, code: &str) {
+pub(super) fn assert_denied(status: &Status, code: &str) {
     assert_eq!(status.code(), Code::Unknown, "{status:?}");
     assert!(status.message().starts_with("SignatureValidationFailed: "), "{}", status.message());
     assert!(status.message().ends_with(&format!("({code})")), "not {code}: {}", status.message());

@@ -42,3 +42,4 @@ mod teardown;
 mod tour;
 mod tour_tests;
 mod verify;
+mod watch;

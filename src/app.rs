@@ -17,12 +17,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::admin;
 use crate::admit::{Admit, Policy, SandboxImage, chain};
 use crate::clock::{ClockError, SystemClock};
-use crate::config::{self, Config, ExpiredTrustData, Registry};
+use crate::config::{self, Config, ExpiredTrustData, OnBypass, Registry};
 use crate::containerd::Containerd;
 use crate::cri::{Gate, Guard, Upstream, methods};
 use crate::fetch::{CaBundle, CaBundleError, NodeCredentials, TrustServer, TrustServerError};
 use crate::ledger::{Ledger, LedgerError};
 use crate::listen::{Inherited, ListenError, Listener};
+use crate::proof;
+use crate::watch::{self, Watch};
 
 /// Running calls may finish for this long after a stop was asked for; systemd kills after 30 s.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -209,11 +211,15 @@ async fn run(config: &Config, path: &Path, mut inherited: Inherited, work: &Hand
     let reloading = Arc::new(Reloading::new(path.to_owned(), config.clone(), Arc::clone(&admit)));
     work.spawn(reload_on_hangup(Arc::clone(&reloading), hangup));
     let reload: admin::Reload = Arc::new(move || reloading.reload().map(|digest| digest.to_string()).map_err(|error| chain(&error)));
-    work.spawn(serve_admin(admin, Arc::clone(&admit), reload, stopped));
+    let (watch, looks) = watch(config, &admit);
+    work.spawn(serve_admin(admin, Arc::clone(&admit), (reload, Arc::clone(&watch)), stopped));
     work.spawn(warm(Arc::clone(&admit)));
     work.spawn(Arc::clone(&admit).refresh_in_background());
+    work.spawn(proof::prove_for_ever(Arc::clone(&admit), config.listen.cri.as_path().into()));
+    work.spawn(proof::feed_watchdog(Arc::clone(&admit)));
     let containerd: Arc<Path> = config.containerd.address.as_path().into();
     tokio::spawn(report_readiness(Arc::clone(&containerd)));
+    tokio::spawn(watch.follow(looks));
     tracing::info!(socket = %config.listen.cri.display(), mode = %admit.mode(), policy = %config.digest, "serving");
     let gate = Gate::new(Arc::new(Guard::new(admit)), containerd);
     let asked = async {
@@ -240,11 +246,24 @@ async fn reload_on_hangup(reloading: Arc<Reloading>, mut hangup: Signal) {
     }
 }
 
-async fn serve_admin(listener: Listener, admit: Arc<Admit>, reload: admin::Reload, mut stopped: tokio::sync::watch::Receiver<bool>) {
+fn watch(config: &Config, admit: &Arc<Admit>) -> (Arc<Watch>, watch::Looks) {
+    let on_bypass = match config.on_bypass {
+        OnBypass::Report => watch::OnBypass::Report,
+        OnBypass::Stop => watch::OnBypass::Stop,
+    };
+    Watch::new(Arc::clone(admit), Arc::new(SystemClock), &config.containerd.address, &config.state_directory, on_bypass)
+}
+
+async fn serve_admin(
+    listener: Listener,
+    admit: Arc<Admit>,
+    (reload, watch): (admin::Reload, Arc<Watch>),
+    mut stopped: tokio::sync::watch::Receiver<bool>,
+) {
     let shutdown = async move {
         let _ = stopped.wait_for(|stopped| *stopped).await;
     };
-    if let Err(error) = admin::serve(listener, admit, reload, shutdown).await {
+    if let Err(error) = admin::serve(listener, admit, reload, watch, shutdown).await {
         tracing::error!(error = chain(&error), "the operator's API ended");
     }
 }

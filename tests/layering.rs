@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Each room with the rooms that it may know, lowest first: an arrow never points up. `countersign_trust` is below all.
-const ROOMS: [(&str, &[&str]); 15] = [
+const ROOMS: [(&str, &[&str]); 18] = [
     ("clock", &[]),
     ("crash", &[]),
     ("telemetry", &[]),
@@ -22,9 +22,12 @@ const ROOMS: [(&str, &[&str]); 15] = [
     ("containerd", &["crash", "connection"]),
     ("admit", &["clock", "crash", "fetch", "ledger", "containerd"]),
     ("cri", &["crash", "listen", "connection", "fetch", "ledger", "admit"]),
-    ("admin", &["listen", "admit"]),
-    ("app", &["clock", "config", "listen", "fetch", "ledger", "containerd", "admit", "cri", "admin"]),
-    ("cli", &["clock", "telemetry", "config", "import", "listen", "ledger", "admit", "admin", "app"]),
+    ("proof", &["admit", "cri"]),
+    ("watch", &["clock", "containerd", "admit"]),
+    ("admin", &["listen", "admit", "watch"]),
+    ("doctor", &["clock", "config", "containerd", "admit", "admin"]),
+    ("app", &["clock", "config", "listen", "fetch", "ledger", "containerd", "admit", "cri", "proof", "watch", "admin"]),
+    ("cli", &["clock", "telemetry", "config", "import", "listen", "ledger", "admit", "admin", "doctor", "app"]),
 ];
 
 /// What the trust core may be linked with: the list of code that a reviewer must trust.

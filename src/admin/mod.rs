@@ -4,6 +4,7 @@ mod evidence;
 pub mod explain;
 pub mod inspect;
 mod reset;
+pub mod status;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tonic::{Request, Response, Status};
 
 use crate::admit::{Admission, Admit, MAX_EVIDENCE_FILE_BYTES, Origin, Refusal, Standing};
 use crate::listen::Listener;
+use crate::watch::Watch;
 
 pub use evidence::{export, import};
 pub use reset::{list_resets, reset};
@@ -40,6 +42,7 @@ pub type Reload = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
 struct Api {
     admit: Arc<Admit>,
     reload: Reload,
+    watch: Arc<Watch>,
 }
 
 #[tonic::async_trait]
@@ -71,6 +74,10 @@ impl v1::admin_server::Admin for Api {
         let outcome = outcome.unwrap_or_else(|_| Err("reloading panicked: please report this with the log".to_owned()));
         let outcome = outcome.map_or_else(v1::reload_response::Outcome::Error, v1::reload_response::Outcome::Policy);
         Ok(Response::new(v1::ReloadResponse { outcome: Some(outcome) }))
+    }
+
+    async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
+        Ok(Response::new(status::status(&self.admit, &self.watch).await))
     }
 
     type InspectStream = Pin<Box<dyn Stream<Item = Result<v1::InspectResponse, Status>> + Send>>;
@@ -153,13 +160,14 @@ pub async fn serve(
     listener: Listener,
     admit: Arc<Admit>,
     reload: Reload,
+    watch: Arc<Watch>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
     let connections = futures_util::stream::unfold(listener, |listener| async {
         let stream = listener.accept().await;
         Some((Ok::<UnixStream, std::io::Error>(stream), listener))
     });
-    let service = v1::admin_server::AdminServer::new(Api { admit, reload });
+    let service = v1::admin_server::AdminServer::new(Api { admit, reload, watch });
     let service = service.max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES);
     let server = tonic::transport::Server::builder().max_concurrent_streams(MAX_STREAMS).add_service(service);
     server.serve_with_incoming_shutdown(connections, shutdown).await

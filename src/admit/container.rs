@@ -7,6 +7,7 @@ use countersign_trust::mode::Mode;
 use countersign_trust::name::{ImageId, ImageReference, ManifestDigest, shown};
 
 use super::refusal::Refusal;
+use super::rehearsal::refuse_reserved;
 use super::{Admission, Admit, record_name};
 use crate::containerd::chain::{ImageContent, image_under, images_under};
 use crate::containerd::{ContainerRecord, Record, Standing as ContentStanding, stands_on};
@@ -95,7 +96,12 @@ impl Admit {
         }
     }
 
-    async fn admit_named(self: &Arc<Self>, question: Question<'_>, image_id: ImageId) -> Result<(Admission, VerifiedImage), Refusal> {
+    pub(super) async fn admit_named(
+        self: &Arc<Self>,
+        question: Question<'_>,
+        image_id: ImageId,
+    ) -> Result<(Admission, VerifiedImage), Refusal> {
+        refuse_reserved(question.image)?;
         if let Some(admitted) = self.listed_content(question, image_id).await? {
             return Ok(admitted);
         }
@@ -110,7 +116,11 @@ impl Admit {
 
     /// The image is one that the rule lists by digest, whatever name it goes by: a tag has no digest until one looks what is
     /// here.
-    async fn listed_content(&self, question: Question<'_>, image_id: ImageId) -> Result<Option<(Admission, VerifiedImage)>, Refusal> {
+    pub(super) async fn listed_content(
+        &self,
+        question: Question<'_>,
+        image_id: ImageId,
+    ) -> Result<Option<(Admission, VerifiedImage)>, Refusal> {
         for (digest, approval) in self.listed_digests(question)? {
             if let Some(content) = self.content_of(digest, image_id).await? {
                 let admission = self.listed(question, approval);
@@ -132,7 +142,7 @@ impl Admit {
     }
 
     /// The allowed digest must lead to this image.
-    async fn bind(&self, admission: Admission, image_id: ImageId) -> Result<(Admission, VerifiedImage), Refusal> {
+    pub(super) async fn bind(&self, admission: Admission, image_id: ImageId) -> Result<(Admission, VerifiedImage), Refusal> {
         let other = || Refusal::OtherImage { image: Box::new(admission.image.clone()), signed: admission.digest, found: image_id };
         let content = self.content_of(admission.digest, image_id).await?.ok_or_else(other)?;
         self.bound(admission, &content)

@@ -7,6 +7,7 @@ mod allowance;
 mod background;
 mod container;
 mod credential;
+mod ends;
 mod evidence;
 mod explain;
 mod flight;
@@ -15,12 +16,15 @@ mod keyed;
 mod memory;
 mod offered;
 mod on_demand;
+mod passage;
 mod patience;
 mod platform;
 mod policy;
 mod refresh;
 mod refusal;
+mod rehearsal;
 mod reset;
+mod running;
 mod sandbox;
 mod time;
 mod volume;
@@ -37,6 +41,7 @@ pub use crate::containerd::chain::ImageContent;
 use allowance::Allowance;
 pub use container::{Asked, Pod, RecordsRead, Subject};
 pub use credential::ANSWER_DEADLINE;
+pub use ends::TrustEnd;
 pub use evidence::{Imported, MAX_EVIDENCE_FILE_BYTES};
 pub use explain::{Explained, TrustData};
 use flight::Flights;
@@ -45,11 +50,15 @@ pub use keyed::{KeyGuard, KeyedLocks};
 use memory::{Contact, Judged, Memory};
 pub use offered::{OfferFault, Offering};
 use on_demand::InVain;
+use passage::Passages;
+pub use passage::{Creating, Starting};
 use patience::Patience;
 use policy::Local;
 pub use policy::Policy;
 pub use refresh::UPDATE_DEADLINE;
 pub use refusal::{HeldData, Refusal, Standing, chain};
+pub use rehearsal::{OnStage, Proofs, RESERVED_HOST, Rehearsed, Shown};
+use rehearsal::{Record, Stage, is_reserved};
 pub use reset::Reset;
 pub use sandbox::{SandboxImage, record_name};
 use time::Latest;
@@ -143,6 +152,9 @@ pub struct Admit {
     work: tokio::runtime::Handle,
     refreshes: KeyedLocks<Gun>,
     flights: Flights,
+    passages: Passages,
+    stage: Stage,
+    proofs: Record,
     /// Held alone while an image's tag record is written, shared while a container is created from it: a create that takes
     /// long, or that containerd never answers, holds up no other.
     pub image_locks: KeyedLocks<ImageId>,
@@ -172,6 +184,9 @@ impl Admit {
             work,
             refreshes: KeyedLocks::default(),
             flights: Flights::default(),
+            passages: Passages::default(),
+            stage: Stage::default(),
+            proofs: Record::default(),
             image_locks: KeyedLocks::default(),
         };
         admit.take_ledger(ledger);
@@ -222,6 +237,8 @@ impl Admit {
     #[must_use]
     pub fn mode_of(&self, image: &str, namespace: Option<&str>) -> Mode {
         match (image.parse::<ImageReference>(), self.now()) {
+            // No rule is about a reserved name.
+            (Ok(image), _) if is_reserved(&image) => Mode::Enforced,
             (Ok(image), Ok(now)) => self.policy().trust.mode_for(Question { image: &image, namespace }, now),
             (Err(_), _) | (_, Err(_)) => self.policy().trust.mode_without_name(),
         }
@@ -300,6 +317,9 @@ impl Admit {
     /// # Errors
     /// A [`Refusal`]; see [`Refusal::standing`].
     pub async fn pull(self: &Arc<Self>, question: Question<'_>, credential: Option<Credential>) -> Result<Admission, Refusal> {
+        if is_reserved(question.image) {
+            return self.judge_staged(question);
+        }
         match self.prepare(question, credential).await? {
             Prepared::Listed(admission) => Ok(*admission),
             Prepared::Refreshed(origin) => match self.judge(question) {

@@ -13,6 +13,7 @@ use countersign_trust::time::UnixTime;
 use countersign_trust::{Approval, Question, Reason};
 
 use super::refusal::Refusal;
+use super::rehearsal::refuse_reserved;
 use super::sandbox::SandboxImage;
 use crate::fetch::{NodeCredentials, TrustServer};
 
@@ -55,6 +56,12 @@ pub(super) struct Source<'a> {
 impl Policy {
     /// Everything that local data says. What is refused here is refused without a packet.
     pub(super) fn consult(&self, question: Question<'_>, now: UnixTime) -> Result<Local, Refusal> {
+        refuse_reserved(question.image)?;
+        self.consult_staged(question, now)
+    }
+
+    /// As [`Policy::consult`], for what is on the stage as well.
+    pub(super) fn consult_staged(&self, question: Question<'_>, now: UnixTime) -> Result<Local, Refusal> {
         let host = question.image.repository().host();
         let not_registered = || Refusal::NotRegistered { host: host.clone() };
         match (self.trust.consult(question, now), self.servers.get(host)) {

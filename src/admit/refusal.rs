@@ -51,6 +51,12 @@ pub enum Refusal {
         /// The registry of the image.
         host: RegistryHost,
     },
+    /// The name is countersign's own.
+    #[error("{host} is a name that countersign keeps for trying itself, and no registry: nothing can be pulled from it")]
+    Reserved {
+        /// The reserved name.
+        host: &'static str,
+    },
     /// This node's own credential, which the pull had to be judged with, could not be had.
     #[error("this node's credential for {host} could not be had: {error}")]
     Credentials {
@@ -291,6 +297,7 @@ impl Refusal {
         match self {
             Self::Name { .. } => "CS-NAME",
             Self::NotRegistered { .. } => "CS-NOT-REGISTERED",
+            Self::Reserved { .. } => "CS-SELF-PROOF",
             Self::Credentials { .. } => "CS-CREDENTIALS",
             Self::Trust(refusal) => refusal.code(),
             Self::Server { error, .. } => error.code(),
@@ -338,6 +345,7 @@ impl Refusal {
             Self::Content { error, .. } if error.is_outage() => Standing::ContainerdAway,
             Self::Name { .. }
             | Self::NotRegistered { .. }
+            | Self::Reserved { .. }
             // No server was asked: a fault of this node's own, which held data must not bridge for as long as nobody mends it.
             | Self::Credentials { .. }
             | Self::Trust(_)

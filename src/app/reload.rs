@@ -77,6 +77,7 @@ impl Reloading {
         let fixed = [
             ("listen", config.listen == in_force.listen),
             ("containerd.address", config.containerd.address == in_force.containerd.address),
+            ("watch.on-bypass", config.on_bypass == in_force.on_bypass),
             ("state.directory", config.state_directory == in_force.state_directory),
         ];
         if let Some((key, _)) = fixed.into_iter().find(|(_, is_same)| !is_same) {

@@ -34,6 +34,8 @@ pub(super) enum AskError {
     Daemon { socket: String, source: tonic::Status },
     #[error("the daemon's socket {socket} cannot be opened: run this as root")]
     Socket { socket: String, source: std::io::Error },
+    #[error("no daemon answers at {socket}: see `systemctl status countersign`")]
+    NoDaemon { socket: String },
     #[error("no daemon answers at {socket}, and its ledger is in use")]
     NoAnswer { socket: String, source: LedgerError },
 }
@@ -42,7 +44,7 @@ impl AskError {
     /// Nothing was found out: the daemon may answer the next time, the rest is for the operator to mend.
     pub(super) const fn exit(&self) -> Exit {
         match self {
-            Self::Daemon { .. } | Self::NoAnswer { .. } => Exit::CannotTellNow,
+            Self::Daemon { .. } | Self::NoDaemon { .. } | Self::NoAnswer { .. } => Exit::CannotTellNow,
             Self::Start(_) | Self::Socket { .. } => Exit::Usage,
         }
     }
@@ -70,6 +72,19 @@ impl Answerer {
                 }
                 Ok(Self::Alone(app::admit(config, ledger, work.clone())?))
             }
+            Err(source) => Err(AskError::Socket { socket, source }),
+        }
+    }
+
+    /// The running daemon, for what nobody else can tell.
+    pub(super) async fn daemon(config: &Config) -> Result<(AdminClient<Channel>, String), AskError> {
+        let socket = config.listen.admin.display().to_string();
+        match UnixStream::connect(&config.listen.admin).await {
+            Ok(stream) => {
+                let client = client(stream).await.map_err(|source| AskError::Daemon { socket: socket.clone(), source })?;
+                Ok((client, socket))
+            }
+            Err(error) if is_nobody(&error) => Err(AskError::NoDaemon { socket }),
             Err(source) => Err(AskError::Socket { socket, source }),
         }
     }

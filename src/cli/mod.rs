@@ -3,6 +3,7 @@
 mod advice;
 mod config;
 mod daemon;
+mod doctor;
 mod evidence;
 mod import;
 mod inspect;
@@ -11,6 +12,7 @@ mod reload;
 mod reset;
 mod serve;
 pub mod show;
+mod status;
 mod verify;
 
 use std::path::PathBuf;
@@ -124,6 +126,29 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
+    /// Look at this node: who goes round the gate, or could, and what mends it; changes nothing
+    ///
+    /// Looks at live connections, processes, sockets and containers, so run it on the node itself, as root.
+    ///
+    /// Exit status: 0 no door is open, 1 one is, 2 wrong usage or configuration.
+    Doctor {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Show how this node is: mode, policy, what runs without valid evidence, and what came past the gate
+    ///
+    /// Exit status: 0 all is well, 1 something runs without valid evidence, came past the gate or cannot be seen, 2 wrong usage
+    /// or configuration, 3 the daemon does not answer.
+    Status {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
     /// Show the present roots of repositories, and what to paste to pin them; trusts nothing, writes nothing
     ///
     /// The roots are the words of the trust server, which a pin protects from: compare them with whoever signs, by another way.
@@ -221,6 +246,8 @@ pub fn main() -> ExitCode {
             reset::run(ResetRequest { repository, role, reason, by: String::new() }, &file.path)
         }
         Command::Inspect { repository, file, output } => inspect::run(&repository, &file.path, output),
+        Command::Doctor { file, output } => doctor::run(&file.path, output),
+        Command::Status { file, output } => status::run(&file.path, output),
         Command::Pin(arguments) => pin::run(&arguments),
         Command::Config { command: ConfigCommand::Check { file } } => config::check(&file),
         Command::Import { from } => import::run(&from),

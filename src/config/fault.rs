@@ -54,6 +54,8 @@ pub enum Fault {
     )]
     SandboxDigestNotListed,
 
+    #[error("`watch.on-bypass`: `{value}` is neither `report` nor `stop`")]
+    OnBypass { value: String },
     #[error("`content-trust.mode`")]
     Mode(#[source] ModeError),
     #[error("invalid content trust configuration - trust pinning cannot be empty: without `root-keys` or `cert-ids` nothing is trusted")]

@@ -18,6 +18,7 @@ mod shape;
 mod socket;
 mod text_file;
 mod trust;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -82,6 +83,16 @@ pub struct SandboxImage {
     pub digests: Vec<ManifestDigest>,
 }
 
+/// What is done about what came past the gate (`watch.on-bypass`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnBypass {
+    /// It is reported.
+    #[default]
+    Report,
+    /// It is reported, and its task is stopped if it has no valid evidence.
+    Stop,
+}
+
 /// Whether trust data that has expired serves while its server cannot be reached (`allow-expired-cached-trust-data`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExpiredTrustData {
@@ -117,6 +128,8 @@ pub struct Config {
     pub credentials_file: Option<PathBuf>,
     /// How often held trust data is brought up to date.
     pub refresh_interval: Duration,
+    /// What is done about what came past the gate.
+    pub on_bypass: OnBypass,
     /// What is demanded of images.
     pub policy: Policy,
     /// Whether expired trust data serves.
@@ -236,6 +249,7 @@ fn check(file: &ConfigFile, place: &Place, text: &str, notes: &mut Notes) -> Opt
     let hosts = HostsFolders::check(file.registry_config.as_ref(), place, notes);
     let registries = registry::check(&file.registries, &hosts, place, notes);
     let refresh_interval = duration::check(file.refresh_interval.as_ref(), REFRESH_INTERVAL, DEFAULT_REFRESH_INTERVAL, notes);
+    let on_bypass = watch::check(file.on_bypass.as_ref(), notes);
     let people::Checked { people, certificates, contents } = people::check(&file.signers, &file.teams, place, notes);
     let beside = Beside { people, rules: &file.rules, registries: &registries, place };
     let trust = trust::check(&file.content_trust, beside, notes);
@@ -248,6 +262,7 @@ fn check(file: &ConfigFile, place: &Place, text: &str, notes: &mut Notes) -> Opt
         state_directory: state_directory?,
         credentials_file,
         refresh_interval: refresh_interval?,
+        on_bypass,
         policy,
         expired_trust_data,
         signer_certificates: certificates,

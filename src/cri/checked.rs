@@ -31,14 +31,21 @@ impl Guard {
     /// What becomes of a refused call, if the rule of its image says `mode`: denied, or in permissive mode passed on as it came
     /// and written down.
     pub(super) async fn refused(&self, call: &CheckedCall, refused: Refused<'_>, refusal: Refusal) -> Result<Reply, Status> {
-        let Refused { method, image, mode } = refused;
-        let image = countersign_trust::name::shown(image);
+        let Refused { method, mode, .. } = refused;
+        let image = countersign_trust::name::shown(refused.image);
         match self.admit.mode_after(mode, &refusal) {
+            Mode::Enforced if self.admit.is_on_stage(refused.image) => {
+                tracing::debug!(call = ?method, image, code = refusal.code(), "denied, as it must be: the gate tries itself");
+                Err(denial(&refusal))
+            }
             Mode::Enforced => {
                 tracing::warn!(call = ?method, image, code = refusal.code(), reason = %refusal, "denied");
                 Err(denial(&refusal))
             }
             Mode::Permissive | Mode::Disabled => {
+                if method == CheckedMethod::PullImage {
+                    self.admit.note_let_pass(refused.image);
+                }
                 tracing::warn!(call = ?method, image, code = refusal.code(), reason = %refusal, "let pass: mode is {mode}");
                 call.forward(method).await
             }

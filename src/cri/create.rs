@@ -64,6 +64,7 @@ impl Guard {
     pub(super) async fn create(&self, call: CheckedCall) -> Result<Reply, Status> {
         let began = Instant::now();
         let request = CreateContainerRequest::read(&call.message)?;
+        let _creating = self.admit.creating(&request.pod_sandbox_id);
         let pod = self.pod_of(&request.pod_sandbox_id, &call.upstream).await.map_err(|refusal| denial(&refusal))?;
         let namespace = pod.map(|pod| pod.namespace).filter(|namespace| !namespace.is_empty());
         let asked = self.asked(&request.image, namespace.clone(), &call.upstream).await;
@@ -78,7 +79,12 @@ impl Guard {
         match self.admit_request(&request, &asked, &call.upstream, began).await {
             Ok((admitted, held)) => {
                 let guard = self.clone();
-                to_the_end(async move { guard.create_admitted(&call, admitted, held).await }).await
+                to_the_end(async move {
+                    // Of its own, since the caller's ends with the caller.
+                    let _creating = guard.admit.creating(&request.pod_sandbox_id);
+                    guard.create_admitted(&call, admitted, held).await
+                })
+                .await
             }
             Err(refusal) => {
                 let refusal = if mode == Mode::Enforced { self.admit.drop_wrong_record(refusal).await } else { refusal };

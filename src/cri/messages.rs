@@ -349,6 +349,12 @@ pub fn pull_image_request(image: &str) -> Bytes {
     v1::PullImageRequest { image: Some(image), ..v1::PullImageRequest::default() }.encode_to_vec().into()
 }
 
+/// Writes a `PullImageResponse` of our own.
+#[must_use]
+pub fn pull_image_answer(image_ref: &str) -> Bytes {
+    v1::PullImageResponse { image_ref: image_ref.into() }.encode_to_vec().into()
+}
+
 /// Writes a `RemoveContainerRequest`.
 #[must_use]
 pub fn remove_container_request(container_id: &str) -> Bytes {

@@ -22,21 +22,31 @@ impl Guard {
         Step::StartAsked.reached();
         let container_id = whole_id(&call.upstream, &request.container_id).await?;
         Step::StartResolved.reached();
-        let asked = self.admit.asked_for(&container_id);
+        let starting = self.admit.starting(&container_id);
+        let reply = self.start_whole(&call, &container_id, began).await;
+        if reply.is_err() {
+            starting.failed();
+        }
+        reply
+    }
+
+    /// Starts the container with this whole ID, if it may be.
+    async fn start_whole(&self, call: &CheckedCall, container_id: &str, began: Instant) -> Result<Reply, Status> {
+        let asked = self.admit.asked_for(container_id);
         // One that was not made here, or before a restart: it may be an image that only a rule enforces. kubelet makes another.
         let mode = asked.as_ref().map_or_else(|| self.admit.strictest_mode(), |asked| self.admit.mode_of_asked(asked));
         if !mode.verifies() {
             return call.forward(CheckedMethod::StartContainer).await;
         }
-        match self.admit.admit_start(&container_id, asked.as_ref()).await {
+        match self.admit.admit_start(container_id, asked.as_ref()).await {
             Ok((admission, _)) => log_admitted(CheckedMethod::StartContainer, &admission, began),
             Err(refusal) => {
-                let refused = Refused { method: CheckedMethod::StartContainer, image: &container_id, mode };
-                return self.refused(&call, refused, refusal).await;
+                let refused = Refused { method: CheckedMethod::StartContainer, image: container_id, mode };
+                return self.refused(call, refused, refusal).await;
             }
         }
         Step::StartAdmitted.reached();
-        let message = patch::start_container_id(&call.message, &container_id)?;
+        let message = patch::start_container_id(&call.message, container_id)?;
         let reply = call.upstream.unary(START_CONTAINER, message, &call.metadata).await;
         Step::StartStarted.reached();
         reply

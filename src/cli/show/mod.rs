@@ -1,18 +1,22 @@
 //! What commands print: for people in aligned columns, for programs as JSON. Every moment is given with the days that are left.
 
+mod doctor;
 mod explain;
 mod inspect;
 mod inspect_json;
 mod pin;
 mod root;
+mod status;
 mod table;
 
 use countersign_trust::time::UnixTime;
 
+pub use doctor::findings_text;
 pub use explain::{explanation_json, explanation_text};
 pub use inspect::{InspectText, Seen, Shower};
 pub use inspect_json::InspectJson;
 pub use pin::{PinShown, pins_json, pins_text};
+pub use status::{is_well, status_json, status_text};
 use table::Table;
 
 const SECONDS_PER_DAY: i64 = 86_400;

@@ -1,0 +1,142 @@
+//! What comes past the gate is seen, and what runs is judged again: on the real containerd.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr, reason = "test code")]
+
+mod bypasses;
+mod doctor;
+mod inventory;
+mod self_proof;
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::process::Command;
+
+use super::gate::binary;
+use super::harness::cri::Cri;
+use super::harness::gate::{Gate, GateConfig};
+use super::harness::image::Recipe;
+use super::harness::signer::RootIds;
+use super::harness::world::World;
+
+/// How long anything may take that takes a moment on an idle machine.
+const SOON: Duration = Duration::from_secs(20);
+/// The repository whose images are signed.
+const REPOSITORY: &str = "team/app";
+const STOP: &str = "[watch]\non-bypass = \"stop\"";
+
+/// A world with one signed image that stays, and a gate that enforces.
+struct Scene {
+    world: World,
+    /// Of the signed image.
+    name: String,
+    root: RootIds,
+}
+
+impl Scene {
+    async fn new(test: &str) -> Self {
+        Self::with(test, |configuration| configuration).await
+    }
+
+    async fn with(test: &str, change: impl FnOnce(GateConfig) -> GateConfig) -> Self {
+        let mut world = World::new(test).await;
+        let image = Recipe::prints_and_stays("signed").build();
+        let (name, root) = world.push_signed(&image, REPOSITORY, "1").await;
+        let configuration = world.gate_config().root_key(world.gun(REPOSITORY), root.canonical.clone());
+        world.start_gate(binary(), &change(configuration)).await;
+        Self { world, name, root }
+    }
+
+    fn configuration(&self) -> GateConfig {
+        self.world.gate_config().root_key(self.world.gun(REPOSITORY), self.root.canonical.clone())
+    }
+
+    fn gate(&self) -> &Gate {
+        self.world.gate.as_ref().unwrap()
+    }
+
+    fn cri(&self) -> &Cri {
+        self.gate().cri()
+    }
+
+    /// As somebody with containerd's socket asks.
+    fn behind(&self) -> Cri {
+        self.world.cri()
+    }
+
+    async fn restart_with(&mut self, configuration: &GateConfig) {
+        let gate = self.world.gate.as_mut().unwrap();
+        gate.configure(configuration);
+        gate.restart().await;
+    }
+
+    /// An image that nobody has signed, on the node.
+    async fn unsigned(&self) -> (String, String) {
+        let name = self.world.push(&Recipe::prints_and_stays("unsigned").build(), "other/app", "1").await;
+        let id = self.behind().pull(&name).await.unwrap();
+        (name, id)
+    }
+
+    /// Runs a container with `ctr` in CRI's namespace.
+    async fn ctr_run(&self, image: &str, id: &str) {
+        let runc = self.world.folder.path().join("containerd/runc");
+        let snapshotter = self.snapshotter();
+        let args = ["run", "--detach", "--null-io", "--snapshotter", snapshotter, "--runc-root", runc.to_str().unwrap(), image, id];
+        self.world.containerd.ctr().run(&args).await;
+    }
+
+    /// The one that the containerd of the tests uses.
+    fn snapshotter(&self) -> &'static str {
+        let written = std::fs::read_to_string(self.world.folder.path().join("containerd.toml")).unwrap_or_default();
+        if written.contains("\"native\"") { "native" } else { "overlayfs" }
+    }
+
+    async fn countersign(&self, arguments: &[&str]) -> (Option<i32>, Value) {
+        let mut command = Command::new(binary());
+        command.args(arguments).arg("--output").arg("json").arg("--config").arg(self.gate().configuration());
+        let output = command.output().await.unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)));
+        (output.status.code(), value)
+    }
+
+    async fn status(&self) -> (Option<i32>, Value) {
+        self.countersign(&["status"]).await
+    }
+
+    /// Asks for the status until `fits`.
+    #[track_caller]
+    fn status_until<'s>(&'s self, fits: impl Fn(&Value) -> bool + 's) -> impl Future<Output = Value> + 's {
+        let place = std::panic::Location::caller();
+        async move {
+            let deadline = Instant::now() + SOON;
+            loop {
+                let (_, status) = self.status().await;
+                if fits(&status) {
+                    return status;
+                }
+                assert!(Instant::now() < deadline, "{place}: not so: {status:#}\n{}", self.gate().log());
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+
+    /// Whether the task of a container runs.
+    async fn runs(&self, id: &str) -> bool {
+        let tasks = self.world.containerd.ctr().run(&["tasks", "list"]).await;
+        tasks.lines().any(|line| line.starts_with(id) && line.contains("RUNNING"))
+    }
+
+    /// Waits until it does not run.
+    async fn stops(&self, id: &str) {
+        let deadline = Instant::now() + SOON;
+        while self.runs(id).await {
+            assert!(Instant::now() < deadline, "{id} runs on\n{}", self.gate().log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// The bypasses of a status with this code.
+fn with_code<'s>(status: &'s Value, code: &str) -> Vec<&'s Value> {
+    status["bypasses"].as_array().unwrap().iter().filter(|bypass| bypass["code"] == code).collect()
+}

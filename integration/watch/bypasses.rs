@@ -1,0 +1,199 @@
+//! Containers, tasks and image records that the gate has nothing to do with.
+
+use std::time::Duration;
+
+use super::super::harness::cri::container;
+use super::super::harness::image::Recipe;
+use super::{REPOSITORY, STOP, Scene, with_code};
+
+#[tokio::test]
+async fn a_container_that_ctr_made_is_reported_and_runs_on() {
+    let scene = Scene::new("made_with_ctr").await;
+    let (name, _) = scene.unsigned().await;
+    scene.ctr_run(&name, "by-ctr").await;
+
+    let status = scene.status_until(|status| status["bypasses"].as_array().unwrap().iter().any(|bypass| bypass["id"] == "by-ctr")).await;
+
+    let found = with_code(&status, "CS-BYPASS-CONTAINER");
+    assert_eq!(found.len(), 1, "{status:#}");
+    assert_eq!((&found[0]["image"], &found[0]["action"]), (&name.as_str().into(), &"reported".into()));
+    assert_eq!(found[0]["refusal-code"], "CS-UNKNOWN-ROOTFS");
+    assert!(scene.runs("by-ctr").await);
+    assert!(scene.gate().log().contains("CS-BYPASS-CONTAINER"));
+    let (exit, status) = scene.status().await;
+    assert_eq!(exit, Some(1), "something came past the gate");
+    assert_eq!(status["inventory"]["unverified"], 1);
+    assert_eq!(status["inventory"]["containers"][0]["id"], "by-ctr");
+}
+
+#[tokio::test]
+async fn with_on_bypass_stop_a_task_without_evidence_is_stopped_and_one_with_evidence_is_not() {
+    let scene = Scene::with("on_bypass_stop", |configuration| configuration.table(STOP)).await;
+    let ran = scene.cri().run(&scene.name, "default").await.unwrap();
+    let (name, id) = scene.unsigned().await;
+    scene.ctr_run(&scene.name, "signed-by-ctr").await;
+    scene.ctr_run(&name, "unsigned-by-ctr").await;
+    let pod = scene.behind().run_pod(scene.behind().pod("default")).await.unwrap();
+    let made = scene.behind().create(&pod, container(&id, &name)).await.unwrap();
+    scene.behind().start(&made).await.unwrap();
+
+    scene.stops("unsigned-by-ctr").await;
+    scene.stops(&made).await;
+
+    let status = scene.status_until(|status| status["stopped"] == 2).await;
+    let action = |id: &str| {
+        let found = with_code(&status, "CS-BYPASS-CONTAINER").into_iter().find(|bypass| bypass["id"] == id);
+        found.unwrap_or_else(|| panic!("{id} in {status:#}"))["action"].clone()
+    };
+    assert_eq!(action("unsigned-by-ctr"), "stopped");
+    assert_eq!(action(&made), "stopped");
+    assert_eq!(action("signed-by-ctr"), "reported", "what it runs is signed");
+    assert!(scene.runs("signed-by-ctr").await);
+    assert!(scene.runs(&ran.container).await, "it came through the gate");
+    assert!(scene.runs(&ran.pod.id).await && scene.runs(&pod.id).await, "sandboxes are never stopped");
+}
+
+#[tokio::test]
+async fn what_comes_through_the_gate_is_nothing_to_wonder_about_after_a_restart_either() {
+    let mut scene = Scene::with("came_through", |configuration| configuration.table(STOP)).await;
+    let first = scene.cri().run(&scene.name, "default").await.unwrap();
+    scene.status_until(|status| status["inventory"]["verified"] == 1).await;
+    let gate = scene.world.gate.as_mut().unwrap();
+    gate.kill();
+    gate.start_again().await;
+    let second = scene.cri().run(&scene.name, "shop").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+
+    let status = scene.status_until(|status| status["self-proof"]["shown"] == "enforced").await;
+    assert_eq!(status["bypasses-seen"], 0, "{status:#}");
+    assert_eq!((&status["inventory"]["running"], &status["inventory"]["verified"]), (&2.into(), &2.into()));
+    assert_eq!(scene.status().await.0, Some(0), "{status:#}");
+    for ran in [first, second] {
+        assert!(scene.runs(&ran.container).await);
+    }
+}
+
+#[tokio::test]
+async fn what_was_made_while_the_gate_was_down_is_found_when_it_is_back() {
+    let mut scene = Scene::with("made_while_down", |configuration| configuration.table(STOP)).await;
+    let (name, _) = scene.unsigned().await;
+    scene.ctr_run(&name, "older").await;
+    scene.status_until(|status| status["bypasses-seen"] == 1).await;
+    scene.world.gate.as_mut().unwrap().kill();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    scene.ctr_run(&name, "while-down").await;
+
+    scene.world.gate.as_mut().unwrap().start_again().await;
+
+    scene.stops("while-down").await;
+    let status = scene.status_until(|status| status["stopped"] == 1).await;
+    assert!(with_code(&status, "CS-BYPASS-CONTAINER").iter().any(|bypass| bypass["id"] == "while-down"), "{status:#}");
+}
+
+#[tokio::test]
+async fn what_is_older_than_the_record_is_neither_reported_nor_stopped() {
+    let mut scene = Scene::new("older_than_the_record").await;
+    scene.world.gate.as_mut().unwrap().server.stop();
+    std::fs::remove_dir_all(scene.gate().state().join("watch")).unwrap();
+    let (name, _) = scene.unsigned().await;
+    scene.ctr_run(&name, "before").await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+
+    let configuration = scene.configuration().table(STOP);
+    scene.restart_with(&configuration).await;
+
+    let status = scene.status_until(|status| status["inventory"]["unverified"] == 1).await;
+    assert_eq!(status["bypasses-seen"], 0, "{status:#}");
+    assert!(scene.runs("before").await);
+}
+
+#[tokio::test]
+async fn a_stream_of_events_that_was_lost_is_followed_again_and_what_was_missed_is_found() {
+    let mut scene = Scene::with("lost_events", |configuration| configuration.table(STOP)).await;
+    let (name, _) = scene.unsigned().await;
+    let ran = scene.cri().run(&scene.name, "default").await.unwrap();
+    scene.status_until(|status| status["events"]["heard"] == true && status["inventory"]["verified"] == 1).await;
+
+    scene.world.containerd.server.kill();
+    let status = scene.status_until(|status| status["events"]["heard"] == false).await;
+    assert!(status["inventory"]["failure"].is_string(), "{status:#}");
+    assert_eq!(scene.status().await.0, Some(1), "what runs cannot be seen");
+    scene.world.containerd.server.start().await;
+    scene.world.cri().ready().await;
+    scene.ctr_run(&name, "after-restart").await;
+
+    scene.stops("after-restart").await;
+    let status = scene.status_until(|status| status["events"]["heard"] == true && status["stopped"] == 1).await;
+    let found = with_code(&status, "CS-BYPASS-CONTAINER");
+    assert_eq!((found.len(), &found[0]["id"]), (1, &"after-restart".into()), "{status:#}");
+    assert!(scene.runs(&ran.container).await && scene.runs(&ran.pod.id).await);
+}
+
+#[tokio::test]
+async fn a_task_that_was_started_past_the_gate_is_reported() {
+    let scene = Scene::with("task_past_the_gate", |configuration| configuration.table(STOP)).await;
+    let id = scene.cri().pull(&scene.name).await.unwrap();
+    let pod = scene.cri().run_pod(scene.cri().pod("default")).await.unwrap();
+    let made = scene.cri().create(&pod, container(&id, &scene.name)).await.unwrap();
+    scene.behind().start(&made).await.unwrap();
+
+    let status = scene.status_until(|status| status["bypasses-seen"] == 1).await;
+
+    let found = with_code(&status, "CS-BYPASS-TASK");
+    assert_eq!((found.len(), &found[0]["id"]), (1, &made.as_str().into()), "{status:#}");
+    assert!(scene.runs(&made).await, "what it runs is signed");
+}
+
+#[tokio::test]
+async fn an_image_record_is_reported_only_if_it_does_not_lead_to_what_is_signed() {
+    let scene = Scene::new("records_past_the_gate").await;
+    scene.cri().pull(&scene.name).await.unwrap();
+    let ctr = scene.world.containerd.ctr();
+    let other = Recipe::prints("other").build();
+    ctr.import(&other, &format!("{}:2", scene.world.gun(REPOSITORY))).await;
+    ctr.tag(&scene.name, &format!("{}:3", scene.world.gun(REPOSITORY))).await;
+
+    let status = scene.status_until(|status| status["bypasses-seen"].as_u64().unwrap() > 0).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+
+    let found = with_code(&status, "CS-BYPASS-IMAGE");
+    assert_eq!(found.len(), 1, "{status:#}");
+    assert_eq!(found[0]["id"], format!("{}:2", scene.world.gun(REPOSITORY)));
+    assert_eq!(found[0]["image"], other.digest().to_string());
+}
+
+#[tokio::test]
+async fn a_container_in_another_namespace_of_containerd_is_reported() {
+    let scene = Scene::with("other_namespace", |configuration| configuration.table(STOP)).await;
+    let ctr = scene.world.containerd.ctr();
+    let archive = tempfile::NamedTempFile::new().unwrap();
+    Recipe::sleeps().build().write_archive(archive.path(), &[("io.containerd.image.name", "other.test/app:1")]);
+    ctr.run(&["--namespace", "other", "images", "import", archive.path().to_str().unwrap()]).await;
+    let runc = scene.world.folder.path().join("containerd/runc");
+    let options = ["--detach", "--null-io", "--snapshotter", scene.snapshotter(), "--runc-root", runc.to_str().unwrap()];
+    ctr.run(&[&["--namespace", "other", "run"], options.as_slice(), &["other.test/app:1", "elsewhere"]].concat()).await;
+
+    let status = scene.status_until(|status| !with_code(status, "CS-BYPASS-NAMESPACE").is_empty()).await;
+
+    let found = with_code(&status, "CS-BYPASS-NAMESPACE");
+    assert_eq!((&found[0]["id"], &found[0]["containerd-namespace"]), (&"elsewhere".into(), &"other".into()));
+    assert_eq!(found[0]["action"], "reported", "only containers of Kubernetes are stopped");
+    assert_eq!(status["inventory"]["elsewhere"][0]["containers"], 1);
+}
+
+#[tokio::test]
+async fn in_permissive_mode_nothing_is_stopped_and_what_was_let_pass_is_no_bypass() {
+    let scene = Scene::with("permissive_watch", |configuration| configuration.mode("permissive").table(STOP)).await;
+    let unsigned = scene.world.push(&Recipe::prints_and_stays("unsigned").build(), "other/app", "1").await;
+    let ran = scene.cri().run(&unsigned, "default").await.unwrap();
+    scene.ctr_run(&unsigned, "by-ctr").await;
+
+    let status = scene.status_until(|status| status["bypasses-seen"].as_u64().unwrap() > 0).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+
+    assert_eq!(status["bypasses"].as_array().unwrap().len(), 1, "{status:#}");
+    assert_eq!(status["bypasses"][0]["id"], "by-ctr");
+    assert!(scene.runs("by-ctr").await && scene.runs(&ran.container).await);
+    let (exit, status) = scene.status().await;
+    assert_eq!((exit, &status["inventory"]["unverified"]), (Some(1), &2.into()), "{status:#}");
+}

@@ -1,0 +1,53 @@
+//! What runs, judged by today's policy.
+
+use super::Scene;
+
+#[tokio::test]
+async fn a_signature_that_is_taken_back_shows_within_the_refresh_interval_and_nothing_is_stopped() {
+    let scene = Scene::with("taken_back", |configuration| configuration.table("[refresh]\ninterval = \"10s\"").table(super::STOP)).await;
+    let ran = scene.cri().run(&scene.name, "shop").await.unwrap();
+    let (exit, status) = scene.status().await;
+    assert_eq!((exit, &status["inventory"]["verified"]), (Some(0), &1.into()), "{status:#}");
+
+    scene.world.notary.signer("admin").remove_tag(&scene.world.gun(super::REPOSITORY), "1").await;
+
+    let status = scene.status_until(|status| status["inventory"]["unverified"] == 1).await;
+    let container = &status["inventory"]["containers"][0];
+    assert_eq!(container["code"], "CS-TAG-NOT-SIGNED", "{status:#}");
+    assert_eq!((&container["namespace"], &container["image"]), (&"shop".into(), &scene.name.as_str().into()));
+    assert_eq!(status["bypasses-seen"], 0);
+    assert!(scene.runs(&ran.container).await, "what came through the gate goes on");
+    assert_eq!(scene.status().await.0, Some(1));
+}
+
+#[tokio::test]
+async fn a_rule_that_asks_for_no_evidence_exempts_and_a_policy_that_asks_for_more_shows_at_once() {
+    let mut scene = Scene::new("policy_changes").await;
+    scene.cri().run(&scene.name, "shop").await.unwrap();
+    scene.status_until(|status| status["inventory"]["verified"] == 1).await;
+
+    let stricter = scene
+        .configuration()
+        .signed_by(&["acme/qa"])
+        .table("[[signers]]\nname = \"nobody\"\nkeys = [\"0bf4028f1e0626984f4ca21bf5afb64eaf78246618a04009d967fba14ac31492\"]")
+        .team("acme/qa", &["nobody"]);
+    scene.restart_with(&stricter).await;
+    let status = scene.status_until(|status| status["inventory"]["unverified"] == 1).await;
+    assert_eq!(status["inventory"]["containers"][0]["code"], "CS-SIGNING-POLICY", "{status:#}");
+
+    let exempt = stricter.rule(&scene.world.gun(super::REPOSITORY), "namespaces = [\"shop\"]\nmode = \"disabled\"");
+    scene.restart_with(&exempt).await;
+    let status = scene.status_until(|status| status["inventory"]["exempt"] == 1).await;
+    assert_eq!((&status["inventory"]["unverified"], &status["bypasses-seen"]), (&0.into(), &0.into()), "{status:#}");
+}
+
+#[tokio::test]
+async fn without_a_daemon_the_status_cannot_be_told() {
+    let mut scene = Scene::new("no_daemon").await;
+    scene.world.gate.as_mut().unwrap().server.stop();
+    let mut command = tokio::process::Command::new(super::binary());
+    command.arg("status").arg("--config").arg(scene.gate().configuration());
+    let output = command.output().await.unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no daemon answers at"), "{output:?}");
+}

@@ -1,0 +1,126 @@
+//! What runs on this node, judged by today's policy: containers and image records that exist already.
+
+use std::sync::Arc;
+
+use countersign_trust::Question;
+use countersign_trust::mode::Mode;
+use countersign_trust::name::{ImageId, ImageReference, ManifestDigest, Sha256};
+use countersign_trust::time::UnixTime;
+
+use super::container::Asked;
+use super::refusal::{Refusal, Standing};
+use super::rehearsal::refuse_reserved;
+use super::{Admission, Admit};
+use crate::containerd::Record;
+use crate::ledger::VerifiedImage;
+
+impl Admit {
+    /// Judges a container that exists, for what it was made for, by its root file system: an image that was verified here, or
+    /// one that came without a record of ours (imported) and is what the name means, by content.
+    ///
+    /// # Errors
+    /// Why it has no valid evidence today.
+    pub async fn judge_running(
+        self: &Arc<Self>,
+        container_id: &str,
+        asked: &Asked,
+        image_id: Option<ImageId>,
+    ) -> Result<(Admission, VerifiedImage), Refusal> {
+        let refusal = match self.admit_start(container_id, Some(asked)).await {
+            Err(refusal @ Refusal::UnknownRootFs { .. }) => refusal,
+            judged => return judged,
+        };
+        let (Some(image), Some(image_id)) = (&asked.name, image_id) else { return Err(refusal) };
+        let question = Question { image, namespace: asked.namespace.as_deref() };
+        let (admission, verified) = self.judge_held(question, image_id).await?;
+        self.check_root_fs(container_id, &verified).await?;
+        Ok((admission, verified))
+    }
+
+    /// By what is held alone: whoever only looks sends no packet, and uses up nobody's allowance.
+    async fn judge_held(&self, question: Question<'_>, image_id: ImageId) -> Result<(Admission, VerifiedImage), Refusal> {
+        refuse_reserved(question.image)?;
+        if let Some(listed) = self.listed_content(question, image_id).await? {
+            return Ok(listed);
+        }
+        let admission = match self.judge(question) {
+            Ok(admission) => admission,
+            Err(refusal) => self.platform_of_signed(question, refusal).await?,
+        };
+        self.bind(admission, image_id).await
+    }
+
+    /// Judges what an image record leads to, by what is held: a name must mean what is signed for it, or something that is
+    /// signed in its repository; an ID must be that of an image that is allowed.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn judge_record(&self, record: &Record) -> Result<(), Refusal> {
+        let target: ManifestDigest = match record.target.digest.parse() {
+            Ok(target) => target,
+            Err(error) => return Err(Refusal::Name { error }),
+        };
+        if let Ok(image_id) = record.name.parse::<ImageId>() {
+            let other = || Refusal::OtherRecord { record: record.name.clone(), expected: image_id };
+            self.content_of(target, image_id).await?.ok_or_else(other)?;
+            let candidates = self.memory()?.images_with(&image_id);
+            return self.first_allowed(candidates, None, || Refusal::NotHeld { image: record.name.clone() }).await.map(drop);
+        }
+        let image: ImageReference = record.name.parse().map_err(|error| Refusal::Name { error })?;
+        let named = self.judge(Question::without_namespace(&image));
+        if named.as_ref().is_ok_and(|admission| admission.digest == target) {
+            return Ok(());
+        }
+        let by_digest = ImageReference::by_digest(image.repository().clone(), target);
+        let question = Question::without_namespace(&by_digest);
+        match self.judge(question) {
+            Ok(_) => Ok(()),
+            Err(refusal) => self.platform_of_signed(question, refusal).await.map(drop),
+        }
+    }
+
+    /// What becomes of the image of a record if it is refused.
+    #[must_use]
+    pub fn mode_of_record(&self, record: &Record) -> Mode {
+        self.mode_of(&record.name, None)
+    }
+}
+
+impl Refusal {
+    /// Whether this says that an image has no valid evidence, and not that something else kept us from judging it: our own
+    /// faults, a containerd that is away or a server that was not asked.
+    #[must_use]
+    pub fn says_unverified(&self) -> bool {
+        let is_ours = matches!(
+            self,
+            Self::Ledger { .. }
+                | Self::Clock(_)
+                | Self::ClockBack { .. }
+                | Self::Internal { .. }
+                | Self::Answer { .. }
+                | Self::Containerd { .. }
+                | Self::Credentials { .. }
+        );
+        self.standing() == Standing::Denied && !is_ours
+    }
+}
+
+impl Admit {
+    /// The present moment, for whoever shows it. None for a clock that cannot be right.
+    #[must_use]
+    pub fn moment(&self) -> Option<UnixTime> {
+        self.clock.now().ok()
+    }
+
+    /// Why nothing can be judged by the present moment, if so.
+    #[must_use]
+    pub fn clock_fault(&self) -> Option<Refusal> {
+        self.now().err()
+    }
+
+    /// The name of the policy: the hash of the configuration.
+    #[must_use]
+    pub fn policy_digest(&self) -> Sha256 {
+        self.policy().digest
+    }
+}

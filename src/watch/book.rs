@@ -1,0 +1,244 @@
+//! Which containers came through the gate, on disk: a daemon that was restarted, or was down for a while, must not take what it
+//! has let through for what came past it.
+//!
+//! It is written after the fact and nothing is admitted by it. Without it, nothing that is there already is stopped.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::admit::Asked;
+use crate::containerd::MAX_CONTAINERS;
+
+/// The file, and its name while it is being written.
+const FILE: &str = "came-through.jsonl";
+const UNFINISHED: &str = "came-through.jsonl.new";
+/// Only root reads or writes it.
+const MODE: u32 = 0o600;
+/// The form of the file.
+const VERSION: u32 = 1;
+/// Bytes of an image's or a namespace's name that are kept. No reference and no namespace is longer; the rest is no name.
+const MAX_NAME_BYTES: usize = 512;
+/// Bytes of the file that are read: twice what [`MAX_CONTAINERS`] entries with names of usual length take.
+const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Head {
+    version: u32,
+    since: i64,
+    /// Whether the gate looked at what passed when this was written.
+    verifies: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Entry {
+    id: String,
+    image: String,
+    /// The image's name, if it has one. An image ID can be read as a name too, and is none.
+    name: Option<String>,
+    namespace: Option<String>,
+}
+
+impl From<Entry> for Asked {
+    fn from(Entry { image, name, namespace, .. }: Entry) -> Self {
+        Self { name: name.and_then(|name| name.parse().ok()), image, namespace }
+    }
+}
+
+/// What came through.
+#[derive(Debug)]
+pub(super) struct Book {
+    directory: PathBuf,
+    /// Since when a record is kept, in seconds since the Unix epoch. What is older is left alone.
+    since: i64,
+    containers: HashMap<String, Asked>,
+    verifies: bool,
+    is_written: bool,
+}
+
+impl Book {
+    /// Reads the book in `directory`, which is made if it is absent; a new one begins at `now`. One that cannot be read begins
+    /// anew, which is told.
+    pub(super) fn open(directory: &Path, now: i64) -> Self {
+        match read(directory) {
+            Ok(Some((Head { since, verifies, .. }, containers))) => {
+                Self { directory: directory.to_owned(), since, containers, verifies, is_written: true }
+            }
+            Ok(None) => Self::new(directory, now),
+            Err(error) => {
+                let file = directory.join(FILE);
+                tracing::error!(file = %file.display(), %error, "the record of what came through the gate cannot be read and begins anew");
+                Self::new(directory, now)
+            }
+        }
+    }
+
+    fn new(directory: &Path, since: i64) -> Self {
+        Self { directory: directory.to_owned(), since, containers: HashMap::new(), verifies: true, is_written: false }
+    }
+
+    /// Notes whether the gate looks at what passes. While it does not, everything passes unseen, so that from then on the record
+    /// begins anew.
+    pub(super) fn gate_verifies(&mut self, verifies: bool, now: i64) {
+        if self.verifies != verifies {
+            self.is_written = false;
+        }
+        if verifies && !self.verifies {
+            self.since = now;
+        }
+        self.verifies = verifies;
+    }
+
+    /// Since when a record is kept, in seconds since the Unix epoch.
+    pub(super) const fn since(&self) -> i64 {
+        self.since
+    }
+
+    /// For what a container was made that came through.
+    pub(super) fn asked_for(&self, container_id: &str) -> Option<&Asked> {
+        self.containers.get(container_id)
+    }
+
+    /// Notes a container that came through.
+    pub(super) fn add(&mut self, container_id: &str, asked: &Asked) {
+        if self.containers.len() >= MAX_CONTAINERS || self.containers.contains_key(container_id) {
+            return;
+        }
+        let is_name = |text: &&str| text.len() <= MAX_NAME_BYTES;
+        let image = Some(asked.image.as_str()).filter(is_name).unwrap_or_default().to_owned();
+        let namespace = asked.namespace.as_deref().filter(is_name).map(str::to_owned);
+        let name = asked.name.clone().filter(|_| !image.is_empty());
+        self.containers.insert(container_id.to_owned(), Asked { image, name, namespace });
+        self.is_written = false;
+    }
+
+    /// Forgets those that exist no more.
+    pub(super) fn keep_only(&mut self, exists: impl Fn(&str) -> bool) {
+        let before = self.containers.len();
+        self.containers.retain(|id, _| exists(id));
+        self.is_written &= before == self.containers.len();
+    }
+
+    /// What is to be written, if anything is.
+    pub(super) fn unwritten(&mut self) -> Option<Unwritten> {
+        if self.is_written {
+            return None;
+        }
+        self.is_written = true;
+        let mut lines = serde_json::to_string(&Head { version: VERSION, since: self.since, verifies: self.verifies }).ok()?;
+        for (id, Asked { image, name, namespace }) in &self.containers {
+            let name = name.as_ref().map(ToString::to_string);
+            let entry = Entry { id: id.clone(), image: image.clone(), name, namespace: namespace.clone() };
+            lines.push('\n');
+            lines.push_str(&serde_json::to_string(&entry).ok()?);
+        }
+        lines.push('\n');
+        Some(Unwritten { directory: self.directory.clone(), lines })
+    }
+
+    /// It was not written after all.
+    pub(super) const fn not_written(&mut self) {
+        self.is_written = false;
+    }
+}
+
+/// A book that is to be written where it holds up nobody.
+#[derive(Debug)]
+pub(super) struct Unwritten {
+    directory: PathBuf,
+    lines: String,
+}
+
+impl Unwritten {
+    /// Writes it: whole, or not at all. Blocks on the disk.
+    pub(super) fn write(&self) -> io::Result<()> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
+        let unfinished = self.directory.join(UNFINISHED);
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&unfinished)?;
+        file.write_all(self.lines.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&unfinished, self.directory.join(FILE))
+    }
+}
+
+/// The head, and what came through. None if there is no book yet.
+fn read(directory: &Path) -> io::Result<Option<(Head, HashMap<String, Asked>)>> {
+    let file = match File::open(directory.join(FILE)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let malformed = |what: &'static str| io::Error::new(io::ErrorKind::InvalidData, what);
+    let mut lines = BufReader::new(file.take(MAX_FILE_BYTES)).lines();
+    let head = lines.next().ok_or_else(|| malformed("it is empty"))??;
+    let head: Head = serde_json::from_str(&head)?;
+    if head.version != VERSION {
+        return Err(malformed("it is of another version"));
+    }
+    let mut containers = HashMap::new();
+    for line in lines.take(MAX_CONTAINERS) {
+        let entry: Entry = serde_json::from_str(&line?)?;
+        containers.insert(entry.id.clone(), Asked::from(entry));
+    }
+    Ok(Some((head, containers)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(image: &str) -> Asked {
+        Asked { image: image.to_owned(), name: image.parse().ok(), namespace: Some("shop".to_owned()) }
+    }
+
+    #[test]
+    fn what_came_through_is_known_after_a_restart_and_since_when() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = folder.path().join("watch");
+        let mut book = Book::open(&directory, 1000);
+        book.add("a", &asked("r.test/a:1"));
+        book.add("b", &asked(&"x".repeat(MAX_NAME_BYTES + 1)));
+        book.add("gone", &asked("r.test/a:1"));
+        book.keep_only(|id| id != "gone");
+        book.unwritten().unwrap().write().unwrap();
+        assert!(book.unwritten().is_none(), "nothing new");
+        let again = Book::open(&directory, 2000);
+        assert_eq!(again.since(), 1000);
+        assert_eq!(again.asked_for("a"), Some(&asked("r.test/a:1")));
+        assert_eq!(again.asked_for("b"), Some(&asked("")), "what is no name is not kept");
+        assert_eq!(again.asked_for("gone"), None);
+    }
+
+    #[test]
+    fn what_was_made_while_nothing_was_verified_is_older_than_the_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut book = Book::open(folder.path(), 1000);
+        book.gate_verifies(true, 1500);
+        assert_eq!(book.since(), 1000);
+        book.gate_verifies(false, 2000);
+        book.unwritten().unwrap().write().unwrap();
+        let mut again = Book::open(folder.path(), 3000);
+        assert_eq!(again.since(), 1000);
+        again.gate_verifies(true, 3000);
+        assert_eq!(again.since(), 3000);
+        assert!(again.unwritten().is_some());
+    }
+
+    #[test]
+    fn a_book_that_cannot_be_read_begins_anew_so_that_nothing_that_is_there_is_stopped() {
+        let folder = tempfile::tempdir().unwrap();
+        for broken in
+            ["", "{}\n", "{\"version\":2,\"since\":1,\"verifies\":true}\n", "{\"version\":1,\"since\":1,\"verifies\":true}\nnonsense\n"]
+        {
+            fs::write(folder.path().join(FILE), broken).unwrap();
+            let mut book = Book::open(folder.path(), 5000);
+            assert_eq!(book.since(), 5000, "{broken:?}");
+            assert!(book.unwritten().is_some());
+        }
+    }
+}

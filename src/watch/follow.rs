@@ -1,0 +1,186 @@
+//! Following containerd, for as long as the daemon runs.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_trust::name::ManifestDigest;
+use tokio::time::Instant;
+
+use super::board::Following;
+use super::book::Book;
+use super::pending::{Pending, Subject};
+use super::stops::Stops;
+use super::{Looks, Watch};
+use crate::containerd::Event;
+
+/// How often everything that runs is looked at while nobody asks. It also finds what no event told of.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// containerd does not answer a subscription before its first event; it has taken it long before this time.
+const SUBSCRIBED_WITHIN: Duration = Duration::from_millis(200);
+/// Between two tries to hear containerd's events.
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// Things that are remembered as told of, containers aside, which are forgotten when they are gone.
+const MAX_TOLD: usize = 16_384;
+
+/// What is kept from one look to the next.
+#[derive(Debug)]
+pub(super) struct Round {
+    pub(super) book: Book,
+    pub(super) pending: Pending,
+    pub(super) stops: Stops,
+    /// What was told of: containers by namespace and ID, records by namespace, name and target.
+    told: HashSet<(String, String)>,
+    /// What records lead to that were written for images which were let pass unverified.
+    pub(super) let_pass: HashSet<ManifestDigest>,
+    next_look: Instant,
+}
+
+impl Round {
+    /// Whether something is to be told of, which is then remembered as told.
+    pub(super) fn is_news(&mut self, namespace: &str, what: String) -> bool {
+        if self.told.len() >= MAX_TOLD {
+            self.told.clear();
+        }
+        self.told.insert((namespace.to_owned(), what))
+    }
+
+    /// Whether something was told of.
+    pub(super) fn was_told(&self, namespace: &str, what: &str) -> bool {
+        self.told.contains(&(namespace.to_owned(), what.to_owned()))
+    }
+}
+
+impl Watch {
+    /// Watches until the process ends. Belongs into the gate's runtime, where its questions and those of the gate share one
+    /// connection to containerd.
+    pub async fn follow(self: Arc<Self>, mut looks: Looks) {
+        let mut round = self.begin().await;
+        let mut retry = FIRST_RETRY;
+        loop {
+            let began = Instant::now();
+            let why = self.follow_one(&mut round, &mut looks).await;
+            self.lost(why);
+            if began.elapsed() > LONGEST_RETRY {
+                retry = FIRST_RETRY;
+            }
+            self.answer_looks(&mut round, &mut looks, retry).await;
+            retry = retry.saturating_mul(2).min(LONGEST_RETRY);
+        }
+    }
+
+    async fn begin(&self) -> Round {
+        // With a clock that cannot be right everything is older, and nothing is stopped.
+        let now = self.now().unwrap_or(i64::MAX);
+        let directory = self.directory.clone();
+        let opened = tokio::task::spawn_blocking(move || Book::open(&directory, now)).await;
+        let book = opened.unwrap_or_else(|_| Book::open(&self.directory, now));
+        let now = Instant::now();
+        Round { book, pending: Pending::default(), stops: Stops::new(now), told: HashSet::new(), let_pass: HashSet::new(), next_look: now }
+    }
+
+    /// Follows one stream of events until it ends, and gives back why it did.
+    async fn follow_one(&self, round: &mut Round, looks: &mut Looks) -> String {
+        let mut events = self.containerd.events();
+        let subscribed = Instant::now() + SUBSCRIBED_WITHIN;
+        let mut is_heard = false;
+        loop {
+            let next = if is_heard { round.next_look.min(round.pending.next_due().unwrap_or(round.next_look)) } else { subscribed };
+            tokio::select! {
+                event = events.next() => match event {
+                    Ok(Some(event)) => self.hear(round, event),
+                    Ok(None) => return "containerd ended the stream".to_owned(),
+                    Err(why) => return why,
+                },
+                Some(done) = looks.0.recv() => {
+                    self.look_at_everything(round).await;
+                    let _ = done.send(());
+                }
+                () = tokio::time::sleep_until(next) => {
+                    if !is_heard {
+                        is_heard = true;
+                        self.heard();
+                        // What happened while nobody listened.
+                        round.next_look = Instant::now();
+                    }
+                    self.work(round).await;
+                }
+            }
+        }
+    }
+
+    fn hear(&self, round: &mut Round, event: Event) {
+        let verifies = self.admit.verifies();
+        if let Some(now) = self.now() {
+            round.book.gate_verifies(verifies, now);
+        }
+        if verifies && !round.pending.hear(event, Instant::now()) {
+            tracing::warn!("more happens in containerd than can be looked at one by one; the next look at everything finds it");
+            round.next_look = round.next_look.min(Instant::now() + SUBSCRIBED_WITHIN);
+        }
+    }
+
+    fn heard(&self) {
+        let now = self.now().unwrap_or_default();
+        self.with_board(|board| board.following = Following::Since(now));
+        tracing::info!("containerd's events are followed");
+    }
+
+    fn lost(&self, why: String) {
+        let now = self.now().unwrap_or_default();
+        let was_heard = self.with_board(|board| {
+            let was_heard = !matches!(board.following, Following::Lost { .. });
+            board.following = Following::Lost { at: now, why: why.clone() };
+            was_heard
+        });
+        if was_heard {
+            tracing::warn!(reason = why, "containerd's events are not heard; they are asked for again, and what was missed is looked for");
+        }
+    }
+
+    /// Answers those who ask while no events are heard.
+    async fn answer_looks(&self, round: &mut Round, looks: &mut Looks, length: Duration) {
+        let until = Instant::now() + length;
+        while let Ok(Some(done)) = tokio::time::timeout_at(until, looks.0.recv()).await {
+            self.look_at_everything(round).await;
+            let _ = done.send(());
+        }
+    }
+
+    /// What is due.
+    async fn work(&self, round: &mut Round) {
+        let now = Instant::now();
+        if round.next_look <= now {
+            self.look_at_everything(round).await;
+            round.next_look = Instant::now() + LOOK_EVERY;
+        }
+        self.consider_due(round).await;
+    }
+
+    /// Looks at what was heard of and is due.
+    pub(super) async fn consider_due(&self, round: &mut Round) {
+        for (subject, plan) in round.pending.take_due(Instant::now()) {
+            let again = match &subject {
+                Subject::Container(namespace, id) => self.consider_container(round, namespace, id, plan).await,
+                Subject::Record(namespace, name) => self.consider_record(round, namespace, name, plan).await,
+            };
+            if let Some(wait) = again {
+                round.pending.again(subject, plan, wait, Instant::now());
+            }
+        }
+        self.save(round).await;
+    }
+
+    /// Writes down what came through, if that is news.
+    async fn save(&self, round: &mut Round) {
+        let Some(unwritten) = round.book.unwritten() else { return };
+        let written = tokio::task::spawn_blocking(move || unwritten.write()).await;
+        if let Ok(Err(error)) = &written {
+            tracing::warn!(directory = %self.directory.display(), %error, "what came through the gate could not be written down");
+        }
+        if !matches!(written, Ok(Ok(()))) {
+            round.book.not_written();
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Looking at everything: what runs, judged by today's policy, and what no event told of.
+
+use countersign_trust::mode::Mode;
+use countersign_trust::name::{ImageId, shown};
+use tokio::time::Instant;
+
+use super::Watch;
+use super::board::{Elsewhere, Inventory, MAX_SHOWN, Unverified};
+use super::consider::{Known, asked_of};
+use super::follow::Round;
+use crate::admit::{Asked, chain};
+use crate::containerd::{ContainerdError, Listed, NAMESPACE};
+
+/// Other namespaces of containerd that are looked at.
+const MAX_NAMESPACES: usize = 64;
+
+/// A container that runs.
+struct Runs {
+    id: String,
+    created_at: i64,
+    /// Namespace and name of the pod, and its own name.
+    names: (String, String, String),
+    asked: Asked,
+    image_id: Option<ImageId>,
+}
+
+impl Watch {
+    /// Looks at everything. What is found that came past the gate is told of, as if it had just been heard of.
+    pub(super) async fn look_at_everything(&self, round: &mut Round) {
+        let verifies = self.admit.verifies();
+        if let Some(now) = self.now() {
+            round.book.gate_verifies(verifies, now);
+        }
+        let looked = self.look_through(round).await;
+        let failure = looked.as_ref().err().map(|error| chain(error));
+        self.with_board(|board| match looked {
+            Ok(inventory) => board.inventory = inventory,
+            Err(_) => board.inventory.failure = failure,
+        });
+        self.consider_due(round).await;
+    }
+
+    async fn look_through(&self, round: &mut Round) -> Result<Inventory, ContainerdError> {
+        let (version, known, listed, namespaces) = tokio::try_join!(
+            self.containerd.version(),
+            self.known(),
+            self.containerd.containers_of(NAMESPACE),
+            self.containerd.namespaces()
+        )?;
+        self.with_board(|board| board.containerd = shown(&version));
+        for container in &listed {
+            self.came_through(round, &container.id);
+        }
+        round.book.keep_only(|id| listed.iter().any(|container| container.id == id));
+        self.find(round, NAMESPACE, listed.iter().filter(|container| !known.pods.contains_key(&container.id)));
+        let elsewhere = self.look_elsewhere(round, namespaces).await?;
+        let mut inventory = Inventory { at: self.now(), elsewhere, sandboxes: known.pods.len(), ..Inventory::default() };
+        for runs in self.running(round, listed, &known).await? {
+            self.judge_one(&mut inventory, runs).await;
+        }
+        self.finish(&mut inventory);
+        Ok(inventory)
+    }
+
+    /// Takes up what came past the gate without an event that told of it.
+    fn find<'l>(&self, round: &mut Round, namespace: &str, listed: impl Iterator<Item = &'l Listed>) {
+        if !self.admit.verifies() {
+            return;
+        }
+        for container in listed {
+            let is_older = container.created_at <= round.book.since();
+            let came_through = namespace == NAMESPACE && round.book.asked_for(&container.id).is_some();
+            if !is_older && !came_through && !round.was_told(namespace, &container.id) {
+                round.pending.find(namespace, &container.id, Instant::now());
+            }
+        }
+    }
+
+    async fn look_elsewhere(&self, round: &mut Round, namespaces: Vec<String>) -> Result<Vec<Elsewhere>, ContainerdError> {
+        let mut elsewhere = Vec::new();
+        for namespace in namespaces.into_iter().filter(|namespace| namespace != NAMESPACE).take(MAX_NAMESPACES) {
+            let listed = self.containerd.containers_of(&namespace).await?;
+            self.find(round, &namespace, listed.iter());
+            if !listed.is_empty() {
+                elsewhere.push(Elsewhere { namespace: shown(&namespace), containers: listed.len() });
+            }
+        }
+        Ok(elsewhere)
+    }
+
+    /// The containers of Kubernetes' namespace that run, sandboxes aside.
+    async fn running(&self, round: &Round, listed: Vec<Listed>, known: &Known) -> Result<Vec<Runs>, ContainerdError> {
+        let mut running = Vec::new();
+        for listed in listed.into_iter().filter(|listed| !known.pods.contains_key(&listed.id)) {
+            let runs = match known.containers.get(&listed.id) {
+                Some(container) => container.is_running,
+                None => self.containerd.task_runs(NAMESPACE, &listed.id).await?,
+            };
+            if runs {
+                let (said, image_id) = asked_of(&listed, known);
+                let asked = round.book.asked_for(&listed.id).cloned().unwrap_or(said);
+                let names = known.names_of(&listed);
+                running.push(Runs { id: listed.id, created_at: listed.created_at, names, asked, image_id });
+            }
+        }
+        Ok(running)
+    }
+
+    async fn judge_one(&self, inventory: &mut Inventory, runs: Runs) {
+        let Runs { id, created_at, names: (pod_namespace, pod, container), asked, image_id } = runs;
+        inventory.running = inventory.running.saturating_add(1);
+        let count = match self.admit.judge_running(&id, &asked, image_id).await {
+            Ok(_) => &mut inventory.verified,
+            Err(refusal) if !refusal.says_unverified() => &mut inventory.unknown,
+            Err(refusal) => {
+                let mode = self.admit.mode_of_asked(&asked);
+                let now = self.now().unwrap_or_default();
+                if inventory.shown.len() < MAX_SHOWN {
+                    inventory.shown.push(Unverified {
+                        since: self.with_board(|board| board.without_evidence_since(&id, now)),
+                        id: shown(&id),
+                        pod_namespace,
+                        pod,
+                        container,
+                        image: shown(&asked.image),
+                        created_at,
+                        code: refusal.code().to_owned(),
+                        reason: refusal.to_string(),
+                        mode,
+                    });
+                }
+                match mode {
+                    Mode::Disabled => &mut inventory.exempt,
+                    Mode::Permissive | Mode::Enforced => &mut inventory.unverified,
+                }
+            }
+        };
+        *count = count.saturating_add(1);
+    }
+
+    fn finish(&self, inventory: &mut Inventory) {
+        inventory.shown.sort_by(|one, other| (one.since, &one.id).cmp(&(other.since, &other.id)));
+        self.with_board(|board| board.keep_without_evidence(|id| inventory.shown.iter().any(|shown| shown.id == id)));
+    }
+}
