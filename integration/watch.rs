@@ -43,6 +43,8 @@ impl Scene {
         let (name, root) = world.push_signed(&image, REPOSITORY, "1").await;
         let configuration = world.gate_config().root_key(world.gun(REPOSITORY), root.canonical.clone());
         world.start_gate(binary(), &change(configuration)).await;
+        // What was made in the second in which the gate began to keep a record counts as older.
+        tokio::time::sleep(Duration::from_millis(1100)).await;
         Self { world, name, root }
     }
 

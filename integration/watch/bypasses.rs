@@ -78,7 +78,7 @@ async fn what_was_made_while_the_gate_was_down_is_found_when_it_is_back() {
     let mut scene = Scene::with("made_while_down", |configuration| configuration.table(STOP)).await;
     let (name, _) = scene.unsigned().await;
     scene.ctr_run(&name, "older").await;
-    scene.status_until(|status| status["bypasses-seen"] == 1).await;
+    scene.status_until(|status| with_code(status, "CS-BYPASS-CONTAINER").iter().any(|bypass| bypass["id"] == "older")).await;
     scene.world.gate.as_mut().unwrap().kill();
     tokio::time::sleep(Duration::from_millis(1100)).await;
     scene.ctr_run(&name, "while-down").await;
