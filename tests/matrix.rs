@@ -129,11 +129,19 @@ fn tests_in(directory: &Path, names: &mut BTreeSet<String>) {
     }
 }
 
-/// Functions right below a line that makes them tests.
+/// Functions right below a line that makes them tests, and those in a list that makes tests of them.
 fn tests_of(source: &str) -> Vec<String> {
     let mut names = Vec::new();
-    let mut is_test = false;
+    let (mut is_test, mut is_listed) = (false, false);
     for line in source.lines().map(str::trim) {
+        if line.starts_with("on_every_containerd! {") || line == "}" {
+            is_listed = line != "}";
+            continue;
+        }
+        if is_listed {
+            names.push(line.trim_end_matches(',').to_owned());
+            continue;
+        }
         if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
             is_test = true;
         } else if !line.starts_with("#[") {
