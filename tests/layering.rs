@@ -22,7 +22,7 @@ const ROOMS: [(&str, &[&str]); 18] = [
     ("containerd", &["crash", "connection"]),
     ("admit", &["clock", "crash", "fetch", "ledger", "containerd"]),
     ("cri", &["crash", "listen", "connection", "fetch", "ledger", "admit"]),
-    ("proof", &["admit", "clock", "containerd", "cri", "ledger"]),
+    ("proof", &["admit", "cri"]),
     ("watch", &["clock", "containerd", "admit"]),
     ("admin", &["listen", "admit", "watch"]),
     ("doctor", &["clock", "config", "containerd", "admit", "admin"]),

@@ -18,7 +18,8 @@ use http::HeaderMap;
 use crate::admit::{Admit, RESERVED_HOST, Rehearsed, Shown, chain};
 use crate::cri::messages::{pull_image_request, pull_image_response};
 use crate::cri::{Code, Reply, Status, Upstream, methods};
-use signer::{SignError, TagsSignedBy};
+pub use signer::SignError;
+use signer::TagsSignedBy;
 pub use watchdog::feed_watchdog;
 
 /// How often the gate tries itself.
@@ -35,15 +36,19 @@ const NONCE_BYTES: usize = 16;
 
 /// An image that is asked for, and what must be said to it.
 #[derive(Debug)]
-struct Trial {
-    image: String,
-    must: Must,
+pub struct Trial {
+    /// The image.
+    pub image: String,
+    /// What must be said.
+    pub must: Must,
 }
 
+/// What must be said to an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Must {
+pub enum Must {
+    /// That it may be used, as this digest.
     Allow(ManifestDigest),
-    /// With this code.
+    /// No, with this code.
     Refuse(&'static str),
 }
 
@@ -97,17 +102,25 @@ pub async fn prove(admit: &Admit, socket: &Arc<Path>) -> Shown {
     worst(seen)
 }
 
+/// Why there is nothing to be tried.
 #[derive(Debug, thiserror::Error)]
-enum PrepareError {
+pub enum PrepareError {
+    /// No trust data could be made.
     #[error("no trust data could be made")]
     Sign(#[from] SignError),
+    /// The clock is wrong.
     #[error("the clock cannot be right")]
     Clock,
+    /// Our own fault.
     #[error("the reserved name cannot be read")]
     Name,
 }
 
-fn prepare(admit: &Admit) -> Result<(Vec<Rehearsed>, [Trial; 3]), PrepareError> {
+/// Makes what is tried once, and how it must end.
+///
+/// # Errors
+/// [`PrepareError`].
+pub fn prepare(admit: &Admit) -> Result<(Vec<Rehearsed>, [Trial; 3]), PrepareError> {
     let now = admit.moment().ok_or(PrepareError::Clock)?;
     let nonce: String = signer::random::<NONCE_BYTES>()?.iter().map(|byte| format!("{byte:02x}")).collect();
     let digest = ManifestDigest::new(Sha256::of(nonce.as_bytes()));

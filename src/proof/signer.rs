@@ -25,9 +25,12 @@ pub(super) struct Key(SigningKey);
 
 /// Why no trust data could be made.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SignError {
+#[non_exhaustive]
+pub enum SignError {
+    /// The system gives no random numbers.
     #[error("the system gives no random numbers")]
     Random(#[from] rustix::io::Errno),
+    /// A key could not be made.
     #[error("a key could not be made")]
     Key(#[from] p256::ecdsa::Error),
 }
