@@ -12,9 +12,11 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use super::gate::binary;
+use super::harness::containerd::{Version, program};
 use super::harness::cri::Cri;
 use super::harness::gate::{Gate, GateConfig};
 use super::harness::image::Recipe;
+use super::harness::leftovers::cgroup_of;
 use super::harness::signer::RootIds;
 use super::harness::world::World;
 
@@ -38,7 +40,11 @@ impl Scene {
     }
 
     async fn with(test: &str, change: impl FnOnce(GateConfig) -> GateConfig) -> Self {
-        let mut world = World::new(test).await;
+        Self::on(Version::default(), test, change).await
+    }
+
+    async fn on(containerd: Version, test: &str, change: impl FnOnce(GateConfig) -> GateConfig) -> Self {
+        let mut world = World::on(containerd, test).await;
         let image = Recipe::prints_and_stays("signed").build();
         let (name, root) = world.push_signed(&image, REPOSITORY, "1").await;
         let configuration = world.gate_config().root_key(world.gun(REPOSITORY), root.canonical.clone());
@@ -78,12 +84,18 @@ impl Scene {
         (name, id)
     }
 
-    /// Runs a container with `ctr` in CRI's namespace.
+    /// Runs a container with `ctr` in CRI's namespace. It may be stopped before `ctr` is done with it.
     async fn ctr_run(&self, image: &str, id: &str) {
+        let containerd = &self.world.containerd;
         let runc = self.world.folder.path().join("containerd/runc");
-        let snapshotter = self.snapshotter();
-        let args = ["run", "--detach", "--null-io", "--snapshotter", snapshotter, "--runc-root", runc.to_str().unwrap(), image, id];
-        self.world.containerd.ctr().run(&args).await;
+        let mut command = Command::new(program(containerd.version(), "ctr"));
+        command.arg("--address").arg(containerd.socket()).args(["--namespace", "k8s.io", "run", "--detach", "--null-io"]);
+        // By default all tests' containers of this ID would share one control group, and be killed together.
+        let cgroup = format!("{}/{id}", cgroup_of(self.world.folder.path()));
+        command.args(["--snapshotter", self.snapshotter(), "--cgroup", &cgroup]).arg("--runc-root").arg(runc).args([image, id]);
+        let output = command.output().await.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() || said.contains("container that has stopped"), "{said}");
     }
 
     /// The one that the containerd of the tests uses.

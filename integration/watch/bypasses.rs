@@ -2,13 +2,21 @@
 
 use std::time::Duration;
 
+use super::super::harness::containerd::Version;
 use super::super::harness::cri::container;
 use super::super::harness::image::Recipe;
 use super::{REPOSITORY, STOP, Scene, with_code};
 
-#[tokio::test]
-async fn a_container_that_ctr_made_is_reported_and_runs_on() {
-    let scene = Scene::new("made_with_ctr").await;
+on_every_containerd! {
+    a_container_that_ctr_made_is_reported_and_runs_on,
+    with_on_bypass_stop_a_task_without_evidence_is_stopped_and_one_with_evidence_is_not,
+    what_comes_through_the_gate_is_nothing_to_wonder_about_after_a_restart_either,
+    a_stream_of_events_that_was_lost_is_followed_again_and_what_was_missed_is_found,
+    a_task_that_was_started_past_the_gate_is_reported,
+}
+
+async fn a_container_that_ctr_made_is_reported_and_runs_on(containerd: Version) {
+    let scene = Scene::on(containerd, "made_with_ctr", |configuration| configuration).await;
     let (name, _) = scene.unsigned().await;
     scene.ctr_run(&name, "by-ctr").await;
 
@@ -26,9 +34,8 @@ async fn a_container_that_ctr_made_is_reported_and_runs_on() {
     assert_eq!(status["inventory"]["containers"][0]["id"], "by-ctr");
 }
 
-#[tokio::test]
-async fn with_on_bypass_stop_a_task_without_evidence_is_stopped_and_one_with_evidence_is_not() {
-    let scene = Scene::with("on_bypass_stop", |configuration| configuration.table(STOP)).await;
+async fn with_on_bypass_stop_a_task_without_evidence_is_stopped_and_one_with_evidence_is_not(containerd: Version) {
+    let scene = Scene::on(containerd, "on_bypass_stop", |configuration| configuration.table(STOP)).await;
     let ran = scene.cri().run(&scene.name, "default").await.unwrap();
     let (name, id) = scene.unsigned().await;
     scene.ctr_run(&scene.name, "signed-by-ctr").await;
@@ -53,9 +60,8 @@ async fn with_on_bypass_stop_a_task_without_evidence_is_stopped_and_one_with_evi
     assert!(scene.runs(&ran.pod.id).await && scene.runs(&pod.id).await, "sandboxes are never stopped");
 }
 
-#[tokio::test]
-async fn what_comes_through_the_gate_is_nothing_to_wonder_about_after_a_restart_either() {
-    let mut scene = Scene::with("came_through", |configuration| configuration.table(STOP)).await;
+async fn what_comes_through_the_gate_is_nothing_to_wonder_about_after_a_restart_either(containerd: Version) {
+    let mut scene = Scene::on(containerd, "came_through", |configuration| configuration.table(STOP)).await;
     let first = scene.cri().run(&scene.name, "default").await.unwrap();
     scene.status_until(|status| status["inventory"]["verified"] == 1).await;
     let gate = scene.world.gate.as_mut().unwrap();
@@ -107,9 +113,8 @@ async fn what_is_older_than_the_record_is_neither_reported_nor_stopped() {
     assert!(scene.runs("before").await);
 }
 
-#[tokio::test]
-async fn a_stream_of_events_that_was_lost_is_followed_again_and_what_was_missed_is_found() {
-    let mut scene = Scene::with("lost_events", |configuration| configuration.table(STOP)).await;
+async fn a_stream_of_events_that_was_lost_is_followed_again_and_what_was_missed_is_found(containerd: Version) {
+    let mut scene = Scene::on(containerd, "lost_events", |configuration| configuration.table(STOP)).await;
     let (name, _) = scene.unsigned().await;
     let ran = scene.cri().run(&scene.name, "default").await.unwrap();
     scene.status_until(|status| status["events"]["heard"] == true && status["inventory"]["verified"] == 1).await;
@@ -129,9 +134,8 @@ async fn a_stream_of_events_that_was_lost_is_followed_again_and_what_was_missed_
     assert!(scene.runs(&ran.container).await && scene.runs(&ran.pod.id).await);
 }
 
-#[tokio::test]
-async fn a_task_that_was_started_past_the_gate_is_reported() {
-    let scene = Scene::with("task_past_the_gate", |configuration| configuration.table(STOP)).await;
+async fn a_task_that_was_started_past_the_gate_is_reported(containerd: Version) {
+    let scene = Scene::on(containerd, "task_past_the_gate", |configuration| configuration.table(STOP)).await;
     let id = scene.cri().pull(&scene.name).await.unwrap();
     let pod = scene.cri().run_pod(scene.cri().pod("default")).await.unwrap();
     let made = scene.cri().create(&pod, container(&id, &scene.name)).await.unwrap();
