@@ -1,6 +1,12 @@
 //! What runs, judged by today's policy.
 
+use super::super::harness::containerd::Version;
+use super::super::harness::image::Recipe;
 use super::Scene;
+
+on_every_containerd! {
+    a_sandbox_of_another_image_that_was_made_past_the_gate_is_shown_and_never_stopped,
+}
 
 #[tokio::test]
 async fn a_signature_that_is_taken_back_shows_within_the_refresh_interval_and_nothing_is_stopped() {
@@ -39,6 +45,24 @@ async fn a_rule_that_asks_for_no_evidence_exempts_and_a_policy_that_asks_for_mor
     scene.restart_with(&exempt).await;
     let status = scene.status_until(|status| status["inventory"]["exempt"] == 1).await;
     assert_eq!((&status["inventory"]["unverified"], &status["bypasses-seen"]), (&0.into(), &0.into()), "{status:#}");
+}
+
+async fn a_sandbox_of_another_image_that_was_made_past_the_gate_is_shown_and_never_stopped(containerd: Version) {
+    let scene = Scene::on(containerd, "other_sandbox", |configuration| configuration.table(super::STOP)).await;
+    let ran = scene.cri().run(&scene.name, "shop").await.unwrap();
+    let status = scene.status_until(|status| status["inventory"]["verified"] == 1).await;
+    assert_eq!((&status["inventory"]["sandboxes"], &status["inventory"]["unverified"]), (&1.into(), &0.into()), "{status:#}");
+
+    let sandboxes = format!("{}/pause:3.10", scene.world.registry.host());
+    scene.world.containerd.ctr().import(&Recipe::sleeps().file("/other", "x").build(), &sandboxes).await;
+    let pod = scene.behind().run_pod(scene.behind().pod("evil")).await.unwrap();
+
+    let status = scene.status_until(|status| status["inventory"]["unverified"] == 1).await;
+    let shown = &status["inventory"]["containers"][0];
+    assert_eq!((&shown["container"], &shown["code"]), (&"(sandbox)".into(), &"CS-OTHER-ROOTFS".into()), "{status:#}");
+    assert_eq!((&shown["namespace"], &shown["id"]), (&"evil".into(), &pod.id.as_str().into()));
+    assert!(scene.runs(&pod.id).await && scene.runs(&ran.container).await);
+    assert_eq!(status["stopped"], 0);
 }
 
 #[tokio::test]

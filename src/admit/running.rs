@@ -10,7 +10,7 @@ use countersign_trust::time::UnixTime;
 use super::container::Asked;
 use super::refusal::{Refusal, Standing};
 use super::rehearsal::refuse_reserved;
-use super::{Admission, Admit};
+use super::{Admission, Admit, ImageContent};
 use crate::containerd::Record;
 use crate::ledger::VerifiedImage;
 
@@ -48,6 +48,25 @@ impl Admit {
             Err(refusal) => self.platform_of_signed(question, refusal).await?,
         };
         self.bind(admission, image_id).await
+    }
+
+    /// What sandboxes may stand on today if their image is `name`, by what is held alone: the content of every digest that is
+    /// listed for it, else of the signed one. Empty if none of it is here.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn sandbox_contents(&self, name: &ImageReference) -> Result<Vec<ImageContent>, Refusal> {
+        let mut digests = self.policy().sandbox.digests.clone();
+        if digests.is_empty() {
+            digests.push(self.judge(Question::without_namespace(name))?.digest);
+        }
+        let mut contents = Vec::new();
+        for digest in digests {
+            if self.refuse_denied(name, [digest.hash()]).is_ok() {
+                contents.extend(self.sandbox_content(name, digest).await?);
+            }
+        }
+        Ok(contents)
     }
 
     /// Judges what an image record leads to, by what is held: a name must mean what is signed for it, or something that is

@@ -16,6 +16,8 @@ pub struct Pod {
     pub namespace: String,
     /// The pod's name.
     pub name: String,
+    /// When the sandbox was made, in seconds since the Unix epoch.
+    pub created_at: i64,
 }
 
 /// A container, as its CreateContainer said.
@@ -84,7 +86,8 @@ impl Containerd {
         let answer = self.within("ListPodSandbox", client.list_pod_sandbox(ListPodSandboxRequest::default())).await?;
         let pods = answer.into_inner().items.into_iter().map(|sandbox| {
             let metadata = sandbox.metadata.unwrap_or_default();
-            (sandbox.id, Pod { namespace: metadata.namespace, name: metadata.name })
+            let created_at = sandbox.created_at.div_euclid(NANOSECONDS);
+            (sandbox.id, Pod { namespace: metadata.namespace, name: metadata.name, created_at })
         });
         Ok(pods.collect())
     }

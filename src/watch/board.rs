@@ -109,9 +109,9 @@ pub struct Inventory {
     pub running: usize,
     /// How many of them have valid evidence.
     pub verified: usize,
-    /// How many have none and need none, since their rule says `disabled`.
+    /// How many, sandboxes with them, have none and need none, since their rule says `disabled`.
     pub exempt: usize,
-    /// How many have none and would need some. Those that are shown are in `shown`.
+    /// How many, sandboxes with them, have none and would need some. Those that are shown are in `shown`.
     pub unverified: usize,
     /// Of how many it could not be found out.
     pub unknown: usize,

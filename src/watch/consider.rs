@@ -199,16 +199,20 @@ impl Watch {
         None
     }
 
+    /// The image of sandboxes: as the configuration names it, or else as containerd tells.
+    pub(super) async fn image_of_sandboxes(&self) -> Option<ImageReference> {
+        if let Some(image) = self.admit.sandbox_name() {
+            return Some(image);
+        }
+        self.containerd.sandbox_image().await.ok()??.parse().ok()
+    }
+
     /// Whether a record is that of the image of sandboxes, which containerd pulls by itself. It is looked at where it is used.
     async fn is_of_sandboxes(&self, round: &mut Round, record: &Record) -> bool {
         let (Ok(named), Ok(target)) = (record.name.parse::<ImageReference>(), record.target.digest.parse::<ManifestDigest>()) else {
             return false;
         };
-        let image = match self.admit.sandbox_name() {
-            Some(image) => Some(image),
-            None => self.containerd.sandbox_image().await.ok().flatten().and_then(|image| image.parse().ok()),
-        };
-        let is_it = image.is_some_and(|image| image.repository() == named.repository());
+        let is_it = self.image_of_sandboxes().await.is_some_and(|image| image.repository() == named.repository());
         if is_it && round.let_pass.len() < MAX_LET_PASS {
             round.let_pass.insert(target);
         }
@@ -284,7 +288,7 @@ mod tests {
     use super::*;
 
     fn known(container: PodContainer) -> Known {
-        let pods = [("s".to_owned(), Pod { namespace: "shop".to_owned(), name: "web-1".to_owned() })].into();
+        let pods = [("s".to_owned(), Pod { namespace: "shop".to_owned(), name: "web-1".to_owned(), created_at: 0 })].into();
         Known { pods, containers: [("c".to_owned(), container)].into() }
     }
 

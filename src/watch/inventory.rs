@@ -8,11 +8,14 @@ use super::Watch;
 use super::board::{Elsewhere, Inventory, MAX_SHOWN, Unverified};
 use super::consider::{Known, asked_of};
 use super::follow::Round;
-use crate::admit::{Asked, chain};
+use crate::admit::{Asked, Refusal, chain};
 use crate::containerd::{ContainerdError, Listed, NAMESPACE};
 
 /// Other namespaces of containerd that are looked at.
 const MAX_NAMESPACES: usize = 64;
+
+/// What stands in place of a container's name for the sandbox itself.
+const SANDBOX: &str = "(sandbox)";
 
 /// A container that runs.
 struct Runs {
@@ -58,8 +61,38 @@ impl Watch {
         for runs in self.running(round, listed, &known).await? {
             self.judge_one(&mut inventory, runs).await;
         }
+        self.judge_sandboxes(&mut inventory, &known).await;
         self.finish(&mut inventory);
         Ok(inventory)
+    }
+
+    /// Sandboxes are of one image, of which no pod speaks.
+    async fn judge_sandboxes(&self, inventory: &mut Inventory, known: &Known) {
+        if !self.admit.mode().verifies() {
+            return;
+        }
+        let Some(image) = self.image_of_sandboxes().await else {
+            inventory.unknown = inventory.unknown.saturating_add(known.pods.len());
+            return;
+        };
+        let contents = self.admit.sandbox_contents(&image).await;
+        for (id, pod) in &known.pods {
+            let judged = match &contents {
+                // Its content was removed from the node.
+                Ok(contents) if contents.is_empty() => Err(Refusal::NotPresent { image: image.to_string() }),
+                Ok(contents) => self.admit.check_sandbox(id, contents).await,
+                Err(refusal) => Err(refusal.clone()),
+            };
+            let Err(refusal) = judged else { continue };
+            if !refusal.says_unverified() || matches!(refusal, Refusal::NotPresent { .. }) {
+                inventory.unknown = inventory.unknown.saturating_add(1);
+                continue;
+            }
+            let names = (shown(&pod.namespace), shown(&pod.name), SANDBOX.to_owned());
+            let asked = Asked { image: image.to_string(), name: Some(image.clone()), namespace: None };
+            let runs = Runs { id: id.clone(), created_at: pod.created_at, names, asked, image_id: None };
+            self.show(inventory, runs, &refusal, self.admit.mode());
+        }
     }
 
     /// Takes up what came past the gate without an event that told of it.
@@ -107,35 +140,41 @@ impl Watch {
     }
 
     async fn judge_one(&self, inventory: &mut Inventory, runs: Runs) {
-        let Runs { id, created_at, names: (pod_namespace, pod, container), asked, image_id } = runs;
         inventory.running = inventory.running.saturating_add(1);
-        let count = match self.admit.judge_running(&id, &asked, image_id).await {
-            Ok(_) => &mut inventory.verified,
-            Err(refusal) if !refusal.says_unverified() => &mut inventory.unknown,
+        match self.admit.judge_running(&runs.id, &runs.asked, runs.image_id).await {
+            Ok(_) => inventory.verified = inventory.verified.saturating_add(1),
+            Err(refusal) if !refusal.says_unverified() => inventory.unknown = inventory.unknown.saturating_add(1),
             Err(refusal) => {
-                let mode = self.admit.mode_of_asked(&asked);
-                let now = self.now().unwrap_or_default();
-                if inventory.shown.len() < MAX_SHOWN {
-                    inventory.shown.push(Unverified {
-                        since: self.with_board(|board| board.without_evidence_since(&id, now)),
-                        id: shown(&id),
-                        pod_namespace,
-                        pod,
-                        container,
-                        image: shown(&asked.image),
-                        created_at,
-                        code: refusal.code().to_owned(),
-                        reason: refusal.to_string(),
-                        mode,
-                    });
-                }
-                match mode {
-                    Mode::Disabled => &mut inventory.exempt,
-                    Mode::Permissive | Mode::Enforced => &mut inventory.unverified,
-                }
+                let mode = self.admit.mode_of_asked(&runs.asked);
+                self.show(inventory, runs, &refusal, mode);
             }
+        }
+    }
+
+    /// Adds what runs without evidence, or would need none.
+    fn show(&self, inventory: &mut Inventory, runs: Runs, refusal: &Refusal, mode: Mode) {
+        let Runs { id, created_at, names: (pod_namespace, pod, container), asked, image_id: _ } = runs;
+        let count = match mode {
+            Mode::Disabled => &mut inventory.exempt,
+            Mode::Permissive | Mode::Enforced => &mut inventory.unverified,
         };
         *count = count.saturating_add(1);
+        if inventory.shown.len() >= MAX_SHOWN {
+            return;
+        }
+        let now = self.now().unwrap_or_default();
+        inventory.shown.push(Unverified {
+            since: self.with_board(|board| board.without_evidence_since(&id, now)),
+            id: shown(&id),
+            pod_namespace,
+            pod,
+            container,
+            image: shown(&asked.image),
+            created_at,
+            code: refusal.code().to_owned(),
+            reason: refusal.to_string(),
+            mode,
+        });
     }
 
     fn finish(&self, inventory: &mut Inventory) {
