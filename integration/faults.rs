@@ -243,6 +243,44 @@ async fn a_server_with_a_certificate_of_another_authority_is_refused_before_anyt
     scene.serves().await;
 }
 
+/// Whoever may push to one repository can give an image of another one's a name there, and let its trust server hang.
+#[tokio::test]
+async fn a_container_that_waits_for_a_silent_trust_server_holds_up_no_other_of_the_same_image() {
+    let mut scene = Scene::new("waits_for_a_silent_server").await;
+    let config = scene.config.clone().root_key(scene.world.gun("*"), scene.root.canonical.clone());
+    let gate = scene.world.gate.as_mut().unwrap();
+    gate.configure(&config);
+    gate.restart().await;
+    let silent = scene.world.push(&scene.image, "team/silent", "1").await;
+    scene.front.answer("/team/silent/", Answer::Silence);
+    let id = scene.world.cri().pull(&silent).await.unwrap();
+    let pod = scene.cri().run_pod(scene.cri().pod("default")).await.unwrap();
+
+    let waiting = {
+        let (cri, pod, id, silent) = (scene.cri().clone(), pod.clone(), id.clone(), silent.clone());
+        tokio::spawn(async move { cri.create(&pod, container(&id, &silent)).await })
+    };
+    while scene.front.count("/team/silent/") == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let began = Instant::now();
+    // The pull writes a tag record, for which it has the image alone.
+    assert_eq!(scene.cri().pull(&scene.name).await.unwrap(), id, "the same image");
+    scene.cri().run_image(&pod, &id, &scene.name).await.unwrap();
+    let took = began.elapsed();
+
+    assert!(!waiting.is_finished(), "nobody waited for the server");
+    assert!(took < Duration::from_secs(8), "others waited with it: {took:?}");
+    let refused = waiting.await.unwrap().unwrap_err();
+    let in_time = scene.server_sentence("could not be reached: it did not answer in time");
+    assert_refused(&refused, UNAVAILABLE, &in_time, "CS-SERVER-TIMEOUT");
+
+    // What is remembered of it names the image that is asked about, and no other.
+    let other = format!("{}:2", scene.world.gun("team/silent"));
+    let refused = scene.cri().create(&pod, container(&id, &other)).await.unwrap_err();
+    assert!(refused.message().contains(&other) && !refused.message().contains(&silent), "{refused:?}");
+}
+
 #[tokio::test]
 async fn a_silent_or_slow_trust_server_ends_the_pull_in_time_and_holds_up_no_other_repository() {
     let mut scene = Scene::new("a_silent_trust_server").await;

@@ -105,7 +105,7 @@ impl Admit {
         if let Some(admitted) = self.listed_content(question, image_id).await? {
             return Ok(admitted);
         }
-        match self.judged_on_demand(question).await {
+        match self.judge_brought(question) {
             Ok(admission) => self.bind(admission, image_id).await,
             Err(refusal) => {
                 let admission = self.platform_of_signed(question, refusal).await?;

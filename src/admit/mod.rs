@@ -236,11 +236,15 @@ impl Admit {
     /// cannot be told which exceptions still hold.
     #[must_use]
     pub fn mode_of(&self, image: &str, namespace: Option<&str>) -> Mode {
-        match (image.parse::<ImageReference>(), self.now()) {
+        self.mode_of_name(image.parse().ok().as_ref(), namespace)
+    }
+
+    fn mode_of_name(&self, name: Option<&ImageReference>, namespace: Option<&str>) -> Mode {
+        match (name, self.now()) {
             // No rule is about a reserved name.
-            (Ok(image), _) if is_reserved(&image) => Mode::Enforced,
-            (Ok(image), Ok(now)) => self.policy().trust.mode_for(Question { image: &image, namespace }, now),
-            (Err(_), _) | (_, Err(_)) => self.policy().trust.mode_without_name(),
+            (Some(image), _) if is_reserved(image) => Mode::Enforced,
+            (Some(image), Ok(now)) => self.policy().trust.mode_for(Question { image, namespace }, now),
+            (None, _) | (_, Err(_)) => self.policy().trust.mode_without_name(),
         }
     }
 
@@ -253,8 +257,7 @@ impl Admit {
     /// As [`Admit::mode_of`], of an image that a container was made of.
     #[must_use]
     pub fn mode_of_asked(&self, asked: &Asked) -> Mode {
-        let Some(name) = &asked.name else { return self.policy().trust.mode_without_name() };
-        self.mode_of(&name.to_string(), asked.namespace.as_deref())
+        self.mode_of_name(asked.name.as_ref(), asked.namespace.as_deref())
     }
 
     /// What becomes of something of which it is not known what it is: the strictest that any rule says.
@@ -335,28 +338,48 @@ impl Admit {
         if let Local::Allowed(approval) = self.policy().consult(question, now)? {
             return Ok(Prepared::Listed(Box::new(self.listed(question, approval))));
         }
-        let (namespace, gun) = (question.namespace.unwrap_or_default(), Gun::for_repository(question.image.repository()));
-        let is_new = self.memory()?.held(&gun).is_none();
-        if let Some(refusal) = self.refuse_over_allowance(question, namespace, is_new) {
+        let is_new = self.memory()?.held(&Gun::for_repository(question.image.repository())).is_none();
+        let work = async {
+            let credential = self.credential_for(question.image.repository(), credential).await?;
+            self.join(question, credential).await
+        };
+        match self.on_account(question, is_new, work).await {
+            Ok(refreshed) => refreshed.map(Prepared::Refreshed).map_err(|refusal| refusal.about(question.image)),
             // What is held serves as it does when the server is away.
-            return if self.judge(question).is_ok() { Ok(Prepared::Refreshed(Origin::Held)) } else { Err(refusal) };
+            Err(_) if self.judge(question).is_ok() => Ok(Prepared::Refreshed(Origin::Held)),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Asks a trust server on the account of the pod's namespace.
+    ///
+    /// # Errors
+    /// Why nobody is asked for this namespace; `work` was not begun then.
+    async fn on_account<T>(
+        &self,
+        question: Question<'_>,
+        is_new: bool,
+        work: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<Result<T, Refusal>, Refusal> {
+        let namespace = question.namespace.unwrap_or_default();
+        if let Some(refusal) = self.refuse_over_allowance(question, namespace, is_new) {
+            return Err(refusal);
         }
         let began = Instant::now();
-        let credential = self.credential_for(question.image.repository(), credential).await?;
-        let refreshed = self.join(question, credential).await;
-        match &refreshed {
-            Ok(_) if is_new => self.allowance.brought(namespace),
+        let outcome = work.await;
+        match &outcome {
+            Ok(_) => self.allowance.answered(namespace, is_new),
             Err(refusal) if refusal.standing() == Standing::CannotTellNow => self.allowance.waited(namespace, began),
-            Ok(_) | Err(_) => {}
+            Err(_) => {}
         }
-        refreshed.map(Prepared::Refreshed)
+        Ok(outcome)
     }
 
     /// A namespace that has cost enough for now.
     fn refuse_over_allowance(&self, question: Question<'_>, namespace: &str, is_new: bool) -> Option<Refusal> {
         let (image, told) = (Box::new(question.image.clone()), countersign_trust::name::shown(namespace));
-        if let Some(pause) = self.allowance.pause(namespace) {
-            tracing::warn!(image = %image, namespace = told, ?pause, "the namespace has waited too long for trust servers that did not answer");
+        if !self.allowance.may_ask(namespace) {
+            tracing::warn!(image = %image, namespace = told, "the namespace has waited too long for trust servers that did not answer");
             return Some(Refusal::NamespaceWaited { image, namespace: told, minutes: allowance::WAITING.as_secs() / 60 });
         }
         let is_full = is_new && !self.allowance.may_bring(namespace);
@@ -365,7 +388,7 @@ impl Admit {
 
     /// An image that a rule lists by its digest.
     fn listed(&self, question: Question<'_>, approval: Approval) -> Admission {
-        let mode = self.mode_of(&question.image.to_string(), question.namespace);
+        let mode = self.mode_of_name(Some(question.image), question.namespace);
         let digest = approval.digest;
         Admission { image: question.image.clone(), approval, digest, origin: Origin::Rule, evidence: None, mode }
     }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use countersign_trust::Question;
 use countersign_trust::evidence::Gun;
+use countersign_trust::name::ImageId;
 use tokio::time::Instant;
 
-use super::refusal::{Refusal, Standing};
+use super::refusal::Refusal;
 use super::{Admission, Admit};
 
 /// For how long a refusal answers for those who ask again. kubelet tries a container every 11 to 15 s, for ever.
@@ -49,35 +50,37 @@ impl InVain {
 }
 
 impl Admit {
-    /// Judges by what is held; if nothing is held of the repository, its trust server is asked first, with this node's own
-    /// credential, in the way of a pull.
+    /// Fetches the trust data of an image that is on the node and of whose repository nothing is held, in the way of a pull with
+    /// this node's own credential. How that ended is remembered for a while, for all who ask for the repository.
+    ///
+    /// It takes as long as an update: hold no lock meanwhile.
     ///
     /// # Errors
-    /// A [`Refusal`], which answers for a while for all who ask for the repository.
-    pub(super) async fn judged_on_demand(self: &Arc<Self>, question: Question<'_>) -> Result<Admission, Refusal> {
+    /// Why nobody is asked for this namespace.
+    pub async fn bring(self: &Arc<Self>, question: Question<'_>, image_id: Option<ImageId>) -> Result<(), Refusal> {
+        let gun = Gun::for_repository(question.image.repository());
+        if !matches!(self.judge(question), Err(Refusal::NotHeld { .. })) || self.in_vain.refusal(&gun).is_some() {
+            return Ok(());
+        }
+        if let Some(image_id) = image_id
+            && self.listed_content(question, image_id).await?.is_some()
+        {
+            return Ok(());
+        }
+        let refreshed = self.on_account(question, true, self.refresh_by_node(question.image)).await?;
+        if let Err(refusal) = refreshed {
+            self.in_vain.keep(gun, refusal);
+        }
+        Ok(())
+    }
+
+    /// Judges by what is held. If nothing is, and it was asked for in vain, that is why.
+    pub(super) fn judge_brought(&self, question: Question<'_>) -> Result<Admission, Refusal> {
         let judged = self.judge(question);
         let Err(Refusal::NotHeld { .. }) = judged else { return judged };
-        let gun = Gun::for_repository(question.image.repository());
-        if let Some(refusal) = self.in_vain.refusal(&gun) {
-            return Err(refusal);
-        }
-        let namespace = question.namespace.unwrap_or_default();
-        if let Some(refusal) = self.refuse_over_allowance(question, namespace, true) {
-            return Err(refusal);
-        }
-        let began = Instant::now();
-        match self.refresh_by_node(question.image).await {
-            Ok((origin, _)) => {
-                self.allowance.brought(namespace);
-                self.judge(question).map(|admission| Admission { origin, ..admission })
-            }
-            Err(refusal) => {
-                if refusal.standing() == Standing::CannotTellNow {
-                    self.allowance.waited(namespace, began);
-                }
-                self.in_vain.keep(gun, refusal.clone());
-                Err(refusal)
-            }
+        match self.in_vain.refusal(&Gun::for_repository(question.image.repository())) {
+            Some(refusal) => Err(refusal.about(question.image)),
+            None => judged,
         }
     }
 }

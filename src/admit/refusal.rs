@@ -372,6 +372,18 @@ impl Refusal {
 }
 
 impl Refusal {
+    /// The same about another image of the same repository: what a server is refused for is shared by all who wait for it.
+    #[must_use]
+    pub(super) fn about(mut self, asked: &ImageReference) -> Self {
+        if let Self::Trust(refusal) = self {
+            return Self::Trust(refusal.about(asked));
+        }
+        if let Self::Server { image, .. } | Self::UpdateTimedOut { image, .. } | Self::ServerNotAsked { image, .. } = &mut self {
+            **image = asked.clone();
+        }
+        self
+    }
+
     /// `refusal` of the image of sandboxes. That containerd is away, or that we fail, says nothing about an image.
     pub(super) fn sandbox(image: &ImageReference, refusal: Self) -> Self {
         let is_about_image = match refusal.standing() {

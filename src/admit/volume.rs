@@ -32,14 +32,18 @@ impl Admit {
         }
         let (container, _) = self.root_fs_of(container_id).await?;
         for Volume { path, image } in volumes {
-            let mount = container.volumes.iter().find(|mount| is_same_place(&mount.destination, path));
-            let parent = match mount {
-                Some(mount) => self.containerd.snapshot_parent(&container.snapshotter, &mount.snapshot_key).await?,
-                None => None,
-            };
-            let parent = parent.as_deref().unwrap_or(NO_SNAPSHOT);
-            if !stands_on(parent, &image.chain_id, container.id_mapping.as_ref()) {
-                return Err(Refusal::OtherVolume { path: shown(path), expected: image.chain_id, found: shown(parent) });
+            let mounts: Vec<_> = container.volumes.iter().filter(|mount| is_same_place(&mount.destination, path)).collect();
+            let other = |found: &str| Refusal::OtherVolume { path: shown(path), expected: image.chain_id, found: shown(found) };
+            if mounts.is_empty() {
+                return Err(other(NO_SNAPSHOT));
+            }
+            // All of them: of two mounts at one place the later one is seen.
+            for mount in mounts {
+                let parent = self.containerd.snapshot_parent(&container.snapshotter, &mount.snapshot_key).await?;
+                let parent = parent.as_deref().unwrap_or(NO_SNAPSHOT);
+                if !stands_on(parent, &image.chain_id, container.id_mapping.as_ref()) {
+                    return Err(other(parent));
+                }
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use countersign_trust::Question;
 use countersign_trust::mode::Mode;
 use countersign_trust::name::{ImageId, ImageReference, shown};
 
@@ -99,7 +100,7 @@ impl Guard {
     /// image by it: an ID, or a prefix of one, of another image could be read as such a name.
     async fn asked(&self, spec: &ImageSpec, namespace: Option<String>, upstream: &Upstream) -> Asked {
         let image = shown_name(spec).to_owned();
-        let name = if image.parse::<ImageId>().is_ok() { None } else { image.parse::<ImageReference>().ok() };
+        let name = named(spec);
         let unnamed = Asked { image, name: None, namespace };
         let asked = Asked { name, ..unnamed.clone() };
         let Some(name) = asked.name.as_ref().filter(|_| self.admit.mode_of_asked(&asked) < self.admit.mode_of_asked(&unnamed)) else {
@@ -128,6 +129,12 @@ impl Guard {
     ) -> Result<(Admitted, Vec<KeyGuard<ImageId>>), Refusal> {
         Step::CreateAsked.reached();
         let wanted = Wanted { spec: &request.image, namespace: asked.namespace.as_deref() };
+        // Before any lock is taken: a trust server may not answer for long.
+        for spec in request.image_mounts.iter().map(|mount| &mount.image).chain([wanted.spec]) {
+            if let Some(image) = named(spec) {
+                self.admit.bring(Question { image: &image, namespace: wanted.namespace }, spec.image.parse().ok()).await?;
+            }
+        }
         let (resolved, resolved_volumes) = match request.image_mounts.as_slice() {
             [] => (self.resolve(upstream, wanted).await?, Vec::new()),
             mounts => self.resolve_with_volumes(upstream, wanted, mounts).await?,
@@ -275,6 +282,12 @@ fn parsed_id(image: &Image) -> Result<ImageId, Refusal> {
 /// kubelet's way to name an image: by its ID, with the name that the pod gave.
 fn likely(spec: &ImageSpec) -> Option<(ImageId, ImageReference)> {
     Some((spec.image.parse().ok()?, spec.user_specified_image.parse().ok()?))
+}
+
+/// The name that the pod gave, if it is one: an image ID reads as a name too.
+fn named(spec: &ImageSpec) -> Option<ImageReference> {
+    let name = shown_name(spec);
+    if name.parse::<ImageId>().is_ok() { None } else { name.parse().ok() }
 }
 
 /// Under which name the image is judged: the one that the pod gave.
