@@ -18,6 +18,7 @@ mod race;
 mod raw;
 mod retargeted;
 mod sandbox;
+mod volumes;
 
 use std::time::{Duration, Instant};
 

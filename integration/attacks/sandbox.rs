@@ -1,9 +1,12 @@
 //! The image of sandboxes, which no pod names and containerd pulls by itself.
 
+use k8s_cri::v1::ListPodSandboxRequest;
+
 use super::super::harness::containerd::Version;
 use super::super::harness::cri::container;
 use super::super::harness::gate::GateConfig;
 use super::super::harness::image::Recipe;
+use super::super::harness::relay::Relay;
 use super::super::harness::world::{World, sandbox};
 use super::{Scene, assert_denied, binary};
 
@@ -11,6 +14,7 @@ on_every_containerd! {
     a_sandbox_runs_the_listed_digest_and_no_packet_is_sent_once_it_is_here,
     the_image_of_sandboxes_is_pulled_by_its_digest_when_the_tag_was_moved,
     a_sandboxes_record_that_was_moved_on_the_node_is_put_right,
+    a_sandboxes_record_that_is_switched_on_the_way_is_caught_by_what_it_stands_on,
     an_unsigned_image_of_sandboxes_is_refused_before_any_runs,
     a_signed_image_of_sandboxes_runs_without_a_listed_digest,
     the_sandboxes_digest_lets_no_workload_pass,
@@ -54,6 +58,31 @@ async fn a_sandboxes_record_that_was_moved_on_the_node_is_put_right(containerd: 
     let evil = Recipe::prints_and_stays("evil").build();
     scene.ctr().import(&evil, &pause(&scene.world)).await;
     scene.wait_until_shown(&pause(&scene.world), &evil).await;
+    let pod = scene.pod().await;
+    assert_eq!(scene.ctr().root_file_system(&pod.id).await.unwrap(), sandbox().chain_id().to_string());
+}
+
+async fn a_sandboxes_record_that_is_switched_on_the_way_is_caught_by_what_it_stands_on(containerd: Version) {
+    let mut scene = Scene::on(containerd, "a_sandboxes_record_is_switched").await;
+    let relay = Relay::start(&scene.world.folder, &scene.world.containerd.socket());
+    let mut configuration = scene.configuration();
+    configuration.containerd = Some(relay.socket().to_owned());
+    scene.world.start_gate(binary(), &configuration).await;
+    scene.pod().await;
+    let sandboxes = async || scene.behind().runtime().list_pod_sandbox(ListPodSandboxRequest::default()).await.unwrap().into_inner().items;
+    let before = sandboxes().await.len();
+    let evil = Recipe::prints_and_stays("evil").build();
+    scene.ctr().import(&evil, "example.com/evil:1").await;
+
+    let config = scene.cri().pod("default");
+    let (ctr, record, top) = (scene.ctr(), pause(&scene.world), evil.top().clone());
+    relay.before(&config.metadata.as_ref().unwrap().uid, async move { ctr.retarget(&record, &top).await.unwrap() });
+    let refused = scene.cri().run_pod(config).await.unwrap_err();
+
+    assert!(!relay.is_waiting(), "the call was sent: {refused:?}");
+    assert_denied(&refused, "CS-OTHER-ROOTFS");
+    assert_eq!(sandboxes().await.len(), before, "the sandbox was removed");
+    // The next one finds the record wrong, and pulls.
     let pod = scene.pod().await;
     assert_eq!(scene.ctr().root_file_system(&pod.id).await.unwrap(), sandbox().chain_id().to_string());
 }

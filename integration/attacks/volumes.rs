@@ -1,0 +1,127 @@
+//! Image volumes, which containerd mounts from 2.1 on: from the record of exactly the name that is given, whatever its CRI
+//! shows for that name.
+
+use std::time::Duration;
+
+use k8s_cri::v1::{ContainerConfig, ImageSpec, Mount};
+
+use super::super::harness::containerd::Version;
+use super::super::harness::cri::{Pod, container};
+use super::super::harness::image::{Image, Recipe};
+use super::super::harness::relay::Relay;
+use super::super::harness::world::World;
+use super::{REPOSITORY, Scene, assert_denied, binary};
+
+/// Where the volume is, in it a file of the signed image or of the evil one.
+const VOLUME: &str = "/volume";
+
+/// A gate behind a relay, with a signed image whose file says so, and an evil one with the same file on the node.
+struct Volumes {
+    scene: Scene,
+    relay: Relay,
+    evil: Image,
+    id: String,
+    pod: Pod,
+}
+
+impl Volumes {
+    async fn new(test: &str) -> Self {
+        let mut world = World::on(Version::V2_1, test).await;
+        let image = Recipe::shell("cat /volume/which").file("/which", "signed\n").build();
+        let evil = Recipe::shell("cat /volume/which").file("/which", "evil\n").build();
+        let (name, root) = world.push_signed(&image, REPOSITORY, "1").await;
+        let relay = Relay::start(&world.folder, &world.containerd.socket());
+        let mut configuration = world.gate_config().root_key(world.gun(REPOSITORY), root.canonical.clone());
+        configuration.containerd = Some(relay.socket().to_owned());
+        world.start_gate(binary(), &configuration).await;
+        let scene = Scene { world, image, name, root };
+        let id = scene.pull().await;
+        scene.ctr().import(&evil, "example.com/evil:1").await;
+        let pod = scene.pod().await;
+        Self { scene, relay, evil, id, pod }
+    }
+
+    /// A container of the signed image with this image as its volume.
+    fn container(&self, volumes: &[&str]) -> ContainerConfig {
+        let mount = |volume: &&str| Mount {
+            container_path: VOLUME.to_owned(),
+            readonly: true,
+            image: Some(ImageSpec { image: (*volume).to_owned(), user_specified_image: self.scene.name.clone(), ..Default::default() }),
+            ..Default::default()
+        };
+        ContainerConfig { mounts: volumes.iter().map(mount).collect(), ..container(&self.id, &self.scene.name) }
+    }
+
+    /// Makes a record lead to the evil image when everything was looked at and the create is on its way.
+    fn switch_before_the_create(&self, config: &ContainerConfig, record: &str) {
+        let (ctr, evil, record) = (self.scene.ctr(), self.evil.top().clone(), record.to_owned());
+        self.relay.before(&config.metadata.as_ref().unwrap().name, async move { ctr.retarget(&record, &evil).await.unwrap() });
+    }
+}
+
+#[tokio::test]
+async fn a_signed_images_files_are_seen_in_a_volume_before_and_after_a_restart() {
+    let mut volumes = Volumes::new("a_signed_volume").await;
+    for given in [volumes.id.clone(), volumes.scene.name.clone()] {
+        let made = volumes.scene.cri().create(&volumes.pod, volumes.container(&[&given])).await.unwrap();
+        volumes.scene.world.gate.as_mut().unwrap().restart().await;
+        volumes.scene.cri().start(&made).await.unwrap();
+        volumes.scene.cri().exit_code(&made).await.unwrap();
+        assert_eq!(volumes.scene.cri().output(&made).await.unwrap(), "signed\n", "{given}");
+    }
+}
+
+#[tokio::test]
+async fn a_volumes_record_that_leads_elsewhere_is_refused() {
+    let volumes = Volumes::new("a_volumes_record").await;
+    // CRI goes on to take the ID for what it was.
+    volumes.scene.ctr().retarget(&volumes.id, volumes.evil.top()).await.unwrap();
+    let refused = volumes.scene.cri().create(&volumes.pod, volumes.container(&[&volumes.id])).await.unwrap_err();
+    assert_denied(&refused, "CS-OTHER-RECORD");
+    volumes.scene.runs_nothing().await;
+}
+
+#[tokio::test]
+async fn a_volumes_record_that_is_switched_on_the_way_is_caught_by_what_is_mounted() {
+    let volumes = Volumes::new("a_switched_volume").await;
+    let config = volumes.container(&[&volumes.id]);
+    volumes.switch_before_the_create(&config, &volumes.id);
+    let refused = volumes.scene.cri().create(&volumes.pod, config).await.unwrap_err();
+    assert!(!volumes.relay.is_waiting(), "the create was sent: {refused:?}");
+    assert_denied(&refused, "CS-OTHER-VOLUME");
+    volumes.scene.runs_nothing().await;
+}
+
+#[tokio::test]
+async fn of_two_volumes_at_one_place_both_are_looked_at() {
+    let volumes = Volumes::new("two_volumes").await;
+    // By the name it stays what it is; by the ID it is switched. containerd mounts an image once for a pod, and uses that again.
+    for (given, is_evil) in [([volumes.scene.name.as_str(), volumes.id.as_str()], false), ([&volumes.id, &volumes.scene.name], true)] {
+        let pod = volumes.scene.pod().await;
+        let config = volumes.container(&given);
+        volumes.switch_before_the_create(&config, &volumes.id);
+        let created = volumes.scene.cri().create(&pod, config).await;
+        assert!(!volumes.relay.is_waiting(), "the create was sent: {created:?}");
+        if is_evil {
+            assert_denied(&created.unwrap_err(), "CS-OTHER-VOLUME");
+        } else {
+            let made = created.unwrap();
+            volumes.scene.cri().start(&made).await.unwrap();
+            volumes.scene.cri().exit_code(&made).await.unwrap();
+            assert_eq!(volumes.scene.cri().output(&made).await.unwrap(), "signed\n");
+            volumes.scene.cri().remove(&made).await.unwrap();
+        }
+        volumes.scene.runs_nothing().await;
+        volumes.scene.ctr().retarget(&volumes.id, volumes.scene.image.top()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_container_with_an_unsigned_volume_that_was_made_past_the_gate_does_not_start() {
+    let volumes = Volumes::new("past_with_a_volume").await;
+    let made = volumes.scene.behind().create(&volumes.pod, volumes.container(&["example.com/evil:1"])).await.unwrap();
+    let refused = volumes.scene.cri().start(&made).await.unwrap_err();
+    assert_denied(&refused, "CS-UNKNOWN-ROOTFS");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(volumes.scene.cri().container_status(&made).await.unwrap().started_at, 0, "it was never started");
+}
