@@ -127,12 +127,16 @@ impl<'a> Allowed<'a> {
     /// A root that is accepted for the first time is one that the repository had, if nobody else has one of its keys.
     pub(super) fn check_offered(&self, offered: Option<&OfferedRoot>) {
         let Some(offered) = offered.filter(|_| self.attack.power < Power::Revoked) else { return };
-        // Between two states that were captured a root may have been rotated more than once.
-        let files = self.attack.world.states.iter().flat_map(|state| state.files.keys());
-        let was = files.into_iter().any(|file| matches!(file, FileName::Root(version) if *version == offered.version));
-        let is_newest = self.attack.world.states.iter().filter_map(|state| state.known.floor(&RoleName::Root));
-        let is_newest = is_newest.map(|root| root.version).any(|version| version == offered.version);
-        assert!(was || is_newest, "a root that never was: {offered:?}");
+        // Between two states that were captured a root may have been rotated more than once, so that all files count.
+        let said =
+            |root: &OfferedRoot| (root.version, root.expires, root.threshold, root.keys.iter().map(|key| key.id).collect::<Vec<_>>());
+        let world = self.attack.world;
+        let is_root = |file: &FileName| matches!(file, FileName::NewestRoot | FileName::Root(_));
+        let mut honest = world.states.iter().flat_map(|state| &state.files).filter(|(file, _)| is_root(file));
+        let policy = &self.attack.case.policy;
+        let was = honest
+            .any(|(_, body)| OfferedRoot::read(body, &world.gun, policy, self.attack.now).is_ok_and(|root| said(&root) == said(offered)));
+        assert!(was, "a root that never was: {offered:?}");
     }
 
     // === what is known ===
