@@ -101,6 +101,7 @@ pub fn policy(config: &Config) -> Result<Policy, StartError> {
         servers,
         expired_serves_for,
         node_credentials,
+        grandfather_for: config.grandfather_for,
         sandbox,
         refresh_interval,
         digest: config.digest,

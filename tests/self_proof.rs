@@ -22,6 +22,7 @@ fn admit(folder: &tempfile::TempDir) -> Arc<Admit> {
         servers: HashMap::new(),
         expired_serves_for: None,
         node_credentials: None,
+        grandfather_for: None,
         sandbox: SandboxImage::default(),
         refresh_interval: PROVE_EVERY,
         digest: Sha256::of(b"policy"),

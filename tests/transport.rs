@@ -75,6 +75,7 @@ fn node(directory: &Path, server: &TrustServer, pins: Pins) -> Arc<Admit> {
         servers,
         expired_serves_for: None,
         node_credentials: None,
+        grandfather_for: None,
         sandbox: SandboxImage::default(),
         refresh_interval: std::time::Duration::from_secs(3600),
         digest: Sha256::of(b"policy"),

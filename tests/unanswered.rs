@@ -77,6 +77,7 @@ async fn gate(directory: &Path, containerd: &Path) -> PathBuf {
         servers: HashMap::new(),
         expired_serves_for: None,
         node_credentials: None,
+        grandfather_for: None,
         sandbox: SandboxImage::default(),
         refresh_interval: std::time::Duration::from_secs(3600),
         digest: Sha256::of(b"policy"),

@@ -2,6 +2,7 @@
 
 mod evidence;
 pub mod explain;
+mod grandfather;
 pub mod inspect;
 mod reset;
 pub mod status;
@@ -78,6 +79,18 @@ impl v1::admin_server::Admin for Api {
 
     async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
         Ok(Response::new(status::status(&self.admit, &self.watch).await))
+    }
+
+    async fn take_services(&self, request: Request<v1::TakeServicesRequest>) -> Result<Response<v1::TakeServicesResponse>, Status> {
+        Ok(Response::new(grandfather::take(&self.admit, &self.watch, &request.into_inner()).await))
+    }
+
+    async fn list_services(&self, _: Request<v1::ListServicesRequest>) -> Result<Response<v1::ListServicesResponse>, Status> {
+        Ok(Response::new(grandfather::list(&self.admit)))
+    }
+
+    async fn end_services(&self, request: Request<v1::EndServicesRequest>) -> Result<Response<v1::EndServicesResponse>, Status> {
+        Ok(Response::new(grandfather::end(&self.admit, &request.into_inner()).await))
     }
 
     type InspectStream = Pin<Box<dyn Stream<Item = Result<v1::InspectResponse, Status>> + Send>>;

@@ -82,6 +82,7 @@ fn inventory_message(inventory: Inventory) -> v1::Inventory {
         unverified: inventory.unverified as u64,
         unknown: inventory.unknown as u64,
         sandboxes: inventory.sandboxes as u64,
+        grandfathered: inventory.grandfathered as u64,
         containers: inventory.shown.into_iter().map(unverified_message).collect(),
         elsewhere: elsewhere
             .map(|Elsewhere { namespace, containers }| v1::OtherNamespace { namespace, containers: containers as u64 })
@@ -101,6 +102,7 @@ fn unverified_message(container: Unverified) -> v1::Unverified {
         code: container.code,
         reason: container.reason,
         mode: container.mode.to_string(),
+        until: container.until.map(seconds).unwrap_or_default(),
     }
 }
 

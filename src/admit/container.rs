@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use countersign_trust::mode::Mode;
-use countersign_trust::name::{ImageId, ImageReference, ManifestDigest, shown};
+use countersign_trust::name::{ChainId, ImageId, ImageReference, ManifestDigest, shown};
 
 use super::refusal::Refusal;
 use super::rehearsal::refuse_reserved;
-use super::{Admission, Admit, record_name};
+use super::{Admission, Admit, Workload, record_name};
 use crate::containerd::chain::{ImageContent, image_under, images_under};
 use crate::containerd::{ContainerRecord, Record, Standing as ContentStanding, stands_on};
 use crate::ledger::VerifiedImage;
@@ -30,7 +30,7 @@ pub enum Subject {
 }
 
 /// For what a container was made: the image that the pod named, and the pod's namespace.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Asked {
     /// The image, as it was named, for messages.
     pub image: String,
@@ -38,6 +38,10 @@ pub struct Asked {
     pub name: Option<ImageReference>,
     /// The pod's namespace, if it was known.
     pub namespace: Option<String>,
+    /// Which container of which pod it is, if the pod was known.
+    pub workload: Option<Workload>,
+    /// Its image was not enforced then.
+    pub was_let_pass: bool,
 }
 
 /// The pod of a sandbox, as kubelet told when the sandbox was made.
@@ -272,12 +276,12 @@ impl Admit {
     ///
     /// # Errors
     /// [`Refusal::OtherRootFs`]; [`Refusal::Snapshotter`].
-    pub async fn check_root_fs(&self, container_id: &str, image: &VerifiedImage) -> Result<(), Refusal> {
+    pub async fn check_root_fs(&self, container_id: &str, chain_id: &ChainId) -> Result<(), Refusal> {
         let (container, parent) = self.root_fs_of(container_id).await?;
-        if stands_on(&parent, &image.chain_id, container.id_mapping.as_ref()) {
+        if stands_on(&parent, chain_id, container.id_mapping.as_ref()) {
             return Ok(());
         }
-        Err(Refusal::OtherRootFs { expected: image.chain_id, found: shown(&parent) })
+        Err(Refusal::OtherRootFs { expected: *chain_id, found: shown(&parent) })
     }
 
     /// Keeps in mind, for the start that follows, what a container was made from that passed [`Admit::check_root_fs`]. An

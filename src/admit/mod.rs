@@ -11,9 +11,11 @@ mod ends;
 mod evidence;
 mod explain;
 mod flight;
+mod grandfather;
 mod inspect;
 mod keyed;
 mod memory;
+mod modes;
 mod offered;
 mod on_demand;
 mod passage;
@@ -45,6 +47,8 @@ pub use ends::TrustEnd;
 pub use evidence::{Imported, MAX_EVIDENCE_FILE_BYTES};
 pub use explain::{Explained, TrustData};
 use flight::Flights;
+use grandfather::OnRecord;
+pub use grandfather::Ran;
 pub use inspect::Inspected;
 pub use keyed::{KeyGuard, KeyedLocks};
 use memory::{Contact, Judged, Memory};
@@ -68,7 +72,7 @@ use crate::clock::Clock;
 use crate::containerd::Containerd;
 use crate::crash::Step;
 use crate::fetch::{Credential, NotaryClient};
-pub use crate::ledger::Act;
+pub use crate::ledger::{Act, Grandfathered, Workload};
 use crate::ledger::{Held, Ledger, LedgerError, VerifiedImage};
 use countersign_trust::time::UnixTime;
 
@@ -136,6 +140,7 @@ enum Prepared {
 pub struct Admit {
     /// Exchanged as a whole. Whoever asks twice may see two; each question is answered by one.
     policy: RwLock<Arc<Policy>>,
+    policy_changes: tokio::sync::Notify,
     clock: Arc<dyn Clock>,
     /// When trust data was last found good.
     latest: Latest,
@@ -155,6 +160,8 @@ pub struct Admit {
     passages: Passages,
     stage: Stage,
     proofs: Record,
+    /// Services that go on though their images are enforced.
+    on_record: RwLock<OnRecord>,
     /// Held alone while an image's tag record is written, shared while a container is created from it: a create that takes
     /// long, or that containerd never answers, holds up no other.
     pub image_locks: KeyedLocks<ImageId>,
@@ -172,6 +179,7 @@ impl Admit {
     ) -> Self {
         let admit = Self {
             policy: RwLock::new(Arc::new(policy)),
+            policy_changes: tokio::sync::Notify::new(),
             clock,
             latest: Latest::default(),
             notary: NotaryClient::new(),
@@ -187,6 +195,7 @@ impl Admit {
             passages: Passages::default(),
             stage: Stage::default(),
             proofs: Record::default(),
+            on_record: RwLock::default(),
             image_locks: KeyedLocks::default(),
         };
         admit.take_ledger(ledger);
@@ -199,6 +208,7 @@ impl Admit {
             let repositories: Vec<Held> = ledger.repositories()?.into_iter().map(|(_, held)| held).collect();
             self.latest.begin_at(repositories.iter().map(|held| held.checked_at).max());
             let memory = Memory::new(repositories, ledger.images()?);
+            *self.on_record.write().unwrap_or_else(PoisonError::into_inner) = OnRecord::read(&ledger)?;
             Ok((ledger, memory))
         });
         match taken {
@@ -218,6 +228,12 @@ impl Admit {
     pub fn adopt(&self, policy: Policy) {
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
         self.in_vain.forget_all();
+        self.policy_changes.notify_one();
+    }
+
+    /// Waits until another policy is put in force than the one that was there when this was last waited for. For one who waits.
+    pub async fn policy_changes(&self) {
+        self.policy_changes.notified().await;
     }
 
     /// What becomes of images that are refused, where no rule says otherwise.

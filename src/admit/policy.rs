@@ -29,6 +29,8 @@ pub struct Policy {
     pub expired_serves_for: Option<Duration>,
     /// This node's own credentials, for pulls that bring none. None: there are none.
     pub node_credentials: Option<Arc<NodeCredentials>>,
+    /// For how long services that ran before their images were enforced go on by themselves. None: not at all.
+    pub grandfather_for: Option<Duration>,
     /// What sandboxes may run.
     pub sandbox: SandboxImage,
     /// How often held trust data is brought up to date.

@@ -81,6 +81,7 @@ impl Rehearsal {
             servers: [(host, server)].into(),
             expired_serves_for: None,
             node_credentials: None,
+            grandfather_for: None,
             sandbox: SandboxImage::default(),
             refresh_interval: Duration::MAX,
             digest,

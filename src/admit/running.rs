@@ -33,7 +33,7 @@ impl Admit {
         let (Some(image), Some(image_id)) = (&asked.name, image_id) else { return Err(refusal) };
         let question = Question { image, namespace: asked.namespace.as_deref() };
         let (admission, verified) = self.judge_held(question, image_id).await?;
-        self.check_root_fs(container_id, &verified).await?;
+        self.check_root_fs(container_id, &verified.chain_id).await?;
         Ok((admission, verified))
     }
 

@@ -5,6 +5,7 @@ mod config;
 mod daemon;
 mod doctor;
 mod evidence;
+mod grandfather;
 mod import;
 mod inspect;
 mod pin;
@@ -111,6 +112,14 @@ enum Command {
         #[command(flatten)]
         file: ConfigFile,
     },
+    /// Let services go on that ran before their images were enforced, until a date
+    ///
+    /// A pod whose container is taken down may make that container again, of the same content; nothing else passes by it. What a
+    /// configuration enforces first is taken down by itself (`grandfather-for`). Denied digests and rules that deny come first.
+    Grandfather {
+        #[command(subcommand)]
+        command: GrandfatherCommand,
+    },
     /// Show what is known of a repository: root, signers, roles, tags, and when each ends
     ///
     /// A repository that is not pinned is shown as its server gives it; nothing of it is trusted or stored.
@@ -209,6 +218,58 @@ enum EvidenceCommand {
 }
 
 #[derive(Debug, Subcommand)]
+enum GrandfatherCommand {
+    /// Take down what runs now without valid evidence
+    ///
+    /// Exit status: 0 done, 1 something was left out or refused, 2 wrong usage or configuration, 3 the daemon does not answer.
+    Take {
+        /// Only pods of this namespace
+        #[arg(long, value_name = "NAMESPACE")]
+        namespace: Option<String>,
+        /// From when on they are like any other: a day such as 2027-01-31, or a moment; at most a year from now. Without it as
+        /// long as `grandfather-for` says
+        #[arg(long, value_name = "DAY")]
+        until: Option<String>,
+        /// Why; it stays on record
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Only show what would be taken down
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        file: ConfigFile,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Show what was taken down
+    List {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// End it: what runs, runs on, and is not made again
+    End {
+        /// namespace/pod or namespace/pod/container
+        #[arg(required_unless_present = "all")]
+        services: Vec<String>,
+        /// Everything that was taken down
+        #[arg(long, conflicts_with = "services")]
+        all: bool,
+        /// Why; it stays on record
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        #[command(flatten)]
+        file: ConfigFile,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum ConfigCommand {
     /// Check a configuration file; prints every problem with line and column
     Check {
@@ -245,6 +306,7 @@ pub fn main() -> ExitCode {
             let (repository, role, reason) = (repository.unwrap_or_default(), role.unwrap_or_default(), reason.unwrap_or_default());
             reset::run(ResetRequest { repository, role, reason, by: String::new() }, &file.path)
         }
+        Command::Grandfather { command } => grandfather::run(command),
         Command::Inspect { repository, file, output } => inspect::run(&repository, &file.path, output),
         Command::Doctor { file, output } => doctor::run(&file.path, output),
         Command::Status { file, output } => status::run(&file.path, output),

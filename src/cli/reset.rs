@@ -71,7 +71,7 @@ fn done(request: &v1::ResetRequest) -> String {
 }
 
 /// Who it is, as far as the environment tells: sudo names the person behind root.
-fn who() -> String {
+pub(super) fn who() -> String {
     let person = std::env::var("SUDO_USER").ok().filter(|name| !name.is_empty());
     let uid = rustix::process::getuid().as_raw();
     person.map_or_else(|| format!("uid {uid}"), |person| format!("{person} (uid {uid})"))

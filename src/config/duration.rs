@@ -43,6 +43,9 @@ fn read(text: &str) -> Option<Duration> {
 /// In the largest unit that fits.
 fn text(length: Duration) -> String {
     let seconds = length.as_secs();
+    if seconds == 0 {
+        return "0s".to_owned();
+    }
     let (letter, unit) = UNITS.into_iter().rev().find(|(_, unit)| seconds.is_multiple_of(*unit)).unwrap_or(('s', 1));
     format!("{}{letter}", seconds / unit)
 }

@@ -134,6 +134,8 @@ pub struct Config {
     pub policy: Policy,
     /// Whether expired trust data serves.
     pub expired_trust_data: ExpiredTrustData,
+    /// For how long services that ran before their images were enforced go on by themselves. None: not at all.
+    pub grandfather_for: Option<Duration>,
     /// The certificates of signers that were read from files.
     pub signer_certificates: Vec<SignerCertificate>,
     /// The registered registries, each host once, in the order of the file.
@@ -253,6 +255,7 @@ fn check(file: &ConfigFile, place: &Place, text: &str, notes: &mut Notes) -> Opt
     let people::Checked { people, certificates, contents } = people::check(&file.signers, &file.teams, place, notes);
     let beside = Beside { people, rules: &file.rules, registries: &registries, place };
     let trust = trust::check(&file.content_trust, beside, notes);
+    let grandfather_for = trust::grandfather_for(&file.content_trust, notes);
     let (listen, address) = sockets?;
     let containerd = Containerd { address, sandbox: sandbox? };
     let (policy, expired_trust_data, official_keys) = trust?;
@@ -265,6 +268,7 @@ fn check(file: &ConfigFile, place: &Place, text: &str, notes: &mut Notes) -> Opt
         on_bypass,
         policy,
         expired_trust_data,
+        grandfather_for: grandfather_for?,
         signer_certificates: certificates,
         registries,
         digest: digest(text, contents.iter().chain(&official_keys)),

@@ -37,6 +37,7 @@ fn nothing_that_trusts_has_a_default() {
     let config = parse(DISABLED).unwrap();
     assert_eq!(config.policy, Policy::new(Mode::Disabled, Pins::default()));
     assert_eq!(config.expired_trust_data, ExpiredTrustData::Refused);
+    assert_eq!(config.grandfather_for, Some(Duration::from_secs(30 * 86_400)));
     let errors = parse("").unwrap_err();
     assert!(matches!(errors.problems(), [Problem { what: Fault::Missing { key, .. }, .. }] if key == "content-trust.mode"));
 }

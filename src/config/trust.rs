@@ -41,6 +41,22 @@ pub(super) struct Beside<'a> {
     pub(super) place: &'a Place,
 }
 
+/// Services that ran before their images were enforced go on for so long: time to have their images signed, and no more.
+const DEFAULT_GRANDFATHER_FOR: Duration = Duration::from_secs(30 * DAY);
+const GRANDFATHER_FOR: Allowed = Allowed {
+    key: "content-trust.grandfather-for",
+    // Nothing goes on by itself.
+    least: Duration::ZERO,
+    most: Duration::from_secs(366 * DAY),
+    example: "30d",
+};
+
+/// For how long services go on that ran before their images were enforced. None if a fault was noted.
+pub(super) fn grandfather_for(file: &ContentTrustFile, notes: &mut Notes) -> Option<Option<Duration>> {
+    let length = duration::check(file.grandfather_for.as_ref(), GRANDFATHER_FOR, DEFAULT_GRANDFATHER_FOR, notes)?;
+    Some((!length.is_zero()).then_some(length))
+}
+
 /// What is demanded of images, and for how long expired trust data serves. None if something essential is missing or wrong;
 /// that was noted.
 pub(super) fn check(file: &ContentTrustFile, beside: Beside<'_>, notes: &mut Notes) -> Option<(Policy, ExpiredTrustData, Vec<String>)> {

@@ -16,6 +16,8 @@ pub struct Pod {
     pub namespace: String,
     /// The pod's name.
     pub name: String,
+    /// The pod's UID.
+    pub uid: String,
     /// When the sandbox was made, in seconds since the Unix epoch.
     pub created_at: i64,
 }
@@ -87,7 +89,7 @@ impl Containerd {
         let pods = answer.into_inner().items.into_iter().map(|sandbox| {
             let metadata = sandbox.metadata.unwrap_or_default();
             let created_at = sandbox.created_at.div_euclid(NANOSECONDS);
-            (sandbox.id, Pod { namespace: metadata.namespace, name: metadata.name, created_at })
+            (sandbox.id, Pod { namespace: metadata.namespace, name: metadata.name, uid: metadata.uid, created_at })
         });
         Ok(pods.collect())
     }

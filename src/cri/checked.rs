@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use countersign_trust::mode::Mode;
+use countersign_trust::name::shown;
+use countersign_trust::time::UnixTime;
 
 use super::checks::{CheckedCall, Checks};
 use super::messages::PodSandboxMetadata;
@@ -12,7 +14,7 @@ use super::methods::CheckedMethod;
 use super::sandbox::ToldImage;
 use super::status::{Code, Status};
 use super::upstream::Reply;
-use crate::admit::{Admission, Admit, Refusal, Standing};
+use crate::admit::{Admission, Admit, Grandfathered, Refusal, Standing};
 
 /// Checks calls as the configuration says.
 #[derive(Debug, Clone)]
@@ -80,6 +82,22 @@ pub(super) fn log_admitted(method: CheckedMethod, admission: &Admission, began: 
         valid_until = %admission.approval.valid_until,
         took = ?began.elapsed(),
         "admitted"
+    );
+}
+
+/// Writes down that a service goes on though its image is refused.
+pub(super) fn log_service(method: CheckedMethod, service: &Grandfathered) {
+    let Grandfathered { workload, namespace, pod, image, content, until, .. } = service;
+    tracing::warn!(
+        call = ?method,
+        code = "CS-GRANDFATHERED",
+        image = shown(image),
+        image_id = %content.image_id,
+        namespace = shown(namespace),
+        pod = shown(pod),
+        container = shown(&workload.container),
+        until = %UnixTime::from_seconds(*until),
+        "goes on: it ran before its image was enforced"
     );
 }
 

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use countersign_trust::Question;
 use countersign_trust::mode::Mode;
-use countersign_trust::name::{ImageId, ImageReference, shown};
+use countersign_trust::name::{ChainId, ImageId, ImageReference, shown};
 
-use super::checked::{Guard, Refused, denial, log_admitted, to_the_end, unanswered};
+use super::checked::{Guard, Refused, denial, log_admitted, log_service, to_the_end, unanswered};
 use super::checks::CheckedCall;
 use super::messages::{
     CreateContainerRequest, Image, ImageMount, ImageSpec, create_container_response, image_status_request, image_status_response,
@@ -17,9 +17,9 @@ use super::methods::{CREATE_CONTAINER, CheckedMethod, IMAGE_STATUS, REMOVE_CONTA
 use super::patch;
 use super::status::Status;
 use super::upstream::{Reply, Upstream};
-use crate::admit::{Admission, Asked, KeyGuard, RecordsRead, Refusal, Subject, Volume, record_name};
+use crate::admit::{Admission, Asked, KeyGuard, RecordsRead, Refusal, Subject, Volume, Workload, record_name};
 use crate::crash::Step;
-use crate::ledger::VerifiedImage;
+use crate::ledger::{RanContent, VerifiedImage};
 
 /// The image that is meant.
 struct Resolved {
@@ -41,10 +41,41 @@ struct Wanted<'a> {
 
 /// An image of which a container may be made, and what the caller called it.
 struct Admitted {
-    verified: VerifiedImage,
+    root: Root,
     volumes: Vec<Volume>,
     mode: Mode,
     asked: Asked,
+}
+
+/// What a container has to stand on.
+enum Root {
+    /// The root file system of a verified image.
+    Verified(VerifiedImage),
+    /// What the same container of the same pod ran before its image was enforced. No image counts as verified by that.
+    RanBefore(RanContent),
+}
+
+impl Root {
+    const fn image_id(&self) -> &ImageId {
+        match self {
+            Self::Verified(image) => &image.image_id,
+            Self::RanBefore(content) => &content.image_id,
+        }
+    }
+
+    const fn chain_id(&self) -> &ChainId {
+        match self {
+            Self::Verified(image) => &image.chain_id,
+            Self::RanBefore(content) => &content.chain_id,
+        }
+    }
+
+    const fn verified(&self) -> Option<&VerifiedImage> {
+        match self {
+            Self::Verified(image) => Some(image),
+            Self::RanBefore(_) => None,
+        }
+    }
 }
 
 /// An image volume, and what containerd's CRI says of its image.
@@ -67,9 +98,11 @@ impl Guard {
         let request = CreateContainerRequest::read(&call.message)?;
         let _creating = self.admit.creating(&request.pod_sandbox_id);
         let pod = self.pod_of(&request.pod_sandbox_id, &call.upstream).await.map_err(|refusal| denial(&refusal))?;
+        let workload = pod.as_ref().map(|pod| Workload { pod_uid: pod.uid.clone(), container: request.container_name.clone() });
         let namespace = pod.map(|pod| pod.namespace).filter(|namespace| !namespace.is_empty());
         let asked = self.asked(&request.image, namespace.clone(), &call.upstream).await;
         let mut mode = self.admit.mode_of_asked(&asked);
+        let asked = Asked { workload, was_let_pass: mode != Mode::Enforced, ..asked };
         for mount in &request.image_mounts {
             mode = mode.max(self.admit.mode_of_asked(&self.asked(&mount.image, namespace.clone(), &call.upstream).await));
         }
@@ -101,7 +134,7 @@ impl Guard {
     async fn asked(&self, spec: &ImageSpec, namespace: Option<String>, upstream: &Upstream) -> Asked {
         let image = shown_name(spec).to_owned();
         let name = named(spec);
-        let unnamed = Asked { image, name: None, namespace };
+        let unnamed = Asked { image, namespace, ..Asked::default() };
         let asked = Asked { name, ..unnamed.clone() };
         let Some(name) = asked.name.as_ref().filter(|_| self.admit.mode_of_asked(&asked) < self.admit.mode_of_asked(&unnamed)) else {
             return asked;
@@ -131,7 +164,8 @@ impl Guard {
         let wanted = Wanted { spec: &request.image, namespace: asked.namespace.as_deref() };
         // Before any lock is taken: a trust server may not answer for long.
         for spec in request.image_mounts.iter().map(|mount| &mount.image).chain([wanted.spec]) {
-            if let Some(image) = named(spec) {
+            let is_service = spec == wanted.spec && self.is_service(asked, spec);
+            if let Some(image) = named(spec).filter(|_| !is_service) {
                 self.admit.bring(Question { image: &image, namespace: wanted.namespace }, spec.image.parse().ok()).await?;
             }
         }
@@ -146,8 +180,24 @@ impl Guard {
             let (_, image) = self.admit_create(wanted, image, *id, None, began).await?;
             volumes.push(Volume { path: mount.container_path.clone(), image });
         }
-        let (admission, verified) = self.admit_create(wanted, &resolved.image, resolved.id, resolved.ahead, began).await?;
-        Ok((Admitted { verified, volumes, mode: admission.mode, asked: asked.clone() }, resolved.held))
+        let Resolved { id, image, held, ahead } = resolved;
+        let (mode, root) = match self.admit_create(wanted, &image, id, ahead, began).await {
+            Ok((admission, verified)) => (admission.mode, Root::Verified(verified)),
+            // Where refused images are let pass, they are let pass as they came.
+            Err(refusal) if self.admit.mode_of_asked(asked) != Mode::Enforced => return Err(refusal),
+            Err(refusal) => {
+                let service = self.admit.outlives(refusal, asked.workload.as_ref(), id)?;
+                self.admit.check_records(&names_of(&image, wanted.spec), None, id, Mode::Enforced).await?;
+                log_service(CheckedMethod::CreateContainer, &service);
+                (Mode::Enforced, Root::RanBefore(service.content))
+            }
+        };
+        Ok((Admitted { root, volumes, mode, asked: asked.clone() }, held))
+    }
+
+    /// Whether this is a service that goes on without any trust data: no trust server needs to be asked for it.
+    fn is_service(&self, asked: &Asked, spec: &ImageSpec) -> bool {
+        spec.image.parse().is_ok_and(|image_id| self.admit.grandfathered(asked.workload.as_ref(), image_id).is_some())
     }
 
     /// Finds out what images are meant by a container with image volumes, and takes the locks of all.
@@ -172,7 +222,7 @@ impl Guard {
     async fn create_admitted(&self, call: &CheckedCall, admitted: Admitted, _held: Vec<KeyGuard<ImageId>>) -> Result<Reply, Status> {
         // By its ID, whatever the caller named it by: what a name means may have changed since, and the container would have
         // the config of another image, which its root file system does not show.
-        let message = patch::create_container_image(&call.message, &admitted.verified.image_id.to_string())?;
+        let message = patch::create_container_image(&call.message, &admitted.root.image_id().to_string())?;
         let reply = call.upstream.to_its_end(CREATE_CONTAINER, message, &call.metadata).await?;
         Step::CreateCreated.reached();
         self.check_created(&reply, admitted, &call.upstream).await.map(|()| reply)
@@ -216,9 +266,7 @@ impl Guard {
         ahead: Option<Ahead>,
         began: Instant,
     ) -> Result<(Admission, VerifiedImage), Refusal> {
-        // An image volume is made from the record of exactly the name that was given (containerd, `mutateImageMount`).
-        let given = &wanted.spec.image;
-        let names: Vec<String> = image.repo_tags.iter().chain(&image.repo_digests).chain([&image.id, given]).cloned().collect();
+        let names = names_of(image, wanted.spec);
         if let Ok(named) = shown_name(wanted.spec).parse() {
             self.admit.refuse_denied_content(&named, &names, image_id).await?;
         }
@@ -237,13 +285,13 @@ impl Guard {
     /// Compares what was made with what was verified. In enforced mode a container of anything else does not stay.
     async fn check_created(&self, reply: &Reply, admitted: Admitted, upstream: &Upstream) -> Result<(), Status> {
         let container_id = create_container_response(&reply.message)?;
-        let checked = match self.admit.check_root_fs(&container_id, &admitted.verified).await {
+        let checked = match self.admit.check_root_fs(&container_id, admitted.root.chain_id()).await {
             Ok(()) => self.admit.check_volumes(&container_id, &admitted.volumes).await,
             refused => refused,
         };
         let Err(refusal) = checked else {
             Step::CreateRootFsChecked.reached();
-            for image in admitted.volumes.iter().map(|volume| &volume.image).chain([&admitted.verified]) {
+            for image in admitted.volumes.iter().map(|volume| &volume.image).chain(admitted.root.verified()) {
                 self.admit.remember(image);
             }
             self.admit.remember_container(&container_id, admitted.asked);
@@ -273,6 +321,12 @@ async fn canonical(upstream: &Upstream, given: &str) -> Result<Image, Refusal> {
     let reply = reply.map_err(|status| unanswered(&format!("ImageStatus of `{}`", shown(given)), &status))?;
     let image = image_status_response(&reply.message).map_err(|error| answer(format!("a malformed ImageStatus: {error}")))?;
     image.ok_or_else(|| Refusal::NotPresent { image: shown(given) })
+}
+
+/// Every name that could be taken for the image. An image volume is made from the record of exactly the name that was given
+/// (containerd, `mutateImageMount`).
+fn names_of(image: &Image, spec: &ImageSpec) -> Vec<String> {
+    image.repo_tags.iter().chain(&image.repo_digests).chain([&image.id, &spec.image]).cloned().collect()
 }
 
 fn parsed_id(image: &Image) -> Result<ImageId, Refusal> {

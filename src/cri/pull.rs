@@ -6,7 +6,7 @@ use countersign_trust::Question;
 use countersign_trust::mode::Mode;
 use countersign_trust::name::{ImageId, ImageReference, Selector};
 
-use super::checked::{Guard, Refused, log_admitted, namespace, to_the_end, unanswered};
+use super::checked::{Guard, Refused, log_admitted, log_service, namespace, to_the_end, unanswered};
 use super::checks::CheckedCall;
 use super::messages::{AuthConfig, PullImageRequest, image_status_request, image_status_response, pull_image_answer, pull_image_response};
 use super::methods::{CheckedMethod, IMAGE_STATUS, PULL_IMAGE};
@@ -35,7 +35,7 @@ impl Guard {
         }
         let admission = match self.admit_pull(&request, namespace).await {
             Ok(admission) => admission,
-            Err(refusal) => return self.refused(&call, refused, refusal).await,
+            Err(refusal) => return self.pull_of_service(&call, &request, refused, refusal).await,
         };
         if admission.ends_at_the_verdict() {
             // The gate tries itself, and containerd has nothing to do with it.
@@ -71,6 +71,32 @@ impl Guard {
             }
         })
         .await
+    }
+
+    /// A pod that ran before its image was enforced wants it pulled again: it has it, and nothing comes from the registry.
+    async fn pull_of_service(
+        &self,
+        call: &CheckedCall,
+        request: &PullImageRequest,
+        refused: Refused<'_>,
+        refusal: Refusal,
+    ) -> Result<Reply, Status> {
+        let (Mode::Enforced, Some(pod), Ok(image)) = (refused.mode, &request.sandbox, refused.image.parse()) else {
+            return self.refused(call, refused, refusal).await;
+        };
+        let service = match self.admit.pull_outlives(refusal, &pod.uid, &image) {
+            Ok(service) => service,
+            Err(refusal) => return self.refused(call, refused, refusal).await,
+        };
+        let image_id = service.content.image_id;
+        match shown_image(&call.upstream, &image_id.to_string()).await {
+            Ok(Some(found)) if found == image_id => {
+                log_service(CheckedMethod::PullImage, &service);
+                Ok(Reply::new(pull_image_answer(&image_id.to_string())))
+            }
+            Ok(_) => self.refused(call, refused, Refusal::NotPresent { image: refused.image.to_owned() }).await,
+            Err(refusal) => self.refused(call, refused, refusal).await,
+        }
     }
 
     /// Whether an image is looked at whose rule says `mode`. One that is let pass may still be one that must never run.

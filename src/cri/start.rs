@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use super::checked::{Guard, Refused, denial, log_admitted};
+use countersign_trust::mode::Mode;
+
+use super::checked::{Guard, Refused, denial, log_admitted, log_service};
 use super::checks::CheckedCall;
 use super::messages::{StartContainerRequest, container_status_request, container_status_response};
 use super::methods::{CONTAINER_STATUS, CheckedMethod, START_CONTAINER};
@@ -40,10 +42,17 @@ impl Guard {
         }
         match self.admit.admit_start(container_id, asked.as_ref()).await {
             Ok((admission, _)) => log_admitted(CheckedMethod::StartContainer, &admission, began),
-            Err(refusal) => {
+            Err(refusal) if mode != Mode::Enforced => {
                 let refused = Refused { method: CheckedMethod::StartContainer, image: container_id, mode };
                 return self.refused(call, refused, refusal).await;
             }
+            Err(refusal) => match self.admit.start_outlives(refusal, container_id, asked.as_ref()).await {
+                Ok(service) => log_service(CheckedMethod::StartContainer, &service),
+                Err(refusal) => {
+                    let refused = Refused { method: CheckedMethod::StartContainer, image: container_id, mode };
+                    return self.refused(call, refused, refusal).await;
+                }
+            },
         }
         Step::StartAdmitted.reached();
         let message = patch::start_container_id(&call.message, container_id)?;

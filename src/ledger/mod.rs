@@ -8,6 +8,7 @@
 
 mod error;
 mod file;
+mod grandfathered;
 mod overlay;
 mod record;
 mod store;
@@ -23,6 +24,7 @@ use countersign_trust::name::{ChainId, ImageId, ManifestDigest, Repository};
 
 pub use error::LedgerError;
 use file::Files;
+pub use grandfathered::{Grandfathered, MAX_GRANDFATHERED, MAX_MODES, RanContent, Workload};
 pub use store::{MAX_ACTS, MAX_IMAGES, MAX_IMAGES_PER_REPOSITORY, MAX_REPOSITORIES, MAX_REPOSITORY_BYTES, MAX_TOTAL_BYTES};
 use store::{Purpose, Store};
 
@@ -66,6 +68,10 @@ pub struct Act {
 /// What an act does.
 #[derive(Debug)]
 pub enum Effect {
+    /// These containers may be made again by their pods. One of the same workload is replaced.
+    Admit(Vec<Grandfathered>),
+    /// These workloads may not be made again any more.
+    End(Vec<Workload>),
     /// Nothing is known of this repository any more.
     Forget(Gun),
     /// This is known of the repository from now on.
@@ -152,6 +158,31 @@ impl Ledger {
     /// [`LedgerError::Unreadable`] for the first entry that is not what was written.
     pub fn acts(&self) -> Result<Vec<Act>, LedgerError> {
         Ok(self.0.read(Store::acts)?.into_iter().map(|(_, act)| act).collect())
+    }
+
+    /// Every container that may be made again since it ran before its image was enforced.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unreadable`] for the first entry that is not what was written.
+    pub fn grandfathered(&self) -> Result<Vec<Grandfathered>, LedgerError> {
+        self.0.read(Store::grandfathered)
+    }
+
+    /// What every configuration that was in force here said of modes, as [`Ledger::store_modes`] was given it.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unreadable`] for the first entry that is not what was written.
+    pub fn modes(&self) -> Result<Vec<String>, LedgerError> {
+        self.0.read(Store::modes)
+    }
+
+    /// Records what the configuration in force says of modes, and the containers that may be made again though it enforces their
+    /// images, in one transaction.
+    ///
+    /// # Errors
+    /// [`LedgerError::Write`] if the disk did not take it, [`LedgerError::Full`] if a limit would be passed.
+    pub fn store_modes(&self, modes: &str, grandfathered: &[Grandfathered]) -> Result<(), LedgerError> {
+        self.0.write(|store| store.store_modes(modes, grandfathered))
     }
 
     /// Every verified image on record, oldest first.

@@ -4,7 +4,8 @@ use countersign_trust::evidence::{CodecError, Evidence};
 use countersign_trust::known::Known;
 use countersign_trust::name::{ChainId, ImageId, ManifestDigest, NameError, Sha256};
 
-use super::{Act, Held, VerifiedImage};
+use super::grandfathered::RanContent;
+use super::{Act, Grandfathered, Held, VerifiedImage, Workload};
 
 /// The first byte of every value. A change of any encoding below changes it.
 const VALUE_VERSION: u8 = 1;
@@ -82,27 +83,80 @@ pub(super) fn decode_held(gun: &str, payload: &[u8]) -> Result<Held, RecordError
     if held.evidence.gun().as_str() == gun { Ok(held) } else { Err(RecordError::Misplaced) }
 }
 
-/// Time, then each text with its length.
-pub(super) fn encode_act(act: &Act) -> Vec<u8> {
-    let mut payload = act.at.to_be_bytes().to_vec();
-    for text in [&act.by, &act.what, &act.reason] {
+/// Each text with its length.
+fn push_texts<'t>(payload: &mut Vec<u8>, texts: impl IntoIterator<Item = &'t String>) {
+    for text in texts {
         payload.extend_from_slice(&(text.len() as u64).to_be_bytes());
         payload.extend_from_slice(text.as_bytes());
     }
+}
+
+/// As many texts as are wanted, and nothing after them.
+fn texts<const N: usize>(mut rest: &[u8]) -> Result<[String; N], RecordError> {
+    let mut texts = [const { String::new() }; N];
+    for text in &mut texts {
+        let (length, after) = rest.split_first_chunk::<8>().ok_or(RecordError::Truncated)?;
+        let length = usize::try_from(u64::from_be_bytes(*length)).map_err(|_| RecordError::Truncated)?;
+        let (bytes, after) = after.split_at_checked(length).ok_or(RecordError::Truncated)?;
+        rest = after;
+        *text = str::from_utf8(bytes).map_err(|_| RecordError::Text)?.to_owned();
+    }
+    if rest.is_empty() { Ok(texts) } else { Err(RecordError::Truncated) }
+}
+
+/// Time, then each text.
+pub(super) fn encode_act(act: &Act) -> Vec<u8> {
+    let mut payload = act.at.to_be_bytes().to_vec();
+    push_texts(&mut payload, [&act.by, &act.what, &act.reason]);
     payload
 }
 
 pub(super) fn decode_act(payload: &[u8]) -> Result<Act, RecordError> {
-    let (at, mut rest) = payload.split_first_chunk::<8>().ok_or(RecordError::Truncated)?;
-    let mut text = || -> Result<String, RecordError> {
-        let (length, after) = rest.split_first_chunk::<8>().ok_or(RecordError::Truncated)?;
-        let length = usize::try_from(u64::from_be_bytes(*length)).map_err(|_| RecordError::Truncated)?;
-        let (text, after) = after.split_at_checked(length).ok_or(RecordError::Truncated)?;
-        rest = after;
-        str::from_utf8(text).map(str::to_owned).map_err(|_| RecordError::Text)
-    };
-    let (by, what, reason) = (text()?, text()?, text()?);
-    if rest.is_empty() { Ok(Act { at: u64::from_be_bytes(*at), by, what, reason }) } else { Err(RecordError::Truncated) }
+    let (at, rest) = payload.split_first_chunk::<8>().ok_or(RecordError::Truncated)?;
+    let [by, what, reason] = texts(rest)?;
+    Ok(Act { at: u64::from_be_bytes(*at), by, what, reason })
+}
+
+/// Times, then digests, then each text.
+pub(super) fn encode_grandfathered(grandfathered: &Grandfathered) -> Vec<u8> {
+    let Grandfathered { workload, namespace, pod, image, content, taken_at, until, by } = grandfathered;
+    let mut payload = [taken_at.to_be_bytes(), until.to_be_bytes()].concat();
+    for hash in [content.target.hash(), content.manifest.hash(), content.image_id.hash(), content.chain_id.hash()] {
+        payload.extend_from_slice(hash.as_bytes());
+    }
+    push_texts(&mut payload, [&workload.pod_uid, &workload.container, namespace, pod, image, by]);
+    payload
+}
+
+pub(super) fn decode_grandfathered(payload: &[u8]) -> Result<Grandfathered, RecordError> {
+    let (taken_at, rest) = payload.split_first_chunk::<8>().ok_or(RecordError::Truncated)?;
+    let (until, mut rest) = rest.split_first_chunk::<8>().ok_or(RecordError::Truncated)?;
+    let mut hashes = [Sha256::from_bytes([0; HASH_BYTES]); 4];
+    for hash in &mut hashes {
+        let (bytes, after) = rest.split_first_chunk::<HASH_BYTES>().ok_or(RecordError::Truncated)?;
+        (*hash, rest) = (Sha256::from_bytes(*bytes), after);
+    }
+    let [target, manifest, image_id, chain_id] = hashes;
+    let [pod_uid, container, namespace, pod, image, by] = texts(rest)?;
+    Ok(Grandfathered {
+        workload: Workload { pod_uid, container },
+        namespace,
+        pod,
+        image,
+        content: RanContent {
+            target: ManifestDigest::new(target),
+            manifest: ManifestDigest::new(manifest),
+            image_id: ImageId::new(image_id),
+            chain_id: ChainId::new(chain_id),
+        },
+        taken_at: i64::from_be_bytes(*taken_at),
+        until: i64::from_be_bytes(*until),
+        by,
+    })
+}
+
+pub(super) fn decode_text(payload: &[u8]) -> Result<String, RecordError> {
+    str::from_utf8(payload).map(str::to_owned).map_err(|_| RecordError::Text)
 }
 
 pub(super) fn encode_image(image: &VerifiedImage) -> Vec<u8> {

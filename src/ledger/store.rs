@@ -9,7 +9,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
 
 use super::file::{Files, failed_read};
 use super::record::{self, RecordError};
-use super::{Act, Effect, Held, LedgerError, VerifiedImage};
+use super::{Act, Effect, Held, LedgerError, VerifiedImage, grandfathered};
 use crate::crash::Step;
 
 /// Which encoding the whole ledger has. Without this table a redb file is somebody else's.
@@ -211,7 +211,9 @@ impl Store {
         let evicted = (acts.len() >= MAX_ACTS).then(|| acts.first().map(|(first, _)| *first)).flatten();
         let sealed = record::seal(&number.to_be_bytes(), &record::encode_act(act));
         let changes = self.changes(effect)?;
+        self.refuse_too_many_grandfathered(effect)?;
         self.commit(Step::RefreshCommitted, |transaction| {
+            grandfathered::write(transaction, effect)?;
             let mut table = transaction.open_table(ACTS)?;
             table.insert(number, sealed.as_slice())?;
             if let Some(evicted) = evicted {
@@ -239,6 +241,7 @@ impl Store {
     fn changes(&self, effect: &Effect) -> Result<Vec<Change>, LedgerError> {
         let sealed = |held: &Held| record::seal(held.evidence.gun().as_str().as_bytes(), &record::encode_held(held));
         Ok(match effect {
+            Effect::Admit(_) | Effect::End(_) => Vec::new(),
             Effect::Forget(gun) => vec![(gun.as_str().to_owned(), None)],
             Effect::Replace(held) => vec![(held.evidence.gun().as_str().to_owned(), Some(sealed(held)))],
             Effect::ClockNotAfter(moment) => {
@@ -329,7 +332,11 @@ impl Store {
     /// redb keeps two commits in the file and takes the older one when the newer is damaged. After the second
     /// commit both hold what was just written, so whichever is taken, no floor is rolled back. `between` is reached
     /// after the first.
-    fn commit(&mut self, between: Step, write: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>) -> Result<(), LedgerError> {
+    pub(super) fn commit(
+        &mut self,
+        between: Step,
+        write: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<(), LedgerError> {
         let database = match &self.place {
             Place::Disk(database) => database,
             Place::Nowhere => return self.create(write),
@@ -384,11 +391,32 @@ impl Store {
     fn each<K: redb::Key + 'static>(
         &self,
         table: TableDefinition<'static, K, &'static [u8]>,
+        visit: impl FnMut(K::SelfType<'_>, &[u8]) -> Result<(), LedgerError>,
+    ) -> Result<(), LedgerError> {
+        self.each_unless(|_| false, table, visit)
+    }
+
+    /// As [`Self::each`], of a table that a ledger may not have yet.
+    pub(super) fn each_if_any<K: redb::Key + 'static>(
+        &self,
+        table: TableDefinition<'static, K, &'static [u8]>,
+        visit: impl FnMut(K::SelfType<'_>, &[u8]) -> Result<(), LedgerError>,
+    ) -> Result<(), LedgerError> {
+        self.each_unless(|error| matches!(error, redb::TableError::TableDoesNotExist(_)), table, visit)
+    }
+
+    fn each_unless<K: redb::Key + 'static>(
+        &self,
+        is_empty: impl Fn(&redb::TableError) -> bool,
+        table: TableDefinition<'static, K, &'static [u8]>,
         mut visit: impl FnMut(K::SelfType<'_>, &[u8]) -> Result<(), LedgerError>,
     ) -> Result<(), LedgerError> {
         let opened = || -> Result<_, redb::Error> {
             let Some(transaction) = self.begin_read()? else { return Ok(None) };
-            Ok(Some(transaction.open_table(table)?))
+            match transaction.open_table(table) {
+                Err(error) if is_empty(&error) => Ok(None),
+                opened => Ok(Some(opened?)),
+            }
         };
         let Some(table) = opened().map_err(|error| self.failed_read(error))? else { return Ok(()) };
         let entries = table.iter().map_err(|error| self.failed_read(error.into()))?;
@@ -406,7 +434,7 @@ impl Store {
         failed_read(self.files.path(), error)
     }
 
-    fn damaged(&self, entry: &str, why: &RecordError) -> LedgerError {
+    pub(super) fn damaged(&self, entry: &str, why: &RecordError) -> LedgerError {
         self.unreadable(format!("{entry}: {why}"), None)
     }
 

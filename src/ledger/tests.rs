@@ -538,3 +538,52 @@ fn a_look_that_found_the_disk_full_records_when_there_is_room() {
     drop(ledger);
     assert_eq!(Ledger::open(mount.0.path()).unwrap().repositories().unwrap(), [(gun("r.test/a"), held("r.test/a", 1, 10))]);
 }
+
+fn service(number: usize, taken_at: i64, until: i64) -> Grandfathered {
+    let VerifiedImage { digest, image_id, chain_id, .. } = image("r.test/a", number as u64);
+    Grandfathered {
+        workload: Workload { pod_uid: format!("uid-{number}"), container: "web".to_owned() },
+        namespace: "shop".to_owned(),
+        pod: format!("web-{number}"),
+        image: "r.test/a:1".to_owned(),
+        content: RanContent { target: digest, manifest: digest, image_id, chain_id },
+        taken_at,
+        until,
+        by: "somebody: installation".to_owned(),
+    }
+}
+
+fn act(what: &str) -> Act {
+    Act { at: 1, by: "somebody".to_owned(), what: what.to_owned(), reason: "because".to_owned() }
+}
+
+#[test]
+fn services_that_go_on_and_earlier_modes_are_there_after_reopening_and_a_ledger_without_them_has_none() {
+    let directory = TempDir::new().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    assert_eq!((ledger.grandfathered().unwrap(), ledger.modes().unwrap()), (Vec::new(), Vec::new()));
+    ledger.store_modes("permissive", &[]).unwrap();
+    ledger.store_modes("enforced", &[service(1, 10, 100)]).unwrap();
+    ledger.store_act(&act("taken"), &Effect::Admit(vec![service(2, 20, 200)])).unwrap();
+    drop(ledger);
+
+    let ledger = Ledger::open(directory.path()).unwrap();
+    assert_eq!(ledger.modes().unwrap(), ["permissive", "enforced"]);
+    assert_eq!(ledger.grandfathered().unwrap(), [service(1, 10, 100), service(2, 20, 200)]);
+    ledger.store_act(&act("ended"), &Effect::End(vec![service(1, 0, 0).workload])).unwrap();
+    assert_eq!(ledger.grandfathered().unwrap(), [service(2, 20, 200)]);
+    assert_eq!(ledger.acts().unwrap().len(), 2);
+}
+
+#[test]
+fn services_that_have_ended_make_room_and_the_limit_refuses_more() {
+    let directory = TempDir::new().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    let many: Vec<Grandfathered> = (0..MAX_GRANDFATHERED).map(|number| service(number, 10, 100)).collect();
+    ledger.store_act(&act("taken"), &Effect::Admit(many)).unwrap();
+    let one_more = |taken_at| ledger.store_act(&act("taken"), &Effect::Admit(vec![service(MAX_GRANDFATHERED, taken_at, 500)]));
+    assert!(matches!(one_more(99), Err(LedgerError::Full { .. })));
+    assert_eq!((ledger.acts().unwrap().len(), ledger.grandfathered().unwrap().len()), (1, MAX_GRANDFATHERED));
+    one_more(100).unwrap();
+    assert_eq!(ledger.grandfathered().unwrap().len(), 1);
+}

@@ -87,6 +87,8 @@ pub struct Unverified {
     pub reason: String,
     /// What the rule of its image says of such images.
     pub mode: Mode,
+    /// Until when its pod may make it again all the same, in seconds since the Unix epoch: it ran before its image was enforced.
+    pub until: Option<i64>,
 }
 
 /// Another namespace of containerd with containers in it.
@@ -111,6 +113,8 @@ pub struct Inventory {
     pub verified: usize,
     /// How many, sandboxes with them, have none and need none, since their rule says `disabled`.
     pub exempt: usize,
+    /// How many have none and go on for a while: they ran before their images were enforced.
+    pub grandfathered: usize,
     /// How many, sandboxes with them, have none and would need some. Those that are shown are in `shown`.
     pub unverified: usize,
     /// Of how many it could not be found out.

@@ -1,7 +1,8 @@
 //! Which containers came through the gate, on disk: a daemon that was restarted, or was down for a while, must not take what it
 //! has let through for what came past it.
 //!
-//! It is written after the fact and nothing is admitted by it. Without it, nothing that is there already is stopped.
+//! It is written after the fact. Without it, nothing that is there already is stopped. What is taken down of services that were
+//! let pass before their images were enforced rests on it too; without it, none goes on by itself.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::admit::Asked;
+use crate::admit::{Asked, Workload};
 use crate::containerd::MAX_CONTAINERS;
 
 /// The file, and its name while it is being written.
@@ -41,11 +42,35 @@ struct Entry {
     /// The image's name, if it has one. An image ID can be read as a name too, and is none.
     name: Option<String>,
     namespace: Option<String>,
+    /// Which container of which pod it is.
+    #[serde(default)]
+    pod_uid: Option<String>,
+    #[serde(default)]
+    container: Option<String>,
+    /// Its image was not enforced.
+    #[serde(default)]
+    was_let_pass: bool,
 }
 
 impl From<Entry> for Asked {
-    fn from(Entry { image, name, namespace, .. }: Entry) -> Self {
-        Self { name: name.and_then(|name| name.parse().ok()), image, namespace }
+    fn from(Entry { id: _, image, name, namespace, pod_uid, container, was_let_pass }: Entry) -> Self {
+        let workload = pod_uid.zip(container).map(|(pod_uid, container)| Workload { pod_uid, container });
+        Self { name: name.and_then(|name| name.parse().ok()), image, namespace, workload, was_let_pass }
+    }
+}
+
+impl Entry {
+    fn of(id: &str, Asked { image, name, namespace, workload, was_let_pass }: &Asked) -> Self {
+        let workload = workload.as_ref();
+        Self {
+            id: id.to_owned(),
+            image: image.clone(),
+            name: name.as_ref().map(ToString::to_string),
+            namespace: namespace.clone(),
+            pod_uid: workload.map(|workload| workload.pod_uid.clone()),
+            container: workload.map(|workload| workload.container.clone()),
+            was_let_pass: *was_let_pass,
+        }
     }
 }
 
@@ -112,7 +137,9 @@ impl Book {
         let image = Some(asked.image.as_str()).filter(is_name).unwrap_or_default().to_owned();
         let namespace = asked.namespace.as_deref().filter(is_name).map(str::to_owned);
         let name = asked.name.clone().filter(|_| !image.is_empty());
-        self.containers.insert(container_id.to_owned(), Asked { image, name, namespace });
+        let is_short = |workload: &Workload| workload.pod_uid.len() <= MAX_NAME_BYTES && workload.container.len() <= MAX_NAME_BYTES;
+        let workload = asked.workload.clone().filter(is_short);
+        self.containers.insert(container_id.to_owned(), Asked { image, name, namespace, workload, was_let_pass: asked.was_let_pass });
         self.is_written = false;
     }
 
@@ -130,11 +157,9 @@ impl Book {
         }
         self.is_written = true;
         let mut lines = serde_json::to_string(&Head { version: VERSION, since: self.since, verifies: self.verifies }).ok()?;
-        for (id, Asked { image, name, namespace }) in &self.containers {
-            let name = name.as_ref().map(ToString::to_string);
-            let entry = Entry { id: id.clone(), image: image.clone(), name, namespace: namespace.clone() };
+        for (id, asked) in &self.containers {
             lines.push('\n');
-            lines.push_str(&serde_json::to_string(&entry).ok()?);
+            lines.push_str(&serde_json::to_string(&Entry::of(id, asked)).ok()?);
         }
         lines.push('\n');
         Some(Unwritten { directory: self.directory.clone(), lines })
@@ -193,7 +218,9 @@ mod tests {
     use super::*;
 
     fn asked(image: &str) -> Asked {
-        Asked { image: image.to_owned(), name: image.parse().ok(), namespace: Some("shop".to_owned()) }
+        let workload = Some(Workload { pod_uid: "u-1".to_owned(), container: "web".to_owned() });
+        let (name, namespace) = (image.parse().ok(), Some("shop".to_owned()));
+        Asked { image: image.to_owned(), name, namespace, workload, was_let_pass: true }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::board::{Action, Bypass};
 use super::course::{Course, Kind, OnBypass, Proof, Running, Sighting, course, is_to_be_stopped};
 use super::follow::Round;
 use super::pending::{Plan, record_wait};
-use crate::admit::{Asked, Refusal, chain};
+use crate::admit::{Asked, Refusal, Workload, chain};
 use crate::containerd::{ContainerdError, Listed, NAMESPACE, Pod, PodContainer, Record};
 
 /// How often is looked whether a create was answered or a sandbox runs.
@@ -41,6 +41,12 @@ impl Known {
     /// The pod of a container. Only what CRI has made is of one.
     pub(super) fn pod_of(&self, container_id: &str) -> Option<&Pod> {
         self.pods.get(&self.containers.get(container_id)?.sandbox_id)
+    }
+
+    /// Which container of which pod it is.
+    pub(super) fn workload_of(&self, container_id: &str) -> Option<Workload> {
+        let (container, pod) = (self.containers.get(container_id)?, self.pod_of(container_id)?);
+        Some(Workload { pod_uid: pod.uid.clone(), container: container.name.clone() })
     }
 
     /// The namespace and the name of the pod of a container, and its own name there: as CRI knows them, or else as the record
@@ -129,7 +135,7 @@ impl Watch {
         let asked = round.book.asked_for(id).unwrap_or(asked);
         let Err(refusal) = self.admit.judge_running(id, asked, image_id).await else { return Ok(()) };
         // Whatever it calls itself: what is signed under another name is signed.
-        let unnamed = Asked { image: String::new(), name: None, namespace: asked.namespace.clone() };
+        let unnamed = Asked { namespace: asked.namespace.clone(), ..Asked::default() };
         self.admit.judge_running(id, &unnamed, None).await.map(drop).map_err(|_| refusal)
     }
 
@@ -280,7 +286,8 @@ pub(super) fn asked_of(listed: &Listed, known: &Known) -> (Asked, Option<ImageId
     let image = named.into_iter().chain([listed.image.as_str()]).find(is_name).unwrap_or_default().to_owned();
     let image_id = container.and_then(|container| container.image_id.parse().ok().or_else(|| container.image.parse().ok()));
     let namespace = known.pod_of(&listed.id).map(|pod| pod.namespace.clone()).filter(|namespace| !namespace.is_empty());
-    (Asked { name: image.parse().ok(), image, namespace }, image_id)
+    let workload = known.workload_of(&listed.id);
+    (Asked { name: image.parse().ok(), image, namespace, workload, was_let_pass: false }, image_id)
 }
 
 #[cfg(test)]
@@ -288,7 +295,7 @@ mod tests {
     use super::*;
 
     fn known(container: PodContainer) -> Known {
-        let pods = [("s".to_owned(), Pod { namespace: "shop".to_owned(), name: "web-1".to_owned(), created_at: 0 })].into();
+        let pods = [("s".to_owned(), Pod { namespace: "shop".to_owned(), name: "web-1".to_owned(), ..Pod::default() })].into();
         Known { pods, containers: [("c".to_owned(), container)].into() }
     }
 

@@ -11,7 +11,7 @@ use super::board::Following;
 use super::book::Book;
 use super::pending::{Pending, Subject};
 use super::stops::Stops;
-use super::{Looks, Watch};
+use super::{Ask, Looks, Watch};
 use crate::containerd::Event;
 
 /// How often everything that runs is looked at while nobody asks. It also finds what no event told of.
@@ -93,10 +93,8 @@ impl Watch {
                     Ok(None) => return "containerd ended the stream".to_owned(),
                     Err(why) => return why,
                 },
-                Some(done) = looks.0.recv() => {
-                    self.look_at_everything(round).await;
-                    let _ = done.send(());
-                }
+                Some(ask) = looks.0.recv() => self.answer(round, ask).await,
+                () = self.admit.policy_changes() => self.look_at_everything(round).await,
                 () = tokio::time::sleep_until(next) => {
                     if !is_heard {
                         is_heard = true;
@@ -142,9 +140,19 @@ impl Watch {
     /// Answers those who ask while no events are heard.
     async fn answer_looks(&self, round: &mut Round, looks: &mut Looks, length: Duration) {
         let until = Instant::now() + length;
-        while let Ok(Some(done)) = tokio::time::timeout_at(until, looks.0.recv()).await {
-            self.look_at_everything(round).await;
-            let _ = done.send(());
+        while let Ok(Some(ask)) = tokio::time::timeout_at(until, looks.0.recv()).await {
+            self.answer(round, ask).await;
+        }
+    }
+
+    /// Whoever asked may have gone away.
+    async fn answer(&self, round: &mut Round, ask: Ask) {
+        match ask {
+            Ask::Look(done) => {
+                self.look_at_everything(round).await;
+                let _ = done.send(());
+            }
+            Ask::Take(order, done) => drop(done.send(self.take_for_operator(round, &order).await)),
         }
     }
 

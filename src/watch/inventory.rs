@@ -55,6 +55,7 @@ impl Watch {
             self.came_through(round, &container.id);
         }
         round.book.keep_only(|id| listed.iter().any(|container| container.id == id));
+        self.note_modes(round, &listed, &known).await;
         self.find(round, NAMESPACE, listed.iter().filter(|container| !known.pods.contains_key(&container.id)));
         let elsewhere = self.look_elsewhere(round, namespaces).await?;
         let mut inventory = Inventory { at: self.now(), elsewhere, sandboxes: known.pods.len(), ..Inventory::default() };
@@ -89,9 +90,9 @@ impl Watch {
                 continue;
             }
             let names = (shown(&pod.namespace), shown(&pod.name), SANDBOX.to_owned());
-            let asked = Asked { image: image.to_string(), name: Some(image.clone()), namespace: None };
+            let asked = Asked { image: image.to_string(), name: Some(image.clone()), ..Asked::default() };
             let runs = Runs { id: id.clone(), created_at: pod.created_at, names, asked, image_id: None };
-            self.show(inventory, runs, &refusal, self.admit.mode());
+            self.show(inventory, runs, &refusal, (self.admit.mode(), None));
         }
     }
 
@@ -146,17 +147,25 @@ impl Watch {
             Err(refusal) if !refusal.says_unverified() => inventory.unknown = inventory.unknown.saturating_add(1),
             Err(refusal) => {
                 let mode = self.admit.mode_of_asked(&runs.asked);
-                self.show(inventory, runs, &refusal, mode);
+                let until = self.goes_on_until(&runs).await;
+                self.show(inventory, runs, &refusal, (mode, until));
             }
         }
     }
 
+    /// Until when a container goes on though it has no valid evidence.
+    async fn goes_on_until(&self, runs: &Runs) -> Option<i64> {
+        let service = self.admit.running_service(&runs.id, runs.asked.workload.as_ref()?).await?;
+        Some(service.until)
+    }
+
     /// Adds what runs without evidence, or would need none.
-    fn show(&self, inventory: &mut Inventory, runs: Runs, refusal: &Refusal, mode: Mode) {
+    fn show(&self, inventory: &mut Inventory, runs: Runs, refusal: &Refusal, (mode, until): (Mode, Option<i64>)) {
         let Runs { id, created_at, names: (pod_namespace, pod, container), asked, image_id: _ } = runs;
-        let count = match mode {
-            Mode::Disabled => &mut inventory.exempt,
-            Mode::Permissive | Mode::Enforced => &mut inventory.unverified,
+        let count = match (mode, until) {
+            (Mode::Disabled, _) => &mut inventory.exempt,
+            (Mode::Permissive | Mode::Enforced, Some(_)) => &mut inventory.grandfathered,
+            (Mode::Permissive | Mode::Enforced, None) => &mut inventory.unverified,
         };
         *count = count.saturating_add(1);
         if inventory.shown.len() >= MAX_SHOWN {
@@ -174,6 +183,7 @@ impl Watch {
             code: refusal.code().to_owned(),
             reason: refusal.to_string(),
             mode,
+            until,
         });
     }
 

@@ -11,6 +11,7 @@ mod course;
 mod follow;
 mod inventory;
 mod pending;
+mod services;
 mod stops;
 
 use std::path::{Path, PathBuf};
@@ -20,9 +21,10 @@ use std::time::Duration;
 use board::Board;
 pub use board::{Action, Bypass, Elsewhere, Following, Inventory, MAX_BYPASSES, MAX_SHOWN, Seen, Unverified};
 pub use course::{Kind, OnBypass};
+pub use services::{TakeOrder, Taken};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::admit::Admit;
+use crate::admit::{Admit, Refusal};
 use crate::clock::Clock;
 use crate::containerd::Containerd;
 
@@ -30,6 +32,8 @@ use crate::containerd::Containerd;
 const WAITING_LOOKS: usize = 16;
 /// A look at everything that runs asks containerd some thousand questions at most, each answered within a millisecond.
 const LOOK_DEADLINE: Duration = Duration::from_secs(15);
+/// Beside that look, one more for each container that is taken down, and one write.
+const TAKE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Watches what lives in containerd. One for each process.
 #[derive(Debug)]
@@ -41,21 +45,30 @@ pub struct Watch {
     on_bypass: OnBypass,
     directory: PathBuf,
     board: Mutex<Board>,
-    looks: mpsc::Sender<oneshot::Sender<()>>,
+    asks: mpsc::Sender<Ask>,
 }
 
-/// Those who wait for a look.
+/// What an operator waits for.
 #[derive(Debug)]
-pub struct Looks(mpsc::Receiver<oneshot::Sender<()>>);
+enum Ask {
+    /// A look at everything.
+    Look(oneshot::Sender<()>),
+    /// What is taken down of services that go on.
+    Take(TakeOrder, oneshot::Sender<Result<Taken, Refusal>>),
+}
+
+/// Those who wait.
+#[derive(Debug)]
+pub struct Looks(mpsc::Receiver<Ask>);
 
 impl Watch {
     /// Prepares to watch the containerd at `socket`; [`Watch::follow`] does it. What came through the gate is kept below
     /// `state`.
     #[must_use]
     pub fn new(admit: Arc<Admit>, clock: Arc<dyn Clock>, socket: &Path, state: &Path, on_bypass: OnBypass) -> (Arc<Self>, Looks) {
-        let (looks, waiting) = mpsc::channel(WAITING_LOOKS);
+        let (asks, waiting) = mpsc::channel(WAITING_LOOKS);
         let (containerd, directory) = (Containerd::new(socket), state.join("watch"));
-        let watch = Self { admit, containerd, clock, on_bypass, directory, board: Mutex::default(), looks };
+        let watch = Self { admit, containerd, clock, on_bypass, directory, board: Mutex::default(), asks };
         (Arc::new(watch), Looks(waiting))
     }
 
@@ -75,12 +88,26 @@ impl Watch {
     pub async fn look(&self) -> Seen {
         let (done, is_done) = oneshot::channel();
         let look = async {
-            if self.looks.send(done).await.is_ok() {
+            if self.asks.send(Ask::Look(done)).await.is_ok() {
                 let _ = is_done.await;
             }
         };
         let _ = tokio::time::timeout(LOOK_DEADLINE, look).await;
         self.seen()
+    }
+
+    /// Takes down the services that go on because an operator says so.
+    ///
+    /// # Errors
+    /// Why nothing was taken down.
+    pub async fn take_services(&self, order: TakeOrder) -> Result<Taken, Refusal> {
+        let (done, is_done) = oneshot::channel();
+        let take = async {
+            self.asks.send(Ask::Take(order, done)).await.ok()?;
+            is_done.await.ok()
+        };
+        let taken = tokio::time::timeout(TAKE_DEADLINE, take).await.ok().flatten();
+        taken.unwrap_or(Err(Refusal::Internal { what: "services were not taken down in time" }))
     }
 
     fn with_board<T>(&self, work: impl FnOnce(&mut Board) -> T) -> T {

@@ -2,6 +2,7 @@
 
 mod doctor;
 mod explain;
+mod grandfather;
 mod inspect;
 mod inspect_json;
 mod pin;
@@ -13,6 +14,7 @@ use countersign_trust::time::UnixTime;
 
 pub use doctor::findings_text;
 pub use explain::{explanation_json, explanation_text};
+pub use grandfather::{ended_json, services_json, services_text, taken_json, taken_text};
 pub use inspect::{InspectText, Seen, Shower};
 pub use inspect_json::InspectJson;
 pub use pin::{PinShown, pins_json, pins_text};

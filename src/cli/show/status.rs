@@ -99,9 +99,14 @@ fn following(status: &v1::StatusResponse) -> String {
 }
 
 fn counts(inventory: &v1::Inventory) -> String {
-    let v1::Inventory { running, verified, exempt, unverified, unknown, sandboxes, .. } = inventory;
+    let v1::Inventory { running, verified, exempt, grandfathered, unverified, unknown, sandboxes, .. } = inventory;
     let mut text = format!("{running} containers, {verified} verified");
-    for (count, what) in [(exempt, "not asked for evidence"), (unverified, "WITHOUT VALID EVIDENCE"), (unknown, "could not be judged")] {
+    for (count, what) in [
+        (exempt, "not asked for evidence"),
+        (grandfathered, "going on for a while without it"),
+        (unverified, "WITHOUT VALID EVIDENCE"),
+        (unknown, "could not be judged"),
+    ] {
         if *count > 0 {
             let _ = write!(text, ", {count} {what}");
         }
@@ -131,15 +136,24 @@ fn containers(inventory: &v1::Inventory, now: &str) -> String {
     if inventory.containers.is_empty() {
         return String::new();
     }
-    let mut table = Table::new(["POD", "CONTAINER", "ID", "IMAGE", "SINCE", "MODE", "WHY"]);
+    let mut table = Table::new(["POD", "CONTAINER", "ID", "IMAGE", "SINCE", "MODE", "GOES ON UNTIL", "WHY"]);
     for container in &inventory.containers {
         let (pod, name) = (pod(&container.pod_namespace, &container.pod), or_dash(&container.container));
         let since = format!("{} ({})", container.since, ago(&container.since, now));
         let why = format!("{} ({})", container.reason, container.code);
-        table.row([pod, name, short(&container.id), or_dash(&container.image), since, container.mode.clone(), why]);
+        table.row([
+            pod,
+            name,
+            short(&container.id),
+            or_dash(&container.image),
+            since,
+            container.mode.clone(),
+            or_dash(&container.until),
+            why,
+        ]);
     }
     let shown = inventory.containers.len() as u64;
-    let more = (inventory.unverified + inventory.exempt).saturating_sub(shown);
+    let more = (inventory.unverified + inventory.exempt + inventory.grandfathered).saturating_sub(shown);
     let more = if more > 0 { format!("  and {more} more\n") } else { String::new() };
     format!("\nrunning without valid evidence:\n{table}{more}")
 }
@@ -199,6 +213,7 @@ pub fn status_json(status: &v1::StatusResponse) -> Value {
             "running": inventory.running,
             "verified": inventory.verified,
             "exempt": inventory.exempt,
+            "grandfathered": inventory.grandfathered,
             "unverified": inventory.unverified,
             "unknown": inventory.unknown,
             "sandboxes": inventory.sandboxes,
@@ -223,6 +238,7 @@ fn container_json(container: &v1::Unverified) -> Value {
         "code": container.code,
         "reason": container.reason,
         "mode": container.mode,
+        "until": or_null(&container.until),
     })
 }
 
@@ -306,6 +322,10 @@ mod tests {
         let mut exempt = well();
         exempt.inventory.as_mut().unwrap().exempt = 5;
         assert!(is_well(&exempt), "a rule does not ask for their evidence");
+        let mut going_on = well();
+        going_on.inventory.as_mut().unwrap().grandfathered = 5;
+        assert!(is_well(&going_on), "somebody let them go on, until a date");
+        assert!(status_text(&going_on).contains("5 going on for a while without it"));
     }
 
     #[test]
@@ -322,6 +342,7 @@ mod tests {
             code: "CS-SIGNING-POLICY".to_owned(),
             reason: "nobody of acme/qa has signed".to_owned(),
             mode: "enforced".to_owned(),
+            until: String::new(),
         };
         let inventory = status.inventory.as_mut().unwrap();
         inventory.unverified = 2;

@@ -1,0 +1,325 @@
+//! Services that ran before their images were enforced: they go on, by content, one container of one pod; nothing slips in with
+//! them.
+
+use std::time::Duration;
+
+use k8s_cri::v1::ContainerConfig;
+use serde_json::Value;
+
+use super::super::harness::containerd::Version;
+use super::super::harness::cri::{Pod, Ran, container};
+use super::super::harness::image::{Image, Recipe};
+use super::super::verify::countersign;
+use super::{Scene, assert_denied};
+
+on_every_containerd! {
+    a_service_that_was_let_pass_goes_on_when_its_image_is_enforced_and_nothing_slips_in_with_it,
+    what_ran_before_countersign_came_goes_on_when_an_operator_says_so,
+    a_service_is_made_of_what_it_ran_by_content_whatever_its_name_means_now,
+}
+
+const DENIED: &str = "CS-TAG-NOT-SIGNED";
+/// How long the watcher may take to see what it is told of.
+const SEEN_WITHIN: Duration = Duration::from_secs(20);
+const SECOND: Duration = Duration::from_millis(1100);
+
+impl Scene {
+    async fn countersign(&self, words: &[&str]) -> (Option<i32>, String, String) {
+        let file = self.gate().configuration().to_str().unwrap().to_owned();
+        countersign(&[words, &["--config", &file]].concat()).await
+    }
+
+    /// An operator changes the configuration of the running daemon.
+    async fn reload(&mut self, change: impl FnOnce(super::GateConfig) -> super::GateConfig) {
+        let configuration = change(self.configuration());
+        self.gate().configure(&configuration);
+        let (exit, out, err) = self.countersign(&["reload"]).await;
+        assert_eq!(exit, Some(0), "{out}{err}");
+    }
+
+    /// As on a node where countersign is installed now: it has no record, and knows nothing of what runs. What was made within the
+    /// second in which its record begins counts as older.
+    async fn is_installed(&mut self, change: impl FnOnce(super::GateConfig) -> super::GateConfig) {
+        let configuration = change(self.configuration());
+        let gate = self.world.gate.as_mut().unwrap();
+        gate.kill();
+        std::fs::remove_dir_all(gate.state()).unwrap();
+        tokio::time::sleep(SECOND).await;
+        gate.configure(&configuration);
+        gate.start_again().await;
+    }
+
+    async fn status(&self) -> Value {
+        let (_, out, _) = self.countersign(&["status", "--output", "json"]).await;
+        serde_json::from_str(&out).unwrap()
+    }
+
+    async fn services(&self) -> Vec<Value> {
+        let (exit, out, err) = self.countersign(&["grandfather", "list", "--output", "json"]).await;
+        assert_eq!(exit, Some(0), "{out}{err}");
+        serde_json::from_str::<Value>(&out).unwrap()["services"].as_array().unwrap().clone()
+    }
+
+    /// Waits until so many services are on record.
+    async fn services_are(&self, count: usize) -> Vec<Value> {
+        let deadline = std::time::Instant::now() + SEEN_WITHIN;
+        loop {
+            let services = self.services().await;
+            if services.len() == count {
+                return services;
+            }
+            assert!(std::time::Instant::now() < deadline, "not {count} services: {services:#?}\n{}", self.gate().log());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// The watcher has seen what runs.
+    async fn is_running(&self, count: u64) {
+        let deadline = std::time::Instant::now() + SEEN_WITHIN;
+        while self.status().await["inventory"]["running"] != count {
+            assert!(std::time::Instant::now() < deadline, "{:#}", self.status().await);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// A service: one container of one pod.
+struct Service {
+    pod: Pod,
+    /// The image, as the pod names it.
+    name: String,
+    image_id: String,
+    container: String,
+    attempt: u32,
+}
+
+impl Service {
+    /// Runs it: through the gate, or before there is one.
+    async fn run(cri: &super::Cri, namespace: &str, name: &str) -> Self {
+        let pod = cri.run_pod(cri.pod(namespace)).await.unwrap();
+        let image_id = cri.pull_with(name, None, Some(&pod.config)).await.unwrap();
+        let mut service = Self { pod, name: name.to_owned(), image_id, container: String::new(), attempt: 0 };
+        service.container = cri.create(&service.pod, service.wanted()).await.unwrap();
+        cri.start(&service.container).await.unwrap();
+        cri.first_output(&service.container).await.unwrap();
+        service
+    }
+
+    /// What kubelet asks for.
+    fn wanted(&self) -> ContainerConfig {
+        let mut wanted = container(&self.image_id, &self.name);
+        let metadata = wanted.metadata.as_mut().unwrap();
+        (metadata.name, metadata.attempt) = ("web".to_owned(), self.attempt);
+        wanted
+    }
+
+    /// What kubelet does when the container has ended: it is made anew in its pod, with the next number.
+    async fn restart(&mut self, cri: &super::Cri) -> Result<(), tonic::Status> {
+        cri.stop(&self.container).await?;
+        self.attempt += 1;
+        let container = cri.create(&self.pod, self.wanted()).await?;
+        cri.start(&container).await?;
+        cri.first_output(&container).await?;
+        cri.remove(&self.container).await?;
+        self.container = container;
+        Ok(())
+    }
+}
+
+fn unsigned(line: &str) -> Image {
+    Recipe::prints_and_stays(line).build()
+}
+
+/// A service that was let pass, on a node whose mode was permissive and is enforced now.
+async fn service_of_before(containerd: Version, test: &str) -> (Scene, Service) {
+    let mut scene = Scene::on(containerd, test).await;
+    scene.is_installed(|config| config.mode("permissive")).await;
+    let name = scene.world.push(&unsigned("old"), "team/app", "old").await;
+    let service = Service::run(scene.cri(), "shop", &name).await;
+    scene.is_running(1).await;
+    (scene, service)
+}
+
+async fn a_service_that_was_let_pass_goes_on_when_its_image_is_enforced_and_nothing_slips_in_with_it(containerd: Version) {
+    let (mut scene, mut service) = service_of_before(containerd, "grandfathered").await;
+    let evil = scene.world.push(&unsigned("evil"), "team/app", "evil").await;
+    let evil_id = scene.behind().pull(&evil).await.unwrap();
+    scene.reload(|config| config.mode("enforced")).await;
+
+    let services = scene.services_are(1).await;
+    assert_eq!((&services[0]["namespace"], &services[0]["container"]), (&"shop".into(), &"web".into()), "{services:#?}");
+    assert_eq!(services[0]["image-id"], service.image_id);
+    let status = scene.status().await;
+    assert_eq!((&status["inventory"]["grandfathered"], &status["inventory"]["unverified"]), (&1.into(), &0.into()), "{status:#}");
+    assert_eq!(status["inventory"]["containers"][0]["until"], services[0]["until"], "{status:#}");
+
+    // It is made again, as often as needed, also after a restart of the daemon, and the pod's pull is answered by what it has.
+    service.restart(scene.cri()).await.unwrap();
+    let before = scene.world.registry.requests().len();
+    let pulled = scene.cri().pull_with(&service.name, None, Some(&service.pod.config)).await.unwrap();
+    assert_eq!((pulled, scene.world.registry.requests().len()), (service.image_id.clone(), before));
+    scene.world.gate.as_mut().unwrap().restart().await;
+    service.restart(scene.cri()).await.unwrap();
+
+    // Nothing else passes by it: no other pod, no other container, no other image, whatever it is called.
+    let other = scene.pod().await;
+    assert_denied(&scene.cri().create(&other, service.wanted()).await.unwrap_err(), DENIED);
+    assert_denied(&scene.cri().pull_with(&service.name, None, Some(&other.config)).await.unwrap_err(), DENIED);
+    let mut claims = service.wanted();
+    claims.metadata.as_mut().unwrap().name = "other".to_owned();
+    assert_denied(&scene.cri().create(&service.pod, claims).await.unwrap_err(), DENIED);
+    let mut request = service.wanted();
+    request.image.as_mut().unwrap().image = evil_id;
+    assert_denied(&scene.cri().create(&service.pod, request).await.unwrap_err(), DENIED);
+    // What the request says of its pod counts for nothing.
+    let imitated = Pod { id: other.id.clone(), config: service.pod.config.clone() };
+    assert_denied(&scene.cri().create(&imitated, service.wanted()).await.unwrap_err(), DENIED);
+
+    // Revocation comes first.
+    let denied = format!("deny-digests = [\"{}\"]", service.image_id);
+    scene.reload(|config| config.content_trust(&denied)).await;
+    assert_denied(&service.restart(scene.cri()).await.unwrap_err(), "CS-DIGEST-DENIED");
+    scene.reload(|config| config).await;
+    service.restart(scene.cri()).await.unwrap();
+    scene.runs_the_signed_image().await;
+}
+
+async fn what_ran_before_countersign_came_goes_on_when_an_operator_says_so(containerd: Version) {
+    let mut scene = Scene::on(containerd, "before_it_came").await;
+    let name = scene.world.push(&unsigned("old"), "team/app", "old").await;
+    scene.world.gate.as_mut().unwrap().kill();
+    let mut service = Service::run(&scene.behind(), "shop", &name).await;
+    scene.is_installed(|config| config).await;
+    scene.is_running(1).await;
+    assert_eq!(scene.services().await, [] as [Value; 0], "nothing goes on by itself");
+    let (exit, out, err) = scene.countersign(&["grandfather", "take", "--until", "2027-01-31", "--reason", "installation"]).await;
+    assert_eq!(exit, Some(0), "{out}{err}");
+    assert!(out.contains("2027-01-31T00:00:00Z"), "{out}");
+    service.restart(scene.cri()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_an_operator_takes_down_goes_on_until_it_is_ended_and_what_came_past_the_gate_is_left_out() {
+    let mut scene = Scene::new("operator_takes").await;
+    let name = scene.world.push(&unsigned("old"), "team/app", "old").await;
+    scene.world.gate.as_mut().unwrap().kill();
+    let mut service = Service::run(&scene.behind(), "shop", &name).await;
+    let mut lab = Service::run(&scene.behind(), "lab", &name).await;
+    scene.is_installed(|config| config).await;
+    scene.is_running(2).await;
+    tokio::time::sleep(SECOND).await;
+    let past: Service = Service::run(&scene.behind(), "shop", &name).await;
+    scene.is_running(3).await;
+
+    let take = ["grandfather", "take", "--namespace", "shop", "--output", "json"];
+    assert_eq!(scene.countersign(&[&take[..], &["--reason", " "]].concat()).await.0, Some(2), "a reason is needed");
+    for (until, why) in [("2020-01-01", "is past"), ("2126-01-01", "more than a year"), ("soon", "is no moment")] {
+        let (exit, _, err) = scene.countersign(&[&take[..], &["--reason", "x", "--until", until]].concat()).await;
+        assert_eq!(exit, Some(2), "{err}");
+        assert!(err.contains(why), "{err}");
+    }
+    let (exit, out, _) = scene.countersign(&[&take[..], &["--reason", "installation", "--dry-run"]].concat()).await;
+    let shown: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((exit, &shown["written"], shown["services"].as_array().unwrap().len()), (Some(1), &false.into(), 1), "{shown:#}");
+    assert_eq!(scene.services().await, [] as [Value; 0]);
+
+    let (_, out, _) = scene.countersign(&[&take[..], &["--reason", "installation"]].concat()).await;
+    let taken: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(taken["services"].as_array().unwrap().len(), 1, "{taken:#}");
+    assert_eq!(taken["left-out"][0]["why"], "it came past the gate", "{taken:#}");
+    assert!(taken["services"][0]["by"].as_str().unwrap().ends_with(": installation"), "{taken:#}");
+    service.restart(scene.cri()).await.unwrap();
+    assert_denied(&lab.restart(scene.cri()).await.unwrap_err(), DENIED);
+    assert_denied(&scene.cri().create(&past.pod, past.wanted()).await.unwrap_err(), DENIED);
+
+    let place = format!("shop/{}", service.pod.config.metadata.as_ref().unwrap().name);
+    let end = ["grandfather", "end", "--reason", "it is over"];
+    let (exit, _, err) = scene.countersign(&[&end[..], &["shop/nobody"]].concat()).await;
+    assert_eq!(exit, Some(2), "{err}");
+    let (exit, out, err) = scene.countersign(&[&end[..], &[place.as_str()]].concat()).await;
+    assert_eq!(exit, Some(0), "{out}{err}");
+    assert_denied(&service.restart(scene.cri()).await.unwrap_err(), DENIED);
+    let (_, out, _) = scene.countersign(&["reset", "--list"]).await;
+    assert!(out.contains("installation") && out.contains("it is over"), "{out}");
+}
+
+async fn a_service_is_made_of_what_it_ran_by_content_whatever_its_name_means_now(containerd: Version) {
+    let (mut scene, mut service) = service_of_before(containerd, "service_content").await;
+    scene.reload(|config| config).await;
+    scene.services_are(1).await;
+    let evil = Recipe::prints("evil").build();
+    scene.ctr().import(&evil, "example.com/evil:1").await;
+    let good = scene.root_of(&service.container).await;
+
+    // A container of the same name in the same pod that the gate did not make.
+    let mut imitation = container(&evil.id().to_string(), &service.name);
+    imitation.metadata.as_mut().unwrap().name = "web".to_owned();
+    imitation.metadata.as_mut().unwrap().attempt = 9;
+    let imitation = scene.behind().create(&service.pod, imitation).await.unwrap();
+    assert_denied(&scene.cri().start(&imitation).await.unwrap_err(), "CS-UNKNOWN-ROOTFS");
+    scene.behind().remove(&imitation).await.unwrap();
+
+    // CRI keeps its view of the name, and the record moves on.
+    scene.world.containerd.blind_cri(&service.name).await.unwrap();
+    scene.ctr().retarget(&service.name, evil.top()).await.unwrap();
+    assert_denied(&service.restart(scene.cri()).await.unwrap_err(), "CS-OTHER-RECORD");
+    scene.only_runs(&[good.parse().unwrap()]).await;
+}
+
+#[tokio::test]
+async fn a_service_ends_at_its_date() {
+    let (mut scene, mut service) = service_of_before(Version::default(), "ends_at_its_date").await;
+    scene.reload(|config| config.mode("enforced").content_trust("grandfather-for = \"12s\"")).await;
+    scene.services_are(1).await;
+    service.restart(scene.cri()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(13)).await;
+    assert_denied(&service.restart(scene.cri()).await.unwrap_err(), DENIED);
+    let services = scene.services().await;
+    assert_eq!(services[0]["ended"], true, "{services:#?}");
+    assert_eq!(scene.status().await["inventory"]["grandfathered"], 0);
+}
+
+#[tokio::test]
+async fn a_node_that_lets_nothing_go_on_by_itself_denies() {
+    let (mut scene, mut service) = service_of_before(Version::default(), "lets_nothing_go_on").await;
+    scene.reload(|config| config.mode("enforced").content_trust("grandfather-for = \"0s\"")).await;
+    scene.is_running(1).await;
+    assert_denied(&service.restart(scene.cri()).await.unwrap_err(), DENIED);
+    assert_eq!(scene.services().await, [] as [Value; 0]);
+}
+
+#[tokio::test]
+async fn what_was_let_pass_while_enforcement_was_switched_off_for_a_while_is_no_service() {
+    let mut scene = Scene::new("switched_off").await;
+    let name = scene.world.push(&unsigned("crept in"), "team/app", "new").await;
+    let denied = scene.cri().run(&name, "shop").await.unwrap_err();
+    assert_denied(&denied, DENIED);
+    scene.is_running(0).await;
+    scene.reload(|config| config.mode("permissive")).await;
+    let mut service = Service::run(scene.cri(), "shop", &name).await;
+    scene.is_running(1).await;
+    scene.reload(|config| config).await;
+    scene.is_running(1).await;
+    assert_eq!(scene.services().await, [] as [Value; 0], "it was enforced before");
+    assert_denied(&service.restart(scene.cri()).await.unwrap_err(), DENIED);
+    let ran: Ran = scene.cri().run(&scene.name, "shop").await.unwrap();
+    assert_eq!(ran.output, "signed\n");
+}
+
+#[tokio::test]
+async fn a_team_after_the_other_is_enforced_and_the_services_of_each_go_on() {
+    let mut scene = Scene::new("team_after_team").await;
+    scene.is_installed(|config| config.mode("permissive")).await;
+    let name = scene.world.push(&unsigned("old"), "team/app", "old").await;
+    let mut shop = Service::run(scene.cri(), "shop", &name).await;
+    let mut lab = Service::run(scene.cri(), "lab", &name).await;
+    scene.is_running(2).await;
+    let gun = scene.world.gun(super::REPOSITORY);
+    for (namespaces, count) in [("\"shop\"", 1), ("\"shop\", \"lab\"", 2)] {
+        let rule = format!("namespaces = [{namespaces}]\nmode = \"enforced\"");
+        scene.reload(|config| config.mode("permissive").rule(&gun, &rule)).await;
+        scene.services_are(count).await;
+    }
+    shop.restart(scene.cri()).await.unwrap();
+    lab.restart(scene.cri()).await.unwrap();
+}
