@@ -1,10 +1,17 @@
 //! Records that were pointed elsewhere behind the gate's back: CRI has followed them, or still holds its old view while
 //! containerd makes containers from what the record means now.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::super::harness::containerd::Version;
-use super::super::harness::cri::{Pod, container};
+use super::super::harness::cri::{Cri, Pod, container};
 use super::super::harness::image::{Image, Recipe};
-use super::{Scene, assert_denied, code_of};
+use super::super::harness::relay::Relay;
+use super::{Scene, assert_denied, binary, code_of};
 
 on_every_containerd! {
     a_tag_record_that_was_retargeted_never_runs_the_other_image,
@@ -16,6 +23,12 @@ on_every_containerd! {
     an_id_record_that_was_retargeted_unseen_by_cri_is_refused,
     a_container_made_from_a_record_that_cri_does_not_list_is_removed,
 }
+
+/// The beginning of a request that has an ID of 64 digits and nothing else: what the gate asks about a container when it was
+/// made, or that it be removed.
+const WHOLE_ID: &str = "\0\0\0\0B\n@";
+/// Longer than the gate waits for the answers to two of its questions, one after the other.
+const SILENCE: Duration = Duration::from_secs(25);
 
 /// Which of the three records that a pull leaves.
 #[derive(Debug, Clone, Copy)]
@@ -183,4 +196,56 @@ async fn a_container_made_from_a_record_that_cri_does_not_list_is_removed(contai
     assert_eq!(scene.only_runs(&[scene.image.chain_id()]).await, 1, "the evil container was removed");
     scene.logged(&["denied; the container is removed", "CS-OTHER-ROOTFS"]).await;
     scene.runs_the_signed_image().await;
+}
+
+/// A busy node takes longer over a removal than over any answer, and one that was broken off may be left half done.
+#[tokio::test]
+async fn what_containerd_does_not_remove_at_once_is_removed_when_it_answers_again() {
+    let mut scene = Scene::new("removed_when_it_answers_again").await;
+    let id = scene.pull().await;
+    let relay = Arc::new(Relay::start(&scene.world.folder, &scene.world.containerd.socket()));
+    let mut configuration = scene.configuration();
+    configuration.containerd = Some(relay.socket().to_owned());
+    scene.world.start_gate(binary(), &configuration).await;
+    let pod = scene.pod().await;
+    let evil = Recipe::prints("evil").build();
+    scene.ctr().import(&evil, "example.com/evil:1").await;
+    scene.world.containerd.blind_cri_after(&scene.name, 3).await.unwrap();
+    scene.ctr().retarget(&scene.name, scene.image.top()).await.unwrap();
+
+    let config = container(&id, &scene.name);
+    let name = config.metadata.as_ref().unwrap().name.clone();
+    let (ctr, record) = (scene.ctr(), scene.name.clone());
+    let silence = silence_once_made(Arc::clone(&relay), scene.behind(), scene.world.containerd.server.pid().unwrap());
+    let laid = Arc::clone(&relay);
+    relay.before(&name, async move {
+        ctr.retarget(&record, evil.top()).await.unwrap();
+        laid.before(WHOLE_ID, silence);
+    });
+    let refused = scene.cri().create(&pod, config).await.unwrap_err();
+
+    assert!(!relay.is_waiting(), "containerd fell silent after the create: {refused:?}");
+    scene.logged(&["denied; the container is removed"]).await;
+    scene.runs_nothing().await;
+}
+
+/// containerd falls silent when it is asked about a container that it has made: others ask while it is made.
+fn silence_once_made(relay: Arc<Relay>, behind: Cri, containerd: u32) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        if behind.list_containers().await.unwrap().is_empty() {
+            relay.clone().before(WHOLE_ID, silence_once_made(relay, behind, containerd));
+        } else {
+            silent_for(containerd, SILENCE).await;
+        }
+    })
+}
+
+/// A process answers nobody for a while.
+async fn silent_for(process: u32, silence: Duration) {
+    let process = Pid::from_raw(process.try_into().unwrap()).unwrap();
+    kill_process(process, Signal::STOP).unwrap();
+    tokio::spawn(async move {
+        tokio::time::sleep(silence).await;
+        kill_process(process, Signal::CONT).unwrap();
+    });
 }

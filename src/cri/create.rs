@@ -306,7 +306,7 @@ impl Guard {
         tracing::error!(container, code = refusal.code(), reason, "denied; the container is removed");
         Step::CreateRootFsRefused.reached();
         // With no deadline of the caller's: the container must go even if the caller is out of patience.
-        if let Err(status) = upstream.ask(REMOVE_CONTAINER, remove_container_request(&container_id)).await {
+        if let Err(status) = upstream.remove(REMOVE_CONTAINER, remove_container_request(&container_id)).await {
             tracing::error!(container, error = status.message(), "a denied container could not be removed; its start will be refused");
         }
         Step::CreateRemoved.reached();

@@ -167,8 +167,8 @@ impl Guard {
 
     /// With no deadline of the caller's: the sandbox must go even if the caller is out of patience.
     async fn remove_sandbox(&self, sandbox_id: &str, upstream: &Upstream) {
-        let stopped = upstream.ask(STOP_POD_SANDBOX, stop_pod_sandbox_request(sandbox_id)).await;
-        let removed = upstream.ask(REMOVE_POD_SANDBOX, remove_pod_sandbox_request(sandbox_id)).await;
+        let stopped = upstream.remove(STOP_POD_SANDBOX, stop_pod_sandbox_request(sandbox_id)).await;
+        let removed = upstream.remove(REMOVE_POD_SANDBOX, remove_pod_sandbox_request(sandbox_id)).await;
         for status in [stopped.err(), removed.err()].into_iter().flatten() {
             tracing::error!(sandbox = shown(sandbox_id), error = status.message(), "a denied sandbox could not be removed");
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, Version};
+use tokio::time::Instant;
 
 use super::body::{RequestBody, Wanted};
 use super::frame::{self, GRPC_ENCODING};
@@ -22,6 +23,11 @@ const QUESTION_DEADLINE: Duration = Duration::from_secs(10);
 /// For what containerd makes and the gate has to look at. kubelet waits 2 min for a container and 4 min for a sandbox; on a busy
 /// node one may be made after that, and the image's lock must not be kept for ever for a containerd that hangs.
 const MAKING_DEADLINE: Duration = Duration::from_mins(5);
+/// How long containerd is asked to remove what must not stay. A removal takes longer than an answer on a busy node, and containerd
+/// may be restarted meanwhile; kubelet does not wait for a container longer than this.
+const REMOVAL_DEADLINE: Duration = Duration::from_mins(2);
+/// Between two tries: a containerd that is being restarted is back within seconds.
+const REMOVAL_PAUSE: Duration = Duration::from_secs(1);
 /// A caller's deadline (gRPC over HTTP/2, "Requests").
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
@@ -181,6 +187,23 @@ impl Upstream {
         let mut metadata = metadata.clone();
         metadata.remove(GRPC_TIMEOUT);
         self.unary_within(MAKING_DEADLINE, method, message, &metadata).await
+    }
+
+    /// A removal of our own, asked for until it is done: to remove twice is no error in CRI, and one that is broken off is left
+    /// half done, with what was to be removed in place.
+    ///
+    /// # Errors
+    /// As [`Upstream::ask`], the last of the answers.
+    pub(super) async fn remove(&self, method: &'static str, message: Bytes) -> Result<(), Status> {
+        let until = Instant::now() + REMOVAL_DEADLINE;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let Err(status) = self.ask_within(left, method, message.clone()).await else { return Ok(()) };
+            if Instant::now() + REMOVAL_PAUSE >= until {
+                return Err(status);
+            }
+            tokio::time::sleep(REMOVAL_PAUSE).await;
+        }
     }
 
     async fn unary_within(&self, limit: Duration, method: &'static str, message: Bytes, metadata: &HeaderMap) -> Result<Reply, Status> {
