@@ -7,6 +7,7 @@
 mod content;
 mod creates;
 mod doors;
+mod fence;
 mod grandfathered;
 mod imported;
 mod lying_registry;

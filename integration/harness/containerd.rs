@@ -163,6 +163,11 @@ impl Containerd {
         Ok(())
     }
 
+    /// Where it looks for programs that it asks before it pulls (2.1).
+    pub fn verifiers(&self) -> PathBuf {
+        self.folder.join("containerd/verifiers")
+    }
+
     /// Its own tool, for what CRI cannot do.
     pub fn ctr(&self) -> Ctr {
         Ctr::new(&self.socket(), program(self.version, "ctr"))

@@ -2,6 +2,7 @@
 
 mod evidence;
 pub mod explain;
+mod fence;
 mod grandfather;
 pub mod inspect;
 mod reset;
@@ -23,6 +24,7 @@ use crate::listen::Listener;
 use crate::watch::Watch;
 
 pub use evidence::{export, import};
+pub use fence::check_fetch;
 pub use reset::{list_resets, reset};
 
 /// What the protocol file says, compiled.
@@ -79,6 +81,10 @@ impl v1::admin_server::Admin for Api {
 
     async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
         Ok(Response::new(status::status(&self.admit, &self.watch).await))
+    }
+
+    async fn check_fetch(&self, request: Request<v1::CheckFetchRequest>) -> Result<Response<v1::CheckFetchResponse>, Status> {
+        Ok(Response::new(check_fetch(&self.admit, &request.into_inner()).await))
     }
 
     async fn take_services(&self, request: Request<v1::TakeServicesRequest>) -> Result<Response<v1::TakeServicesResponse>, Status> {

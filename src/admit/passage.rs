@@ -22,6 +22,8 @@ pub(super) struct Passages(Mutex<Inner>);
 struct Inner {
     /// How many creates are unanswered in each sandbox.
     creating: HashMap<String, usize>,
+    /// How many pulls of each name the gate has asked containerd for and not heard of yet.
+    pulling: HashMap<String, usize>,
     /// Containers whose start is under way, or was answered.
     starting: HashMap<String, usize>,
     started: HashSet<String>,
@@ -34,6 +36,19 @@ struct Inner {
 pub struct Creating<'a> {
     passages: &'a Passages,
     sandbox_id: String,
+}
+
+/// A pull that containerd was asked for, until it is dropped.
+#[derive(Debug)]
+pub struct Pulling<'a> {
+    passages: &'a Passages,
+    name: String,
+}
+
+impl Drop for Pulling<'_> {
+    fn drop(&mut self) {
+        self.passages.with(|inner| end(&mut inner.pulling, &self.name));
+    }
 }
 
 /// A start that is under way, until it is dropped: then it counts as done, since a caller that goes away does not tell what
@@ -49,6 +64,11 @@ impl Passages {
     fn with<T>(&self, work: impl FnOnce(&mut Inner) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// As containerd writes it, whatever the caller wrote.
+fn normal(name: &str) -> String {
+    name.parse::<ImageReference>().map_or_else(|_| name.to_owned(), |image| image.to_string())
 }
 
 fn begin(running: &mut HashMap<String, usize>, key: &str) {
@@ -70,6 +90,19 @@ impl Admit {
     pub fn creating(&self, sandbox_id: &str) -> Creating<'_> {
         self.passages.with(|inner| begin(&mut inner.creating, sandbox_id));
         Creating { passages: &self.passages, sandbox_id: sandbox_id.to_owned() }
+    }
+
+    /// Notes that containerd is asked to pull an image by this name. Hold it until it has answered.
+    #[must_use]
+    pub fn pulling(&self, name: &str) -> Pulling<'_> {
+        let name = normal(name);
+        self.passages.with(|inner| begin(&mut inner.pulling, &name));
+        Pulling { passages: &self.passages, name }
+    }
+
+    /// Whether the gate has asked containerd to pull an image by this name.
+    pub(super) fn is_pulling(&self, name: &str) -> bool {
+        self.passages.with(|inner| inner.pulling.contains_key(&normal(name)))
     }
 
     /// Whether a create in this sandbox is unanswered.

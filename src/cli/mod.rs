@@ -6,6 +6,7 @@ mod daemon;
 mod doctor;
 mod evidence;
 mod grandfather;
+mod image_verifier;
 mod import;
 mod inspect;
 mod pin;
@@ -119,6 +120,16 @@ enum Command {
     Grandfather {
         #[command(subcommand)]
         command: GrandfatherCommand,
+    },
+    /// Answer containerd, which asks before it pulls anything by itself (image verifier, 2.0 and later)
+    ///
+    /// Exit status: 0 it may pull, another it may not; the reason stands on standard output.
+    ImageVerifier {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// What containerd gives: -name, -digest and -stdin-media-type
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        words: Vec<String>,
     },
     /// Show what is known of a repository: root, signers, roles, tags, and when each ends
     ///
@@ -307,6 +318,7 @@ pub fn main() -> ExitCode {
             reset::run(ResetRequest { repository, role, reason, by: String::new() }, &file.path)
         }
         Command::Grandfather { command } => grandfather::run(command),
+        Command::ImageVerifier { file, words } => image_verifier::run(&words, &file.path),
         Command::Inspect { repository, file, output } => inspect::run(&repository, &file.path, output),
         Command::Doctor { file, output } => doctor::run(&file.path, output),
         Command::Status { file, output } => status::run(&file.path, output),

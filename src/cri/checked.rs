@@ -49,6 +49,7 @@ impl Guard {
                     self.admit.note_let_pass(refused.image);
                 }
                 tracing::warn!(call = ?method, image, code = refusal.code(), reason = %refusal, "let pass: mode is {mode}");
+                let _pulling = (method == CheckedMethod::PullImage).then(|| self.admit.pulling(refused.image));
                 call.forward(method).await
             }
         }

@@ -31,6 +31,7 @@ impl Guard {
         let refused = Refused { method: CheckedMethod::PullImage, image, mode: self.admit.mode_of(image, namespace) };
         if !self.verifies(refused.mode) {
             self.admit.note_let_pass(image);
+            let _pulling = self.admit.pulling(image);
             return call.forward(CheckedMethod::PullImage).await;
         }
         let admission = match self.admit_pull(&request, namespace).await {
@@ -47,7 +48,10 @@ impl Guard {
         let by_digest = ImageReference::by_digest(admission.image.repository().clone(), admission.digest);
         let message = patch::pull_image_name(&call.message, &by_digest.to_string())?;
         // Pulled even when the digest is here already, so that the registry checks this caller's credential.
-        let reply = call.upstream.unary(PULL_IMAGE, message, &call.metadata).await;
+        let reply = {
+            let _pulling = self.admit.pulling(&by_digest.to_string());
+            call.upstream.unary(PULL_IMAGE, message, &call.metadata).await
+        };
         let guard = self.clone();
         let reply = match reply {
             Ok(reply) => reply,

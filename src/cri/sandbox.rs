@@ -132,7 +132,10 @@ impl Guard {
             }
         }
         let by_digest = ImageReference::by_digest(name.repository().clone(), digest);
-        let reply = upstream.ask_within(PULL_DEADLINE, PULL_IMAGE, pull_image_request(&by_digest.to_string())).await;
+        let reply = {
+            let _pulling = self.admit.pulling(&by_digest.to_string());
+            upstream.ask_within(PULL_DEADLINE, PULL_IMAGE, pull_image_request(&by_digest.to_string())).await
+        };
         let reply = reply.map_err(|status| unanswered(&format!("the pull of the sandbox image {by_digest}"), &status))?;
         let image_id = pull_image_response(&reply.message).ok().and_then(|id| id.parse().ok());
         let image_id: ImageId = image_id.ok_or_else(|| Refusal::Answer { what: "a pull with no image ID".to_owned() })?;

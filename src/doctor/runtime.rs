@@ -25,23 +25,32 @@ const DEFAULT_CONFIG: &str = "/etc/containerd/config.toml";
 /// Bytes of one of its files, and how many it imports.
 const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
 const MAX_IMPORTS: usize = 64;
+/// Where containerd looks for image verifiers when nobody says so (its `bindir` plugin).
+const DEFAULT_VERIFIERS: &str = "/opt/containerd/image-verifier/bin";
+/// Bytes of one of them that are read: a script is short.
+const MAX_VERIFIER_BYTES: u64 = 4096;
 /// Programs that run containers which no kubelet asked for.
 const OTHER_RUNTIMES: [&str; 5] = ["dockerd", "cri-dockerd", "crio", "podman", "buildkitd"];
 /// Where NRI's plugins lie (containerd, `nri/pkg/adaptation`).
 const NRI_PLUGINS: &str = "/opt/nri/plugins";
 
 pub(super) async fn examine(node: &Node<'_>, containerd: &Containerd, processes: &[Process]) -> Vec<Finding> {
-    let asked = tokio::try_join!(containerd.version(), containerd.plugins(), containerd.information());
-    let mut findings = match asked {
+    let told = tokio::try_join!(containerd.version(), containerd.plugins(), containerd.information());
+    let mut findings = match &told {
         Ok((version, plugins, information)) => {
-            let mut findings = of_containerd(&version, &plugins, &information);
-            findings.push(sandbox(node, &configuration_in(&information)));
+            let mut findings = of_containerd(version, plugins, information);
+            findings.push(sandbox(node, &configuration_in(information)));
             findings
         }
-        Err(error) => vec![unanswered(&error)],
+        Err(error) => vec![unanswered(error)],
     };
     let daemon = processes.iter().find(|process| process.name == "containerd");
-    findings.push(listeners(&configuration(daemon)));
+    let files = configuration(daemon);
+    if let Ok((version, plugins, _)) = &told {
+        let is_ready = plugins.iter().any(|plugin| plugin.kind == "io.containerd.image-verifier.v1" && plugin.is_ready);
+        findings.push(verifier(version, is_ready, &verifiers(&files)));
+    }
+    findings.push(listeners(&files));
     findings.push(other_runtimes(processes));
     findings
 }
@@ -62,7 +71,6 @@ fn of_containerd(version: &str, plugins: &[Plugin], information: &HashMap<String
     if is_ready("io.containerd.nri.v1") {
         findings.push(nri(Path::new(NRI_PLUGINS)));
     }
-    findings.push(verifier(version, is_ready("io.containerd.image-verifier.v1")));
     findings
 }
 
@@ -113,18 +121,38 @@ fn nri(plugins: &Path) -> Finding {
     Finding::warn(NRI, says, "if no plugin is needed: [plugins.\"io.containerd.nri.v1.nri\"] disable = true, systemctl restart containerd")
 }
 
-/// On 2.x containerd asks a verifier for what it pulls by itself.
-fn verifier(version: &str, is_ready: bool) -> Finding {
-    let is_2 = version.contains(" 2.") || version.contains(" v2.");
-    match (is_2, is_ready) {
-        (true, true) => {
-            Finding::ok(VERIFIER, "containerd has the plugin that asks a program about what it pulls; see to it that it asks countersign")
-        }
-        (true, false) => {
-            Finding::warn(VERIFIER, "containerd asks nobody about what it pulls by itself", "see docs/operations.md, “The image verifier”")
-        }
-        (false, _) => Finding::ok(VERIFIER, "this containerd has none; the gate checks what it pulls by itself"),
+/// On 2.x containerd asks a program about what it pulls by itself: one that lies in `folder`.
+fn verifier(version: &str, is_ready: bool, folder: &Path) -> Finding {
+    if !version.contains(" 2.") && !version.contains(" v2.") {
+        return Finding::ok(VERIFIER, "this containerd has none; the gate checks what it pulls by itself");
     }
+    if !is_ready {
+        let says = "containerd has no image verifier, so that it asks nobody about what it pulls by itself";
+        return Finding::warn(VERIFIER, says, "see docs/operations.md, “The image verifier”");
+    }
+    if fs::read_dir(folder).into_iter().flatten().flatten().take(MAX_IMPORTS).any(|entry| asks_countersign(&entry.path())) {
+        return Finding::ok(VERIFIER, format!("containerd asks countersign about what it pulls by itself ({})", folder.display()));
+    }
+    let says = format!("nothing in {} asks countersign about what containerd pulls by itself", folder.display());
+    let mends =
+        format!("install -D -m 0755 systemd/image-verifier {}/countersign; docs/operations.md, “The image verifier”", folder.display());
+    Finding::warn(VERIFIER, says, mends)
+}
+
+/// Whether a program is the script that comes with countersign, or one like it.
+fn asks_countersign(program: &Path) -> bool {
+    let mut text = Vec::new();
+    let read = fs::File::open(program).and_then(|file| file.take(MAX_VERIFIER_BYTES).read_to_end(&mut text));
+    read.is_ok() && String::from_utf8_lossy(&text).contains("countersign image-verifier")
+}
+
+/// Where containerd looks for the programs that it asks.
+fn verifiers(files: &[toml::Table]) -> PathBuf {
+    let folder = |file: &toml::Table| {
+        let plugin = file.get("plugins")?.get("io.containerd.image-verifier.v1.bindir")?;
+        plugin.get("bin_dir")?.as_str().map(PathBuf::from)
+    };
+    files.iter().rev().find_map(folder).unwrap_or_else(|| PathBuf::from(DEFAULT_VERIFIERS))
 }
 
 /// containerd's configuration as its files say, the main one first. What it was started with may be older.
@@ -250,7 +278,20 @@ mod tests {
         ] {
             assert_eq!(known_version(version).state, state, "{version}");
         }
-        assert_eq!(verifier("containerd 2.1.9", false).state, State::Warn);
-        assert_eq!(verifier("containerd v1.7.24", false).state, State::Ok);
+    }
+
+    #[test]
+    fn a_containerd_that_asks_countersign_about_what_it_pulls_is_told_from_one_that_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let file =
+            format!("version = 3\n[plugins.\"io.containerd.image-verifier.v1.bindir\"]\nbin_dir = \"{}\"\n", folder.path().display());
+        let configured = verifiers(&[file.parse().unwrap()]);
+        assert_eq!((configured.as_path(), verifiers(&[])), (folder.path(), PathBuf::from(DEFAULT_VERIFIERS)));
+        assert_eq!(verifier("containerd v1.7.24", false, &configured).state, State::Ok);
+        assert_eq!(verifier("containerd 2.1.9", false, &configured).state, State::Warn);
+        fs::write(folder.path().join("other"), "#!/bin/sh\nexit 0\n").unwrap();
+        assert_eq!(verifier("containerd 2.1.9", true, &configured).state, State::Warn);
+        fs::copy("systemd/image-verifier", folder.path().join("countersign")).unwrap();
+        assert_eq!(verifier("containerd 2.1.9", true, &configured).state, State::Ok);
     }
 }

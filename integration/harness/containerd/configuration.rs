@@ -69,6 +69,9 @@ impl Settings<'_> {
 [[plugins."io.containerd.transfer.v1.local".unpack_config]]
   platform = "linux"
   snapshotter = "{snapshotter}"
+[plugins."io.containerd.image-verifier.v1.bindir"]
+  bin_dir = "{home}/verifiers"
+  per_verifier_timeout = "30s"
 [plugins."io.containerd.cri.v1.images"]
   snapshotter = "{snapshotter}"
   [plugins."io.containerd.cri.v1.images".pinned_images]
