@@ -2,7 +2,7 @@
 //! without it, in one run on real servers. Prints a table and writes `bench.json` into cargo's target folder.
 //!
 //! `cargo bench --bench gate -- --quick checked` makes fewer calls, for trying, and measures one group: `verdict`,
-//! `memory`, `transparent`, `checked` or `command`. No time is asserted: the exit code is 0 unless something could not be measured.
+//! `memory`, `transparent`, `checked`, `command` or `node`. No time is asserted: the exit code is 0 unless something could not be measured.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -22,6 +22,7 @@ mod forge;
 #[path = "../integration/harness/mod.rs"]
 mod harness;
 mod memory;
+mod node;
 mod pass_through;
 mod report;
 mod samples;
@@ -65,10 +66,16 @@ struct Scale {
     pulls: usize,
     /// Runs of each command.
     commands: usize,
+    /// Pods that are run on each side.
+    pods: usize,
+    /// For how long kubelet's calls are made.
+    seconds: u64,
 }
 
-const WHOLE: Scale = Scale { calls: 400, rounds: 21, crowd_rounds: 3, creates: 50, create_rounds: 15, pulls: 150, commands: 60 };
-const QUICK: Scale = Scale { calls: 200, rounds: 5, crowd_rounds: 1, creates: 20, create_rounds: 3, pulls: 20, commands: 10 };
+const WHOLE: Scale =
+    Scale { calls: 400, rounds: 21, crowd_rounds: 3, creates: 50, create_rounds: 15, pulls: 150, commands: 60, pods: 100, seconds: 20 };
+const QUICK: Scale =
+    Scale { calls: 200, rounds: 5, crowd_rounds: 1, creates: 20, create_rounds: 3, pulls: 20, commands: 10, pods: 10, seconds: 5 };
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -116,6 +123,10 @@ async fn measure(scale: &Scale, groups: &[&str]) -> Report {
     }
     if is_wanted("command") {
         command::measure(&mut report, scale, &world, binary, REPOSITORY, TAG);
+    }
+    if is_wanted("node") {
+        node::starts(&mut report, scale, &world, sockets, &image).await;
+        node::full(&mut report, scale, &mut world, (bare.socket(), bare.pid()), &image).await;
     }
     report.value("memory: after all of this", memory::resident(&world), "MiB");
     say(&format!("measured (load {})", load()));

@@ -31,7 +31,7 @@ const MESSAGE_LIMIT: usize = 16 * 1024 * 1024;
 /// A running pass-through.
 #[derive(Debug)]
 pub(crate) struct PassThrough {
-    _server: Server,
+    server: Server,
     socket: PathBuf,
 }
 
@@ -41,7 +41,12 @@ impl PassThrough {
         let socket = folder.sub("pass-through").join("cri.sock");
         let program = env::current_exe().must("finding this program");
         let launch = Launch::new("pass-through", program).arg(SUBCOMMAND).path(&socket).path(containerd);
-        Self { _server: launch.start(&folder.logs(), Ready::Socket(socket.clone())).await, socket }
+        Self { server: launch.start(&folder.logs(), Ready::Socket(socket.clone())).await, socket }
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.server.pid().must("finding the pass-through's process")
     }
 
     /// Its socket.

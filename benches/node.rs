@@ -1,0 +1,216 @@
+//! What a whole node costs: sandboxes and starts, kubelet's daily calls for a hundred pods, a full ledger, and reloads under load.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use countersign::ledger::{Ledger, VerifiedImage};
+use countersign_trust::name::{ChainId, ImageId, ManifestDigest, Sha256};
+use k8s_cri::v1::{
+    ContainerStatusRequest, ListContainersRequest, ListPodSandboxRequest, PodSandboxStatusRequest, RunPodSandboxRequest,
+    RunPodSandboxResponse, StartContainerRequest,
+};
+use prost::Message as _;
+
+use crate::checked::Admitted;
+use crate::client::{Call, Client};
+use crate::harness::Must as _;
+use crate::harness::cri::{Cri, Pod, container};
+use crate::harness::world::World;
+use crate::memory::resident;
+use crate::report::{Goal, Report};
+use crate::samples::{P50, P99, Samples};
+use crate::transparent::{Sockets, version};
+use crate::{MILLISECONDS, Scale};
+
+/// What a check may add to a sandbox and to a start, in milliseconds.
+const ADDED_P99: f64 = 1.0;
+/// Pods whose calls kubelet makes.
+const PODS: usize = 100;
+/// What those calls may take of one core, in percent.
+const TRAFFIC: f64 = 3.0;
+/// Containers and ledger entries of a full node, and what the daemon may hold then, in MiB.
+const FULL_CONTAINERS: usize = 500;
+const FULL_ENTRIES: u64 = 5000;
+const FULL: f64 = 40.0;
+/// Entries of one repository: fewer than the ledger keeps.
+const ENTRIES_OF_ONE: u64 = 1000;
+/// How long the watcher and the refresh may take to have looked at everything after a start.
+const SETTLES: Duration = Duration::from_secs(5);
+/// Reloads while calls are made.
+const RELOADS: usize = 20;
+/// Ticks of the kernel's clock in a second (`sysconf(_SC_CLK_TCK)`, 100 on Linux).
+const TICKS: f64 = 100.0;
+
+/// Measures RunPodSandbox and StartContainer, the sides in turns.
+pub(crate) async fn starts(report: &mut Report, scale: &Scale, world: &World, sockets: Sockets<'_>, image: &Admitted) {
+    crate::say("RunPodSandbox and StartContainer: straight, through the gate");
+    let cri = world.cri();
+    let mut clients = [Client::connect(sockets.direct).await, Client::connect(sockets.gate).await];
+    let mut sandboxes = [Vec::new(), Vec::new()];
+    let mut starts = [Vec::new(), Vec::new()];
+    for turn in 0..=scale.pods {
+        for side in [turn % 2, (turn + 1) % 2] {
+            let (sandbox, start) = run_and_start(&mut clients[side], &cri, world, image).await;
+            if turn > 0 {
+                sandboxes[side].push(sandbox);
+                starts[side].push(start);
+            }
+        }
+    }
+    report_pair(report, "RunPodSandbox", sandboxes);
+    report_pair(report, "StartContainer", starts);
+}
+
+fn report_pair(report: &mut Report, name: &str, [direct, gate]: [Vec<Duration>; 2]) {
+    let mut sides = <[Samples; 2]>::default();
+    sides[0].add(direct, None);
+    sides[1].add(gate, None);
+    let [direct, gate] = &sides;
+    report.value(format!("{name}: straight, p50"), direct.at(P50) * 1e3, MILLISECONDS);
+    report.value(format!("{name}: straight, p99"), direct.at(P99) * 1e3, MILLISECONDS);
+    report.value(format!("{name}: added p50, gate"), gate.above(direct, P50) * 1e3, MILLISECONDS);
+    report.goal(format!("{name}: added p99, gate"), gate.above(direct, P99) * 1e3, MILLISECONDS, Goal::AtMost(ADDED_P99));
+}
+
+/// The container is made through the gate, so that both sides start the same.
+async fn run_and_start(client: &mut Client, cri: &Cri, world: &World, image: &Admitted) -> (Duration, Duration) {
+    let config = cri.pod("default");
+    fs::create_dir_all(&config.log_directory).must("making a pod's log folder");
+    let request = RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: String::new() };
+    let call = Call::new("RuntimeService/RunPodSandbox", &request);
+    let began = Instant::now();
+    let answer = client.call(&call).await;
+    let sandbox = began.elapsed();
+    let pod = Pod { id: RunPodSandboxResponse::decode(answer).must("reading the answer").pod_sandbox_id, config };
+    let gate = world.gate.as_ref().must("finding the gate").cri();
+    let container_id = gate.create(&pod, container(&image.id, &image.name)).await.must("creating a container");
+    let start = client.timed(&Call::new("RuntimeService/StartContainer", &StartContainerRequest { container_id })).await;
+    cri.remove_pod(&pod).await.must("removing a pod");
+    (sandbox, start)
+}
+
+/// Measures what a full node costs while nothing but kubelet's daily calls happens.
+pub(crate) async fn full(report: &mut Report, scale: &Scale, world: &mut World, bare: (&Path, u32), image: &Admitted) {
+    crate::say("a full node: pods, containers, ledger entries");
+    let gate = world.gate.as_ref().must("finding the gate").cri().clone();
+    let mut pods = Vec::new();
+    let mut containers = Vec::new();
+    for _ in 0..PODS {
+        let pod = gate.run_pod(gate.pod("default")).await.must("running a pod");
+        for _ in 0..FULL_CONTAINERS / PODS {
+            containers.push(gate.create(&pod, container(&image.id, &image.name)).await.must("creating a container"));
+        }
+        pods.push(pod);
+    }
+    fill_ledger(world);
+    let gate = world.gate.as_mut().must("finding the gate");
+    gate.start_again().await;
+    tokio::time::sleep(SETTLES).await;
+    let name = format!("memory: {FULL_CONTAINERS} containers, {FULL_ENTRIES} ledger entries");
+    report.goal(name, resident(world), "MiB", Goal::AtMost(FULL));
+    traffic(report, scale, world, bare, (&pods, &containers)).await;
+    report.value("memory: after kubelet's calls", resident(world), "MiB");
+    reloads(report, world).await;
+    for pod in &pods {
+        world.cri().remove_pod(pod).await.must("removing a pod");
+    }
+}
+
+/// Writes as many verified images as a node may have seen in months. The daemon is down meanwhile.
+fn fill_ledger(world: &mut World) {
+    let gate = world.gate.as_mut().must("finding the gate");
+    gate.kill();
+    let ledger = Ledger::open(&gate.state().join("ledger")).must("opening the ledger");
+    for entry in 0..FULL_ENTRIES {
+        let hash = |part: u8| Sha256::of(&[entry.to_be_bytes().as_slice(), &[part]].concat());
+        let repository = format!("registry.example:5000/team/app-{}", entry / ENTRIES_OF_ONE);
+        let image = VerifiedImage {
+            repository: repository.parse().must("naming a repository"),
+            digest: ManifestDigest::new(hash(0)),
+            image_id: ImageId::new(hash(1)),
+            chain_id: ChainId::new(hash(2)),
+        };
+        ledger.store_image(&image).must("filling the ledger");
+    }
+}
+
+/// kubelet lists pods and containers each second, and here it also looks at each pod and its containers once a second, as when it
+/// synchronises all of them.
+async fn traffic(report: &mut Report, scale: &Scale, world: &World, (bare, bare_pid): (&Path, u32), all: (&[Pod], &[String])) {
+    crate::say("kubelet's calls for a hundred pods: through the gate, through the bare pass-through");
+    let gate = world.gate.as_ref().must("finding the gate");
+    let pid = gate.server.pid().must("finding the daemon's process");
+    let calls = calls_of_a_second(all);
+    let costs = [(gate.socket().as_path(), pid), (bare, bare_pid)].map(|(socket, pid)| (socket.to_owned(), pid));
+    let mut percents = Vec::new();
+    for (socket, pid) in costs {
+        let mut client = Client::connect(&socket).await;
+        let (began, before) = (Instant::now(), processor_seconds(pid));
+        for second in 1..=scale.seconds {
+            for call in &calls {
+                client.call(call).await;
+            }
+            tokio::time::sleep_until((began + Duration::from_secs(second)).into()).await;
+        }
+        percents.push((processor_seconds(pid) - before) / began.elapsed().as_secs_f64() * 100.0);
+    }
+    report.value("kubelet's calls for 100 pods: each second", calls.len() as f64, "calls");
+    report.value("kubelet's calls for 100 pods: processor, bare pass-through", percents[1], "% of 1");
+    report.goal("kubelet's calls for 100 pods: processor, gate", percents[0], "% of 1", Goal::AtMost(TRAFFIC));
+}
+
+fn calls_of_a_second((pods, containers): (&[Pod], &[String])) -> Vec<Call> {
+    let lists = [
+        Call::new("RuntimeService/ListPodSandbox", &ListPodSandboxRequest::default()),
+        Call::new("RuntimeService/ListContainers", &ListContainersRequest::default()),
+    ];
+    let pods = pods.iter().map(|pod| {
+        Call::new("RuntimeService/PodSandboxStatus", &PodSandboxStatusRequest { pod_sandbox_id: pod.id.clone(), verbose: false })
+    });
+    // One of each pod.
+    let containers = containers.iter().step_by(FULL_CONTAINERS / PODS).map(|container| {
+        let request = ContainerStatusRequest { container_id: container.clone(), verbose: false };
+        Call::new("RuntimeService/ContainerStatus", &request)
+    });
+    lists.into_iter().chain(pods).chain(containers).collect()
+}
+
+/// What a process has used of the processors so far, all threads, in seconds.
+fn processor_seconds(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).must("reading a process's times");
+    // The name, which may have spaces, ends with the last bracket.
+    let (_, numbers) = stat.rsplit_once(')').must("reading a process's times");
+    let numbers: Vec<&str> = numbers.split_whitespace().collect();
+    let ticks: f64 = numbers[11..13].iter().map(|ticks| ticks.parse::<f64>().must("reading a number")).sum();
+    ticks / TICKS
+}
+
+/// Reloads while somebody calls without a pause: each call must be answered.
+async fn reloads(report: &mut Report, world: &World) {
+    crate::say("reloads under load");
+    let gate = world.gate.as_ref().must("finding the gate");
+    let socket = gate.socket();
+    let caller = tokio::spawn(async move {
+        let mut client = Client::connect(&socket).await;
+        let call = version();
+        let mut slowest = Duration::ZERO;
+        let mut calls = 0_u64;
+        // A call that is lost ends the bench.
+        let until = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < until {
+            slowest = slowest.max(client.timed(&call).await);
+            calls += 1;
+        }
+        (calls, slowest)
+    });
+    for _ in 0..RELOADS {
+        gate.server.hang_up();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let (calls, slowest) = caller.await.must("calling during reloads");
+    let reloaded = gate.log().matches("the configuration was reloaded").count();
+    report.value("reload under load: reloads", reloaded as f64, "reloads");
+    report.value("reload under load: calls, all answered", calls as f64, "calls");
+    report.value("reload under load: slowest call", slowest.as_secs_f64() * 1e3, MILLISECONDS);
+}
