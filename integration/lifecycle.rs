@@ -113,6 +113,24 @@ async fn systemd_is_told_ready_only_after_containerd_has_answered() {
     scene.serves().await;
 }
 
+#[tokio::test]
+async fn systemds_watchdog_is_fed_for_as_long_as_enforcement_is_proven() {
+    let mut scene = Scene::new("systemds_watchdog").await;
+    let notified = Notified::at(&scene.world.folder.sub("notify").join("socket"));
+    let gate = scene.world.gate.as_mut().unwrap();
+    gate.server.stop();
+    gate.server.set_env("NOTIFY_SOCKET", notified.path.clone());
+    gate.server.set_env("WATCHDOG_USEC", "1000000");
+    gate.server.start().await;
+    // systemd would end it after a second without a word: it must come in time again and again.
+    let mut fed = 0;
+    while fed < 5 {
+        let message = notified.next().await.expect("no word within the time");
+        assert_ne!(message, "WATCHDOG=trigger");
+        fed += usize::from(message == "WATCHDOG=1");
+    }
+}
+
 /// The socket on which systemd would listen.
 struct Notified {
     path: String,

@@ -38,6 +38,7 @@ mod parts;
 mod policy;
 mod refusals;
 mod reload;
+mod systemd;
 mod teardown;
 mod tour;
 mod tour_tests;
