@@ -30,7 +30,8 @@ pub(super) fn check(written: Option<&At<String>>, allowed: Allowed, default: Dur
     length
 }
 
-fn read(text: &str) -> Option<Duration> {
+/// Reads a number with its unit.
+pub(crate) fn read(text: &str) -> Option<Duration> {
     let unit = text.chars().last()?;
     let (_, seconds) = UNITS.into_iter().find(|(letter, _)| *letter == unit)?;
     let number = text.strip_suffix(unit)?;

@@ -72,6 +72,14 @@ pub enum Fault {
     SignerCertExpiry { value: String },
     #[error("`{key}` must be a length of time from `{least}` to `{most}`, such as `{example}`, not `{value}`")]
     Duration { key: &'static str, value: String, least: String, most: String, example: &'static str },
+    #[error("`{key}` must be a number from {least} to {most}, not {value}")]
+    Number { key: &'static str, value: u64, least: u64, most: u64 },
+    #[error(
+        "`metrics.listen` must be an address of this machine alone with a port, such as `127.0.0.1:9468`, or the path of a socket, not `{value}`"
+    )]
+    MetricsListen { value: String },
+    #[error("`metrics.listen` is the same socket as another: `{value}`")]
+    MetricsSocketTaken { value: String },
     #[error("`{key}`: `{value}` is no canonical key ID: that has 64 hexadecimal digits")]
     KeyId { key: &'static str, value: String },
     #[error("`{key}`")]

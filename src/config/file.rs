@@ -15,6 +15,8 @@ pub(super) struct ConfigFile {
     pub(super) state_directory: Option<At<String>>,
     pub(super) refresh_interval: Option<At<String>>,
     pub(super) on_bypass: Option<At<String>>,
+    pub(super) audit: AuditFile,
+    pub(super) metrics_listen: Option<At<String>>,
     pub(super) credentials_file: Option<At<String>>,
     pub(super) content_trust: ContentTrustFile,
     pub(super) registries: Vec<RegistryFile>,
@@ -34,6 +36,12 @@ pub(super) struct SocketsFile {
 pub(super) struct SandboxFile {
     pub(super) image: Option<At<String>>,
     pub(super) digests: Vec<At<String>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct AuditFile {
+    pub(super) file: Option<At<String>>,
+    pub(super) max_bytes: Option<At<u64>>,
 }
 
 #[derive(Debug)]
@@ -84,6 +92,8 @@ impl ConfigFile {
                 state_directory: file.section("state", |state| state.text("directory")),
                 refresh_interval: file.section("refresh", |refresh| refresh.text("interval")),
                 on_bypass: file.section("watch", |watch| watch.text("on-bypass")),
+                audit: file.section("audit", |audit| AuditFile { file: audit.text("file"), max_bytes: audit.number("max-bytes") }),
+                metrics_listen: file.section("metrics", |metrics| metrics.text("listen")),
                 credentials_file: file.section("credentials", |credentials| credentials.text("file")),
                 content_trust: file.section("content-trust", ContentTrustFile::read),
                 registries: file.sections("registries", RegistryFile::read),

@@ -60,6 +60,9 @@ pub(super) struct HostsFolders(Vec<PathBuf>);
 impl HostsFolders {
     /// Folders with `:` between them, as containerd has them.
     pub(super) fn check(written: Option<&At<String>>, place: &Place, notes: &mut Notes) -> Self {
+        if place.is_of_earlier() {
+            return Self(Vec::new());
+        }
         let Some(written) = written else { return Self(vec![PathBuf::from(REGISTRY_CONFIG)]) };
         if !is_path(&written.value) {
             let (key, value) = ("containerd.registry-config", shown(&written.value));

@@ -9,6 +9,7 @@ mod duration;
 mod fault;
 mod file;
 mod hosts;
+mod observe;
 mod people;
 mod place;
 mod registry;
@@ -20,7 +21,7 @@ mod text_file;
 mod trust;
 mod watch;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,11 +31,13 @@ use duration::Allowed;
 use toml::de::DeTable;
 use trust::Beside;
 
+pub(crate) use duration::read as read_length;
 pub use fault::{ConfigErrors, Fault, Located, MAX_TOLD, Problem, Remark, Warning};
 pub(crate) use fault::{did_you_mean, locate, tell};
 use file::ConfigFile;
 pub use hosts::HostsFault;
 use hosts::HostsFolders;
+pub use observe::{Audit, MetricsListen};
 pub use people::SignerCertificate;
 use place::Place;
 pub use place::Position;
@@ -130,6 +133,10 @@ pub struct Config {
     pub refresh_interval: Duration,
     /// What is done about what came past the gate.
     pub on_bypass: OnBypass,
+    /// Where decisions are written down.
+    pub audit: Audit,
+    /// Where figures are asked for; none: nowhere.
+    pub metrics: Option<MetricsListen>,
     /// What is demanded of images.
     pub policy: Policy,
     /// Whether expired trust data serves.
@@ -143,7 +150,9 @@ pub struct Config {
     /// The hash of the file's text and of every file that it names, for its policy: the name of the policy under which a
     /// decision was made.
     pub digest: Sha256,
+    path: PathBuf,
     text: String,
+    policy_files: BTreeMap<PathBuf, String>,
     warnings: Vec<Warning>,
 }
 
@@ -162,7 +171,7 @@ impl Config {
     /// # Errors
     /// As [`Config::load`], with every other fault.
     pub fn load_unpinned(path: &Path) -> Result<Self, ConfigErrors> {
-        Self::parse_with(&read(path)?, path, |fault| !matches!(fault, Fault::NothingPinned))
+        Self::parse_with(&read(path)?, &Place::of(path), path, |fault| !matches!(fault, Fault::NothingPinned))
     }
 
     /// Checks the configuration `text`. `path` stands in messages, and files that are named with a relative path are
@@ -171,11 +180,20 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with the text or with the files that it names.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigErrors> {
-        Self::parse_with(text, path, |_| true)
+        Self::parse_with(text, &Place::of(path), path, |_| true)
+    }
+
+    /// Checks the configuration `text` of an earlier day, with the files that it named then ([`Config::policy_files`]). For its
+    /// policy: authorities of servers are not kept.
+    ///
+    /// # Errors
+    /// As [`Config::parse`].
+    pub fn parse_kept(text: &str, path: &Path, files: BTreeMap<PathBuf, String>) -> Result<Self, ConfigErrors> {
+        Self::parse_with(text, &Place::of_kept(path, files), path, |_| true)
     }
 
     /// Only what `counts` is a fault.
-    fn parse_with(text: &str, path: &Path, counts: impl Fn(&Fault) -> bool) -> Result<Self, ConfigErrors> {
+    fn parse_with(text: &str, place: &Place, path: &Path, counts: impl Fn(&Fault) -> bool) -> Result<Self, ConfigErrors> {
         let source = Source::new(path, text);
         let (document, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
@@ -183,11 +201,13 @@ impl Config {
         }
         let mut notes = Notes::default();
         let file = ConfigFile::read(document.get_ref(), &mut notes);
-        let checked = check(&file, &Place::of(path), text, &mut notes);
+        let checked = check(&file, place, text, &mut notes);
         let (mut faults, remarks) = notes.finish();
         faults.retain(|fault| counts(&fault.value));
         match checked {
-            Some(config) if faults.is_empty() => Ok(Self { warnings: fault::locate(&source, remarks, MAX_TOLD), ..config }),
+            Some(config) if faults.is_empty() => {
+                Ok(Self { path: path.to_owned(), warnings: fault::locate(&source, remarks, MAX_TOLD), ..config })
+            }
             Some(_) | None => Err(ConfigErrors::new(&source, faults)),
         }
     }
@@ -214,6 +234,18 @@ impl Config {
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The file, as it was named.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Every file that was read for the policy, by its path: what is needed beside the text to have the same policy again.
+    #[must_use]
+    pub const fn policy_files(&self) -> &BTreeMap<PathBuf, String> {
+        &self.policy_files
     }
 
     /// The registration of `host`; none means that no image of this registry is trusted.
@@ -252,6 +284,9 @@ fn check(file: &ConfigFile, place: &Place, text: &str, notes: &mut Notes) -> Opt
     let registries = registry::check(&file.registries, &hosts, place, notes);
     let refresh_interval = duration::check(file.refresh_interval.as_ref(), REFRESH_INTERVAL, DEFAULT_REFRESH_INTERVAL, notes);
     let on_bypass = watch::check(file.on_bypass.as_ref(), notes);
+    let audit = observe::audit(&file.audit, state_directory.as_deref(), place, notes);
+    let taken = sockets.as_ref().map(|(listen, containerd)| [&*listen.cri, &*listen.admin, &**containerd]);
+    let metrics = observe::metrics(file.metrics_listen.as_ref(), taken.as_ref().map_or(&[], |taken| taken), place, notes);
     let people::Checked { people, certificates, contents } = people::check(&file.signers, &file.teams, place, notes);
     let beside = Beside { people, rules: &file.rules, registries: &registries, place };
     let trust = trust::check(&file.content_trust, beside, notes);
@@ -266,13 +301,17 @@ fn check(file: &ConfigFile, place: &Place, text: &str, notes: &mut Notes) -> Opt
         credentials_file,
         refresh_interval: refresh_interval?,
         on_bypass,
+        audit: audit?,
+        metrics,
         policy,
         expired_trust_data,
         grandfather_for: grandfather_for?,
         signer_certificates: certificates,
         registries,
         digest: digest(text, contents.iter().chain(&official_keys)),
+        path: PathBuf::new(),
         text: text.to_owned(),
+        policy_files: place.policy_files(),
         warnings: Vec::new(),
     })
 }

@@ -12,7 +12,6 @@ use countersign_trust::time::UnixTime;
 use super::fault::Fault;
 use super::place::{Place, name_of};
 use super::shape::{At, Notes};
-use super::text_file;
 
 /// A client bundle's certificate has a few KiB, and the authorities behind it no more.
 const MAX_KEY_FILE_BYTES: u64 = 64 * 1024;
@@ -101,7 +100,7 @@ fn add_signer(entry: &SignerFile, place: &Place, checked: &mut Checked, notes: &
 
 fn read_key(file: &str, place: &Place) -> Result<(SignerKey, String), Fault> {
     let path = place.resolve(file);
-    let text = text_file::read(&path, MAX_KEY_FILE_BYTES).map_err(|source| Fault::SignerFile { path: name_of(&path), source })?;
+    let text = place.read(&path, MAX_KEY_FILE_BYTES).map_err(|source| Fault::SignerFile { path: name_of(&path), source })?;
     let key = SignerKey::read(&text).map_err(|source| Fault::SignerKey { path: name_of(&path), source })?;
     Ok((key, text))
 }

@@ -1,9 +1,13 @@
 //! Where things stand: a byte of the text as line and column, and a relative path beside the configuration file.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use countersign_trust::name::shown;
+
+use super::text_file::{self, TextFileError};
 
 /// A place in the text, both counted from 1, the column in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,17 +63,49 @@ pub(crate) fn name_of(path: &Path) -> String {
     shown(&path.to_string_lossy())
 }
 
-/// The directory that relative paths of the configuration start from: the one that its file lies in.
+/// The directory that relative paths of the configuration start from: the one that its file lies in. And where the files are
+/// read that the configuration names: from the disk, or from what was kept of an earlier day.
 #[derive(Debug)]
-pub(super) struct Place(PathBuf);
+pub(super) struct Place {
+    directory: PathBuf,
+    kept: Option<BTreeMap<PathBuf, String>>,
+    /// What was read for the policy.
+    read: RefCell<BTreeMap<PathBuf, String>>,
+}
 
 impl Place {
     pub(super) fn of(config_file: &Path) -> Self {
-        Self(config_file.parent().unwrap_or(config_file).to_owned())
+        let directory = config_file.parent().unwrap_or(config_file).to_owned();
+        Self { directory, kept: None, read: RefCell::default() }
+    }
+
+    /// Files are what `kept` has of them, and what the disk has now is not looked at.
+    pub(super) fn of_kept(config_file: &Path, kept: BTreeMap<PathBuf, String>) -> Self {
+        Self { kept: Some(kept), ..Self::of(config_file) }
+    }
+
+    /// Whether the configuration is one of an earlier day. What is no part of its policy is not kept with it.
+    pub(super) const fn is_of_earlier(&self) -> bool {
+        self.kept.is_some()
     }
 
     pub(super) fn resolve(&self, path: &str) -> PathBuf {
-        self.0.join(path)
+        self.directory.join(path)
+    }
+
+    /// Reads a file that is part of the policy.
+    pub(super) fn read(&self, path: &Path, limit: u64) -> Result<String, TextFileError> {
+        let text = match &self.kept {
+            None => text_file::read(path, limit)?,
+            Some(kept) => kept.get(path).cloned().ok_or_else(|| TextFileError::Io(std::io::ErrorKind::NotFound.into()))?,
+        };
+        self.read.borrow_mut().insert(path.to_owned(), text.clone());
+        Ok(text)
+    }
+
+    /// Every file that was read for the policy.
+    pub(super) fn policy_files(&self) -> BTreeMap<PathBuf, String> {
+        self.read.borrow().clone()
     }
 }
 

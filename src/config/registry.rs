@@ -98,6 +98,7 @@ fn without_secrets(written: &str) -> String {
 fn ca_bundle(entry: &RegistryFile, place: &Place, notes: &mut Notes) -> Option<String> {
     let (key, at, pem) = match (&entry.ca_bundle, &entry.ca_bundle_file) {
         (None, None) => return None,
+        (None, Some(_)) if place.is_of_earlier() => return None,
         (Some(_), Some(file)) => {
             notes.fault(file.at, Fault::TwoCaBundles);
             return None;

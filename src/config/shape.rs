@@ -197,6 +197,15 @@ impl<'d> Section<'_, 'd> {
         self.text(key)
     }
 
+    /// A whole number.
+    pub(super) fn number(&mut self, key: &'static str) -> Option<At<u64>> {
+        let read = |value: &DeValue<'_>| {
+            let written = value.as_integer()?;
+            u64::from_str_radix(written.as_str(), written.radix()).ok()
+        };
+        self.typed(key, "a positive whole number", read)
+    }
+
     /// A switch.
     pub(super) fn switch(&mut self, key: &'static str) -> Option<At<bool>> {
         self.typed(key, "`true` or `false`", DeValue::as_bool)

@@ -39,7 +39,13 @@ pub(super) fn state_directory(written: Option<&At<String>>, place: &Place, notes
     path("state.directory", written, STATE_DIRECTORY, place, notes).map(|path| path.value)
 }
 
-fn socket(key: &'static str, written: Option<&At<String>>, default: &'static str, place: &Place, notes: &mut Notes) -> Option<At<PathBuf>> {
+pub(super) fn socket(
+    key: &'static str,
+    written: Option<&At<String>>,
+    default: &'static str,
+    place: &Place,
+    notes: &mut Notes,
+) -> Option<At<PathBuf>> {
     let path = path(key, written, default, place, notes)?;
     if path.value.as_os_str().len() > MAX_SOCKET_PATH_BYTES {
         notes.fault(path.at, Fault::SocketPathTooLong { key, value: shown_path(&path.value), limit: MAX_SOCKET_PATH_BYTES });
@@ -69,7 +75,7 @@ pub(super) fn path(
 }
 
 /// Whether two paths name one file, also where they lead to its directory on different ways (`/var/run` and `/run`).
-fn is_same_place(one: &Path, other: &Path) -> bool {
+pub(super) fn is_same_place(one: &Path, other: &Path) -> bool {
     fn canonical(path: &Path) -> PathBuf {
         let directory = path.parent().and_then(|directory| directory.canonicalize().ok());
         directory.zip(path.file_name()).map_or_else(|| path.to_owned(), |(directory, name)| directory.join(name))

@@ -28,6 +28,9 @@ fn what_is_left_out_has_the_documented_value() {
     assert_eq!(config.containerd.address, Path::new("/run/containerd/containerd.sock"));
     assert_eq!(config.state_directory, Path::new("/var/lib/countersign"));
     assert_eq!(config.credentials_file, None);
+    let file = "/var/lib/countersign/audit/decisions.jsonl".into();
+    assert_eq!(config.audit, Audit { file, max_bytes: 64 << 20, is_named: false });
+    assert_eq!(config.metrics, None);
     assert_eq!(config.registries, []);
     assert_eq!(config.warnings(), []);
 }
@@ -62,6 +65,66 @@ fn relative_paths_start_beside_the_configuration_file() {
     assert_eq!(config.containerd.address, Path::new("/etc/countersign/../c.sock"));
     assert_eq!(config.state_directory, Path::new("/etc/countersign/state"));
     assert_eq!(config.credentials_file.as_deref(), Some(Path::new("/etc/countersign/c.json")));
+}
+
+#[test]
+fn figures_are_offered_on_this_machine_only_or_on_a_socket() {
+    let metrics = |listen: &str| parse(&format!("{DISABLED}metrics.listen = \"{listen}\"\n")).map(|config| config.metrics);
+    for address in ["127.0.0.1:9468", "[::1]:1", "127.9.9.9:65535"] {
+        assert_eq!(metrics(address).unwrap(), Some(MetricsListen::Loopback(address.parse().unwrap())));
+    }
+    for (written, path) in [("/run/m.sock", "/run/m.sock"), ("./m.sock", "/etc/countersign/./m.sock")] {
+        assert_eq!(metrics(written).unwrap(), Some(MetricsListen::Unix(path.into())));
+    }
+    for bad in
+        ["0.0.0.0:9468", "[::]:9468", "192.0.2.1:9468", "127.0.0.1:0", "127.0.0.1", ":9468", "localhost:9468", "", "http://127.0.0.1:1"]
+    {
+        let errors = metrics(bad).unwrap_err();
+        assert!(
+            matches!(errors.problems(), [Problem { what: Fault::MetricsListen { .. } | Fault::NotAPath { .. }, .. }]),
+            "{bad}: {errors}"
+        );
+    }
+}
+
+#[test]
+fn the_audit_log_may_be_elsewhere_and_longer_and_has_its_bounds() {
+    let audit = |lines: &str| parse(&format!("{DISABLED}{lines}")).map(|config| config.audit);
+    let named = audit("audit.file = \"log/d.jsonl\"\naudit.max-bytes = 1_048_576\n").unwrap();
+    assert_eq!(named, Audit { file: "/etc/countersign/log/d.jsonl".into(), max_bytes: 1 << 20, is_named: true });
+    assert_eq!(audit("state.directory = \"/s\"\n").unwrap().file, Path::new("/s/audit/decisions.jsonl"));
+    assert_eq!(audit("audit.max-bytes = 0x400_000\n").unwrap().max_bytes, 4 << 20);
+    for bad in ["0", "1048575", "17_179_869_185"] {
+        let errors = audit(&format!("audit.max-bytes = {bad}\n")).unwrap_err();
+        assert!(matches!(errors.problems(), [Problem { what: Fault::Number { .. }, .. }]), "{bad}: {errors}");
+    }
+    for bad in ["-1", "1.5", "\"64MiB\""] {
+        let errors = audit(&format!("audit.max-bytes = {bad}\n")).unwrap_err();
+        assert!(matches!(errors.problems(), [Problem { what: Fault::WrongType { .. }, .. }]), "{bad}: {errors}");
+    }
+}
+
+#[test]
+fn a_configuration_of_an_earlier_day_is_read_with_the_files_of_that_day() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.toml");
+    let key = fs::read_to_string("tests/golden/config/keys/alice.pem").unwrap();
+    fs::write(directory.path().join("alice.pem"), &key).unwrap();
+    fs::write(directory.path().join("ca.pem"), CA).unwrap();
+    let text = format!(
+        "[content-trust]\nmode = \"enforced\"\ntrust-pinning.root-keys = {{ \"reg.test/*\" = [\"{KEY}\"] }}\n\
+         [[signers]]\nname = \"alice\"\ncertificates = [\"alice.pem\"]\n\
+         [[registries]]\nhost-address = \"reg.test\"\nca-bundle-file = \"ca.pem\"\n"
+    );
+    let then = Config::parse(&text, &path).unwrap();
+    assert_eq!(then.policy_files().iter().collect::<Vec<_>>(), [(&directory.path().join("alice.pem"), &key)]);
+    fs::remove_file(directory.path().join("ca.pem")).unwrap();
+    fs::write(directory.path().join("alice.pem"), "another").unwrap();
+    Config::parse(&text, &path).unwrap_err();
+    let again = Config::parse_kept(then.text(), then.path(), then.policy_files().clone()).unwrap();
+    assert_eq!((&again.policy, again.digest), (&then.policy, then.digest));
+    assert_eq!(again.registries[0].ca_bundle, None, "it is no part of a policy");
+    Config::parse_kept(then.text(), then.path(), BTreeMap::new()).unwrap_err();
 }
 
 #[test]

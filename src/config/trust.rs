@@ -18,7 +18,7 @@ use super::people::{key_id, required_teams};
 use super::place::{Place, name_of};
 use super::rules::{self, RuleFile, digest_of, pattern};
 use super::shape::{At, NamedList, Notes};
-use super::{ExpiredTrustData, Registry, text_file};
+use super::{ExpiredTrustData, Registry};
 
 /// A list of official root keys has some twenty lines.
 const MAX_OFFICIAL_KEYS_BYTES: u64 = 64 * 1024;
@@ -165,7 +165,7 @@ fn add_official(file: &PinningFile, place: &Place, pins: &mut Pins, contents: &m
 fn official_keys(file: &str, place: &Place, contents: &mut Vec<String>) -> Result<OfficialKeys, Fault> {
     let path = place.resolve(file);
     let named = || name_of(&path);
-    let text = text_file::read(&path, MAX_OFFICIAL_KEYS_BYTES).map_err(|source| Fault::OfficialKeysFile { path: named(), source })?;
+    let text = place.read(&path, MAX_OFFICIAL_KEYS_BYTES).map_err(|source| Fault::OfficialKeysFile { path: named(), source })?;
     let keys = OfficialKeys::read(&text).map_err(|source| Fault::OfficialKeys { path: named(), source })?;
     contents.push(text);
     if keys.is_empty() { Err(Fault::OfficialKeysEmpty { path: named() }) } else { Ok(keys) }
