@@ -25,6 +25,14 @@ pub struct ClockError {
     built: UnixTime,
 }
 
+impl ClockError {
+    /// What the clock says, wrong as it is: for records, never for a judgement.
+    #[must_use]
+    pub const fn says(&self) -> UnixTime {
+        self.now
+    }
+}
+
 /// The system's clock. With the feature `crash-points`, which no release has, `COUNTERSIGN_CLOCK_OFFSET=<seconds>` moves it, so
 /// that a test need not wait for what expires.
 #[derive(Debug, Clone, Copy, Default)]

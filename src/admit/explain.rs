@@ -45,7 +45,7 @@ pub struct Explained {
 }
 
 impl Explained {
-    const fn without_account(outcome: Result<Admission, Refusal>, now: UnixTime) -> Self {
+    pub(super) const fn without_account(outcome: Result<Admission, Refusal>, now: UnixTime) -> Self {
         Self { outcome, explanation: None, origin: None, trust_data: None, now }
     }
 }

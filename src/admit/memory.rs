@@ -148,6 +148,15 @@ impl Memory {
         Some(Arc::clone(&repository.held))
     }
 
+    /// What is held of a repository, with its evidence's name.
+    pub(super) fn named(&self, gun: &Gun) -> Option<(Arc<Held>, EvidenceDigest)> {
+        let repository = self.repository(gun)?;
+        let mut repository = repository.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = Arc::clone(&repository.held);
+        let name = *repository.name.get_or_insert_with(|| held.evidence.digest());
+        Some((held, name))
+    }
+
     /// Holds what the ledger has.
     pub(super) fn hold(&self, held: Arc<Held>, facts: Facts, contact: Contact) {
         self.insert(Repository::new(held, facts, contact));

@@ -3,8 +3,10 @@
 //! A pull brings what is held of the repository up to date and judges it. A container is judged by what is held alone,
 //! without a packet. Both go through the same pure evaluation, and so does `countersign verify`.
 
+mod again;
 mod allowance;
 mod background;
+mod basis;
 mod container;
 mod credential;
 mod ends;
@@ -42,6 +44,8 @@ use tokio::time::Instant;
 
 pub use crate::containerd::chain::ImageContent;
 use allowance::Allowance;
+use basis::RefusedFetches;
+pub use basis::{Basis, Looked};
 pub use container::{Asked, Pod, RecordsRead, Subject};
 pub use credential::ANSWER_DEADLINE;
 pub use ends::TrustEnd;
@@ -164,6 +168,7 @@ pub struct Admit {
     proofs: Record,
     /// Services that go on though their images are enforced.
     on_record: RwLock<OnRecord>,
+    refused_fetches: RefusedFetches,
     /// Held alone while an image's tag record is written, shared while a container is created from it: a create that takes
     /// long, or that containerd never answers, holds up no other.
     pub image_locks: KeyedLocks<ImageId>,
@@ -198,6 +203,7 @@ impl Admit {
             stage: Stage::default(),
             proofs: Record::default(),
             on_record: RwLock::default(),
+            refused_fetches: RefusedFetches::default(),
             image_locks: KeyedLocks::default(),
         };
         admit.take_ledger(ledger);

@@ -70,6 +70,9 @@ impl Refresh<'_> {
             Ok(Err(failure)) => failure,
             Err(_) => Failure::TimedOut,
         };
+        if let Failure::Refused(refusal) = &failure {
+            self.admit.refused_fetches.add(refusal, evidence.clone(), known.clone());
+        }
         let held = self.keep_proven_roots(held, &evidence).await?;
         if let Some(contact) = failure.contact() {
             self.admit.memory()?.contacted(&gun, contact);

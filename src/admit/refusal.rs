@@ -328,6 +328,28 @@ impl Refusal {
         }
     }
 
+    /// Whether policy, evidence and moment alone come to this, so that it can be reached again later from what was kept. What
+    /// servers and containerd said then is not kept.
+    #[must_use]
+    pub fn is_judgement(&self) -> bool {
+        matches!(self.judgement(), Self::Trust(_) | Self::NotRegistered { .. } | Self::Name { .. })
+    }
+
+    /// The refusal itself, without what it was for.
+    pub(super) fn judgement(&self) -> &Self {
+        if let Self::Sandbox { refusal, .. } = self { refusal.judgement() } else { self }
+    }
+
+    /// The image that was judged, if it says which.
+    #[must_use]
+    pub fn judged_image(&self) -> Option<&ImageReference> {
+        match (self, self.judgement()) {
+            (Self::Sandbox { image, .. }, _) => Some(image),
+            (_, Self::Trust(refusal)) => refusal.image(),
+            (_, _) => None,
+        }
+    }
+
     /// Whether it is bad, or cannot be told now.
     #[must_use]
     pub fn standing(&self) -> Standing {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use countersign_trust::mode::Mode;
 use countersign_trust::name::{ImageReference, ManifestDigest, Selector, shown};
 use countersign_trust::policy::Basis;
 use countersign_trust::time::UnixTime;
@@ -22,6 +23,19 @@ pub struct SandboxImage {
     pub name: Option<ImageReference>,
     /// The digests that it may have, the preferred first. Empty: its signatures decide.
     pub digests: Vec<ManifestDigest>,
+}
+
+impl SandboxImage {
+    /// The admission of `name`, if it names a digest that the configuration lists.
+    pub(super) fn listed(&self, name: &ImageReference, mode: Mode) -> Option<Admission> {
+        let Selector::Digest(digest) = name.selector() else { return None };
+        self.digests.contains(digest).then(|| listed(name, *digest, mode))
+    }
+}
+
+fn listed(name: &ImageReference, digest: ManifestDigest, mode: Mode) -> Admission {
+    let approval = Approval { digest, basis: Basis::ListedByRule, rule: RULE.to_owned(), valid_until: UnixTime::NEVER };
+    Admission { image: name.clone(), approval, digest, origin: Origin::Rule, evidence: None, mode }
 }
 
 /// Under which name containerd keeps `image`: with a tag and a digest it drops the tag.
@@ -70,8 +84,7 @@ impl Admit {
             return Err(Refusal::Internal { what: "no digest is listed" });
         };
         self.refuse_denied(name, [digest.hash()])?;
-        let approval = Approval { digest, basis: Basis::ListedByRule, rule: RULE.to_owned(), valid_until: UnixTime::NEVER };
-        Ok(Admission { image: name.clone(), approval, digest, origin: Origin::Rule, evidence: None, mode: self.mode() })
+        Ok(listed(name, digest, self.mode()))
     }
 
     /// Every image that `digest` means on this node, of which none must be denied. Empty if its content is not here.

@@ -39,6 +39,21 @@ pub struct Held {
     pub checked_at: u64,
 }
 
+impl Held {
+    /// As bytes that are read only whole, unchanged and for the same repository ([`Held::unseal`]).
+    #[must_use]
+    pub fn seal(&self) -> Vec<u8> {
+        record::seal(self.evidence.gun().as_str().as_bytes(), &record::encode_held(self))
+    }
+
+    /// Reads [`Held::seal`]'s bytes; None for anything else.
+    #[must_use]
+    pub fn unseal(gun: &Gun, sealed: &[u8]) -> Option<Self> {
+        let payload = record::open(gun.as_str().as_bytes(), sealed).ok()?;
+        record::decode_held(gun.as_str(), payload).ok()
+    }
+}
+
 /// An image that was verified here: what a signature names, and what it means on a node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VerifiedImage {

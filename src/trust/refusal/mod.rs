@@ -387,6 +387,12 @@ impl Refusal {
         Self { image: Some(Box::new(image.clone())), ..self }
     }
 
+    /// The image that it is about; none where it is about the whole repository.
+    #[must_use]
+    pub fn image(&self) -> Option<&ImageReference> {
+        self.image.as_deref()
+    }
+
     /// Why.
     #[must_use]
     pub fn reason(&self) -> &Reason {
