@@ -29,6 +29,7 @@ pub mod fetch;
 pub mod import;
 pub mod ledger;
 pub mod listen;
+pub mod metrics;
 pub mod proof;
 pub mod telemetry;
 pub mod watch;

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Each room with the rooms that it may know, lowest first: an arrow never points up. `countersign_trust` is below all.
-const ROOMS: [(&str, &[&str]); 18] = [
+const ROOMS: [(&str, &[&str]); 19] = [
     ("clock", &[]),
     ("crash", &[]),
     ("telemetry", &[]),
     ("listen", &[]),
+    ("metrics", &["listen"]),
     ("connection", &[]),
     ("config", &[]),
     ("import", &["config"]),
