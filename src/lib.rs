@@ -17,6 +17,7 @@
 pub mod admin;
 pub mod admit;
 pub mod app;
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;

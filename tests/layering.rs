@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Each room with the rooms that it may know, lowest first: an arrow never points up. `countersign_trust` is below all.
-const ROOMS: [(&str, &[&str]); 19] = [
+const ROOMS: [(&str, &[&str]); 20] = [
     ("clock", &[]),
     ("crash", &[]),
     ("telemetry", &[]),
@@ -22,13 +22,14 @@ const ROOMS: [(&str, &[&str]); 19] = [
     ("ledger", &["crash"]),
     ("containerd", &["crash", "connection"]),
     ("admit", &["clock", "crash", "fetch", "ledger", "containerd"]),
-    ("cri", &["crash", "listen", "connection", "fetch", "ledger", "admit"]),
+    ("audit", &["listen", "metrics", "ledger", "admit"]),
+    ("cri", &["crash", "listen", "connection", "fetch", "ledger", "admit", "audit"]),
     ("proof", &["admit", "cri"]),
     ("watch", &["clock", "containerd", "admit"]),
-    ("admin", &["listen", "admit", "watch"]),
+    ("admin", &["listen", "admit", "audit", "watch"]),
     ("doctor", &["clock", "config", "containerd", "admit", "admin"]),
-    ("app", &["clock", "config", "listen", "fetch", "ledger", "containerd", "admit", "cri", "proof", "watch", "admin"]),
-    ("cli", &["clock", "telemetry", "config", "import", "listen", "ledger", "admit", "admin", "doctor", "app"]),
+    ("app", &["clock", "config", "listen", "metrics", "fetch", "ledger", "containerd", "admit", "audit", "cri", "proof", "watch", "admin"]),
+    ("cli", &["clock", "telemetry", "config", "import", "listen", "ledger", "admit", "audit", "admin", "doctor", "app"]),
 ];
 
 /// What the trust core may be linked with: the list of code that a reviewer must trust.
