@@ -1,14 +1,19 @@
 //! The composition root: the only place that knows which room is joined to which.
 
+mod figures;
+mod node_figures;
+mod observe;
 mod offer;
 mod reload;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_trust::name::RegistryHost;
+pub use observe::{log_settings, replayer};
 pub use offer::{Elsewhere, Offer, offers};
 pub use reload::{ReloadError, Reloading, last_good};
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -23,6 +28,7 @@ use crate::cri::{Gate, Guard, Upstream, methods};
 use crate::fetch::{CaBundle, CaBundleError, NodeCredentials, TrustServer, TrustServerError};
 use crate::ledger::{Ledger, LedgerError};
 use crate::listen::{Inherited, ListenError, Listener};
+use crate::metrics::Metrics;
 use crate::proof;
 use crate::watch::{self, Watch};
 
@@ -66,6 +72,14 @@ pub enum StartError {
     State {
         /// Which.
         directory: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Figures cannot be offered where the configuration says.
+    #[error("cannot listen for metrics on {address}")]
+    Metrics {
+        /// Where.
+        address: SocketAddr,
         /// Why.
         source: std::io::Error,
     },
@@ -203,17 +217,27 @@ async fn run(config: &Config, path: &Path, mut inherited: Inherited, work: &Hand
     }
     let cri = Listener::open(&config.listen.cri, &mut inherited).await?;
     let admin = Listener::open(&config.listen.admin, &mut inherited).await?;
+    let figures = observe::listen(config, &mut inherited).await?;
     for path in inherited.left() {
         tracing::warn!(socket = %path.display(), "systemd passed a socket that the configuration does not name");
     }
     let mut stop = Stop::new()?;
     let hangup = signal(SignalKind::hangup()).map_err(|source| StartError::System { what: "catching signals", source })?;
     let (stopping, stopped) = tokio::sync::watch::channel(false);
-    let reloading = Arc::new(Reloading::new(path.to_owned(), config.clone(), Arc::clone(&admit)));
+    let metrics = Arc::new(Metrics::new());
+    let archive = observe::archive(config);
+    let recorder = observe::recorder(config, &admit, archive.clone(), &metrics, work);
+    let reloading = Arc::new(Reloading::new(path.to_owned(), config.clone(), Arc::clone(&admit), archive.clone()));
     work.spawn(reload_on_hangup(Arc::clone(&reloading), hangup));
     let reload: admin::Reload = Arc::new(move || reloading.reload().map(|digest| digest.to_string()).map_err(|error| chain(&error)));
+    let replayer = Arc::new(observe::replayer_of(config, Arc::clone(&admit), archive));
     let (watch, looks) = watch(config, &admit);
-    work.spawn(serve_admin(admin, Arc::clone(&admit), (reload, Arc::clone(&watch)), stopped));
+    node_figures::register(Arc::clone(&watch), Arc::clone(&admit), &metrics);
+    let served = admin::Served { admit: Arc::clone(&admit), reload, watch: Arc::clone(&watch), recorder: Arc::clone(&recorder), replayer };
+    if let Some(listener) = figures {
+        work.spawn(observe::serve(listener, metrics, stopped.clone()));
+    }
+    work.spawn(serve_admin(admin, served, stopped));
     work.spawn(warm(Arc::clone(&admit)));
     work.spawn(Arc::clone(&admit).refresh_in_background());
     work.spawn(proof::prove_for_ever(Arc::clone(&admit), config.listen.cri.as_path().into()));
@@ -222,7 +246,7 @@ async fn run(config: &Config, path: &Path, mut inherited: Inherited, work: &Hand
     tokio::spawn(report_readiness(Arc::clone(&containerd)));
     tokio::spawn(watch.follow(looks));
     tracing::info!(socket = %config.listen.cri.display(), mode = %admit.mode(), policy = %config.digest, "serving");
-    let gate = Gate::new(Arc::new(Guard::new(admit)), containerd);
+    let gate = Gate::new(Arc::new(Guard::new(admit, recorder)), containerd);
     let asked = async {
         stop.asked().await;
         tracing::info!("stopping: running calls may finish");
@@ -255,16 +279,11 @@ fn watch(config: &Config, admit: &Arc<Admit>) -> (Arc<Watch>, watch::Looks) {
     Watch::new(Arc::clone(admit), Arc::new(SystemClock), &config.containerd.address, &config.state_directory, on_bypass)
 }
 
-async fn serve_admin(
-    listener: Listener,
-    admit: Arc<Admit>,
-    (reload, watch): (admin::Reload, Arc<Watch>),
-    mut stopped: tokio::sync::watch::Receiver<bool>,
-) {
+async fn serve_admin(listener: Listener, served: admin::Served, mut stopped: tokio::sync::watch::Receiver<bool>) {
     let shutdown = async move {
         let _ = stopped.wait_for(|stopped| *stopped).await;
     };
-    if let Err(error) = admin::serve(listener, admit, reload, watch, shutdown).await {
+    if let Err(error) = admin::serve(listener, served, shutdown).await {
         tracing::error!(error = chain(&error), "the operator's API ended");
     }
 }

@@ -22,12 +22,14 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
 use countersign::admit::{Admit, Policy, SandboxImage};
+use countersign::audit::{LogSettings, Recorder};
 use countersign::clock::SystemClock;
 use countersign::containerd::Containerd;
 use countersign::cri::methods::CREATE_CONTAINER;
 use countersign::cri::{Gate, Guard};
 use countersign::ledger::Ledger;
 use countersign::listen::{Inherited, Listener};
+use countersign::metrics::Metrics;
 
 type Body = Full<Bytes>;
 
@@ -85,7 +87,10 @@ async fn gate(directory: &Path, containerd: &Path) -> PathBuf {
     let work = tokio::runtime::Handle::current();
     let own_api = Containerd::new(containerd);
     let admit = Admit::new(policy, Arc::new(SystemClock), own_api, Ledger::open(directory), work);
-    let gate = Gate::new(Arc::new(Guard::new(Arc::new(admit))), containerd.into());
+    let admit = Arc::new(admit);
+    let settings = LogSettings { path: directory.join("decisions.jsonl"), max_bytes: 1 << 20, makes_directory: false };
+    let recorder = Recorder::new(Arc::clone(&admit), settings, None, &Metrics::new(), tokio::runtime::Handle::current());
+    let gate = Gate::new(Arc::new(Guard::new(admit, Arc::new(recorder))), containerd.into());
     tokio::spawn(gate.serve(listener, std::future::pending(), Duration::ZERO));
     socket
 }

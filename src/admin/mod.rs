@@ -1,5 +1,6 @@
 //! The operator's API of a running daemon, over a unix socket of its own. Nothing here can allow what the policy does not.
 
+mod decisions;
 mod evidence;
 pub mod explain;
 mod fence;
@@ -20,9 +21,11 @@ use tokio::net::UnixStream;
 use tonic::{Request, Response, Status};
 
 use crate::admit::{Admission, Admit, MAX_EVIDENCE_FILE_BYTES, Origin, Refusal, Standing};
+use crate::audit::{Recorder, Replayer};
 use crate::listen::Listener;
 use crate::watch::Watch;
 
+pub use decisions::{asked_filter, explain_decision, lines};
 pub use evidence::{export, import};
 pub use fence::check_fetch;
 pub use reset::{list_resets, reset};
@@ -42,37 +45,54 @@ const MAX_STREAMS: u32 = 16;
 /// disk.
 pub type Reload = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
 
-struct Api {
-    admit: Arc<Admit>,
-    reload: Reload,
-    watch: Arc<Watch>,
+/// What the API speaks for.
+#[derive(Clone)]
+pub struct Served {
+    /// The judge.
+    pub admit: Arc<Admit>,
+    /// Whoever exchanges the configuration.
+    pub reload: Reload,
+    /// Whoever sees what comes past the gate.
+    pub watch: Arc<Watch>,
+    /// Whoever writes decisions down.
+    pub recorder: Arc<Recorder>,
+    /// Whoever comes to them again.
+    pub replayer: Arc<Replayer>,
 }
+
+impl std::fmt::Debug for Served {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Served").finish_non_exhaustive()
+    }
+}
+
+struct Api(Served);
 
 #[tonic::async_trait]
 impl v1::admin_server::Admin for Api {
     async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyResponse>, Status> {
         let request = request.into_inner();
-        Ok(Response::new(verify(&self.admit, &request).await))
+        Ok(Response::new(verify(&self.0.admit, &request).await))
     }
 
     async fn export_evidence(&self, request: Request<v1::ExportEvidenceRequest>) -> Result<Response<v1::ExportEvidenceResponse>, Status> {
-        Ok(Response::new(export(&self.admit, &request.into_inner()).await))
+        Ok(Response::new(export(&self.0.admit, &request.into_inner()).await))
     }
 
     async fn import_evidence(&self, request: Request<v1::ImportEvidenceRequest>) -> Result<Response<v1::ImportEvidenceResponse>, Status> {
-        Ok(Response::new(import(&self.admit, &request.into_inner()).await))
+        Ok(Response::new(import(&self.0.admit, &request.into_inner()).await))
     }
 
     async fn list_resets(&self, _: Request<v1::ListResetsRequest>) -> Result<Response<v1::ListResetsResponse>, Status> {
-        Ok(Response::new(list_resets(&self.admit).await))
+        Ok(Response::new(list_resets(&self.0.admit).await))
     }
 
     async fn reset(&self, request: Request<v1::ResetRequest>) -> Result<Response<v1::ResetResponse>, Status> {
-        Ok(Response::new(reset(&self.admit, &request.into_inner()).await))
+        Ok(Response::new(reset(&self.0.admit, &request.into_inner()).await))
     }
 
     async fn reload(&self, _: Request<v1::ReloadRequest>) -> Result<Response<v1::ReloadResponse>, Status> {
-        let reload = Arc::clone(&self.reload);
+        let reload = Arc::clone(&self.0.reload);
         let outcome = tokio::task::spawn_blocking(move || reload()).await;
         let outcome = outcome.unwrap_or_else(|_| Err("reloading panicked: please report this with the log".to_owned()));
         let outcome = outcome.map_or_else(v1::reload_response::Outcome::Error, v1::reload_response::Outcome::Policy);
@@ -80,31 +100,44 @@ impl v1::admin_server::Admin for Api {
     }
 
     async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
-        Ok(Response::new(status::status(&self.admit, &self.watch).await))
+        Ok(Response::new(status::status(&self.0.admit, &self.0.watch).await))
     }
 
     async fn check_fetch(&self, request: Request<v1::CheckFetchRequest>) -> Result<Response<v1::CheckFetchResponse>, Status> {
-        Ok(Response::new(check_fetch(&self.admit, &request.into_inner()).await))
+        Ok(Response::new(check_fetch(&self.0.admit, &request.into_inner()).await))
     }
 
     async fn take_services(&self, request: Request<v1::TakeServicesRequest>) -> Result<Response<v1::TakeServicesResponse>, Status> {
-        Ok(Response::new(grandfather::take(&self.admit, &self.watch, &request.into_inner()).await))
+        Ok(Response::new(grandfather::take(&self.0.admit, &self.0.watch, &request.into_inner()).await))
     }
 
     async fn list_services(&self, _: Request<v1::ListServicesRequest>) -> Result<Response<v1::ListServicesResponse>, Status> {
-        Ok(Response::new(grandfather::list(&self.admit)))
+        Ok(Response::new(grandfather::list(&self.0.admit)))
     }
 
     async fn end_services(&self, request: Request<v1::EndServicesRequest>) -> Result<Response<v1::EndServicesResponse>, Status> {
-        Ok(Response::new(grandfather::end(&self.admit, &request.into_inner()).await))
+        Ok(Response::new(grandfather::end(&self.0.admit, &request.into_inner()).await))
     }
 
     type InspectStream = Pin<Box<dyn Stream<Item = Result<v1::InspectResponse, Status>> + Send>>;
 
     async fn inspect(&self, request: Request<v1::InspectRequest>) -> Result<Response<Self::InspectStream>, Status> {
-        let parts = inspect::inspect(&self.admit, &request.into_inner()).await;
+        let parts = inspect::inspect(&self.0.admit, &request.into_inner()).await;
         // One piece after the other is made when the one before it was taken.
         Ok(Response::new(stream::iter(parts).map(Ok).boxed()))
+    }
+
+    type ListDecisionsStream = Pin<Box<dyn Stream<Item = Result<v1::ListDecisionsResponse, Status>> + Send>>;
+
+    async fn list_decisions(&self, request: Request<v1::ListDecisionsRequest>) -> Result<Response<Self::ListDecisionsStream>, Status> {
+        Ok(Response::new(decisions::of_daemon(&self.0.recorder, &request.into_inner()).map(Ok).boxed()))
+    }
+
+    async fn explain_decision(
+        &self,
+        request: Request<v1::ExplainDecisionRequest>,
+    ) -> Result<Response<v1::ExplainDecisionResponse>, Status> {
+        Ok(Response::new(explain_decision(Arc::clone(&self.0.replayer), &request.into_inner()).await))
     }
 }
 
@@ -113,20 +146,20 @@ pub async fn verify(admit: &Arc<Admit>, request: &v1::VerifyRequest) -> v1::Veri
     let namespace = Some(request.namespace.as_str()).filter(|namespace| !namespace.is_empty());
     let image = match request.image.parse::<ImageReference>() {
         Ok(image) => image,
-        Err(error) => return answer(admit, Err(Refusal::Name { error }), String::new()),
+        Err(error) => return answer(&admit.policy().trust.people, Err(Refusal::Name { error }), String::new()),
     };
     let question = Question { image: &image, namespace };
     if !request.explain {
-        return answer(admit, admit.pull(question, None).await, image.to_string());
+        return answer(&admit.policy().trust.people, admit.pull(question, None).await, image.to_string());
     }
     let explained = admit.explain(question).await;
     let explanation = explain::explanation(&explained);
-    v1::VerifyResponse { explanation, ..answer(admit, explained.outcome, image.to_string()) }
+    v1::VerifyResponse { explanation, ..answer(&admit.policy().trust.people, explained.outcome, image.to_string()) }
 }
 
-fn answer(admit: &Admit, outcome: Result<Admission, Refusal>, image: String) -> v1::VerifyResponse {
+fn answer(people: &People, outcome: Result<Admission, Refusal>, image: String) -> v1::VerifyResponse {
     let outcome = match outcome {
-        Ok(admission) => v1::verify_response::Outcome::Approval(approval(&admission, &admit.policy().trust.people)),
+        Ok(admission) => v1::verify_response::Outcome::Approval(approval(&admission, people)),
         Err(refusal) => v1::verify_response::Outcome::Refusal(refused(&refusal, image)),
     };
     v1::VerifyResponse { outcome: Some(outcome), explanation: None }
@@ -175,18 +208,12 @@ fn refused(refusal: &Refusal, image: String) -> v1::Refusal {
 ///
 /// # Errors
 /// What the transport says when it ends by itself.
-pub async fn serve(
-    listener: Listener,
-    admit: Arc<Admit>,
-    reload: Reload,
-    watch: Arc<Watch>,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), tonic::transport::Error> {
+pub async fn serve(listener: Listener, served: Served, shutdown: impl Future<Output = ()>) -> Result<(), tonic::transport::Error> {
     let connections = futures_util::stream::unfold(listener, |listener| async {
         let stream = listener.accept().await;
         Some((Ok::<UnixStream, std::io::Error>(stream), listener))
     });
-    let service = v1::admin_server::AdminServer::new(Api { admit, reload, watch });
+    let service = v1::admin_server::AdminServer::new(Api(served));
     let service = service.max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES);
     let server = tonic::transport::Server::builder().max_concurrent_streams(MAX_STREAMS).add_service(service);
     server.serve_with_incoming_shutdown(connections, shutdown).await

@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use countersign_trust::name::Sha256;
 
+use super::observe::keep_policy;
 use super::{StartError, policy};
 use crate::admit::{Admit, chain};
+use crate::audit::Archive;
 use crate::config::{Config, ConfigErrors};
 
 /// The last configuration that was in force, in the state directory.
@@ -37,15 +39,17 @@ pub enum ReloadError {
 pub struct Reloading {
     path: PathBuf,
     admit: Arc<Admit>,
+    archive: Option<Arc<Archive>>,
     in_force: Mutex<Config>,
 }
 
 impl Reloading {
-    /// `config`, which was read at `path`, is in force in `admit`.
+    /// `config`, which was read at `path`, is in force in `admit`. Each that is in force is kept in `archive`, for decisions that
+    /// are made under it.
     #[must_use]
-    pub fn new(path: PathBuf, config: Config, admit: Arc<Admit>) -> Self {
+    pub fn new(path: PathBuf, config: Config, admit: Arc<Admit>, archive: Option<Arc<Archive>>) -> Self {
         keep(&config);
-        Self { path, admit, in_force: Mutex::new(config) }
+        Self { path, admit, archive, in_force: Mutex::new(config) }
     }
 
     /// Reads the file again and puts what it says in force, all of it or nothing. Gives back its name. Waits for the disk.
@@ -65,6 +69,9 @@ impl Reloading {
         for warning in config.warnings() {
             tracing::warn!("{warning}");
         }
+        if let Some(archive) = &self.archive {
+            keep_policy(archive, &config);
+        }
         self.admit.adopt(policy);
         keep(&config);
         let digest = config.digest;
@@ -79,6 +86,8 @@ impl Reloading {
             ("containerd.address", config.containerd.address == in_force.containerd.address),
             ("watch.on-bypass", config.on_bypass == in_force.on_bypass),
             ("state.directory", config.state_directory == in_force.state_directory),
+            ("audit", config.audit == in_force.audit),
+            ("metrics.listen", config.metrics == in_force.metrics),
         ];
         if let Some((key, _)) = fixed.into_iter().find(|(_, is_same)| !is_same) {
             return Err(ReloadError::NeedsRestart(key));

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::DecisionId;
 use super::recorder::Call;
-use crate::admit::{Admission, Basis, Looked, Origin, Refusal, Standing};
+use crate::admit::{Admission, Basis, Grandfathered, Looked, Origin, Refusal, Standing};
 
 /// The version of the fields. It changes when a field changes its meaning, not when one is added.
 const VERSION: u8 = 1;
@@ -17,6 +17,9 @@ const MOST_REASON_CHARS: usize = 2048;
 const MOST_SIGNERS: usize = 16;
 /// Bytes of a line: what all fields come to at their longest, with every character escaped. A longer one is none of ours.
 pub(super) const MOST_LINE_BYTES: usize = 128 * 1024;
+
+/// The code of what goes on though its image is refused.
+pub const GOES_ON: &str = "CS-GRANDFATHERED";
 
 /// What was decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -30,6 +33,8 @@ pub enum Verdict {
     CannotTellNow,
     /// It may not, and the call was forwarded all the same: the mode of its rule does not enforce.
     LetPass,
+    /// It may not, and its pod goes on with it for a while, since it ran it before its image was enforced.
+    GoesOn,
 }
 
 impl Verdict {
@@ -41,6 +46,7 @@ impl Verdict {
             Self::Deny => "deny",
             Self::CannotTellNow => "cannot-tell-now",
             Self::LetPass => "let-pass",
+            Self::GoesOn => "goes-on",
         }
     }
 
@@ -206,6 +212,20 @@ impl Line {
             looked_at_as: rested_on.basis.map(|basis| looked_word(basis.looked).to_owned()),
             replayable: refusal.is_judgement(),
             ..Self::begin(made, call, verdict)
+        }
+    }
+
+    pub(super) fn of_service(made: Made, call: Call<'_>, service: &Grandfathered, rule: Option<String>) -> Self {
+        let until = UnixTime::from_seconds(service.until);
+        Self {
+            code: Some(GOES_ON.to_owned()),
+            reason: Some(format!("{} ran before its image was enforced, and may be made again until {until}", shown(&service.image))),
+            rule: rule.map(|rule| shown(&rule)),
+            digest: Some(service.content.target.to_string()),
+            image_id: Some(service.content.image_id.to_string()),
+            valid_until: Some(until.to_string()),
+            replayable: false,
+            ..Self::begin(made, call, Verdict::GoesOn)
         }
     }
 

@@ -17,7 +17,7 @@ mod store;
 pub use archive::Archive;
 pub use file::{FILES, LogSettings};
 pub use id::DecisionId;
-pub use line::{Entry, Line, LineSigner, Lost, Verdict};
+pub use line::{Entry, GOES_ON, Line, LineSigner, Lost, Verdict};
 pub use policies::KeptPolicy;
 pub use read::{Filter, Reading};
 pub use recorder::{Call, Recorder};

@@ -17,7 +17,7 @@ use super::file::{LogFile, LogSettings};
 use super::id::{DecisionId, Names};
 use super::line::{Line, Lost, Made, RestedOn, Verdict};
 use super::read::Reading;
-use crate::admit::{Admission, Admit, Basis, Looked, Origin, Refusal};
+use crate::admit::{Admission, Admit, Basis, Grandfathered, Looked, Origin, Refusal};
 use crate::listen::Throttle;
 use crate::metrics::Metrics;
 
@@ -101,6 +101,15 @@ impl Recorder {
     /// A call was refused, and is forwarded all the same.
     pub fn let_pass(&self, call: Call<'_>, refusal: &Refusal) -> DecisionId {
         self.refused(call, refusal, Verdict::LetPass)
+    }
+
+    /// A call was refused, and goes on since its container ran before its image was enforced.
+    pub fn goes_on(&self, call: Call<'_>, service: &Grandfathered) -> DecisionId {
+        let made = self.made();
+        let image: Option<ImageReference> = call.image.parse().ok();
+        let rule = image.and_then(|image| self.admit.rule_of(Question { image: &image, namespace: call.namespace }));
+        self.write(made, Line::of_service(made, call, service, rule));
+        made.id
     }
 
     fn refused(&self, call: Call<'_>, refusal: &Refusal, verdict: Verdict) -> DecisionId {

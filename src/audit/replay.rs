@@ -214,7 +214,9 @@ fn again(policy: &Policy, question: Question<'_>, basis: Option<&(Held, Looked)>
             recorded == Some(&admission.approval.digest.to_string())
         }
         (Err(refusal), Verdict::Deny | Verdict::CannotTellNow | Verdict::LetPass) => line.code.as_deref() == Some(Refusal::code(refusal)),
-        (Ok(_), Verdict::Deny | Verdict::CannotTellNow | Verdict::LetPass) | (Err(_), Verdict::Allow) => false,
+        // It went on since it was refused; for what reason, the line does not say.
+        (Err(_), Verdict::GoesOn) => true,
+        (Ok(_), Verdict::Deny | Verdict::CannotTellNow | Verdict::LetPass | Verdict::GoesOn) | (Err(_), Verdict::Allow) => false,
     };
     Again { explained, is_same, policy: policy.digest, people: policy.trust.people.clone() }
 }

@@ -38,6 +38,8 @@ pub(super) enum AskError {
     NoDaemon { socket: String },
     #[error("no daemon answers at {socket}, and its ledger is in use")]
     NoAnswer { socket: String, source: LedgerError },
+    #[error("the audit log {file} cannot be read: {why}")]
+    Log { file: String, why: String },
 }
 
 impl AskError {
@@ -45,7 +47,7 @@ impl AskError {
     pub(super) const fn exit(&self) -> Exit {
         match self {
             Self::Daemon { .. } | Self::NoDaemon { .. } | Self::NoAnswer { .. } => Exit::CannotTellNow,
-            Self::Start(_) | Self::Socket { .. } => Exit::Usage,
+            Self::Start(_) | Self::Socket { .. } | Self::Log { .. } => Exit::Usage,
         }
     }
 }
@@ -59,33 +61,21 @@ pub(super) enum Answerer {
 impl Answerer {
     /// The running daemon; or this process, with the ledger that no daemon has.
     pub(super) async fn find(config: &Config, work: &Handle) -> Result<Self, AskError> {
-        let socket = config.listen.admin.display().to_string();
-        match UnixStream::connect(&config.listen.admin).await {
-            Ok(stream) => {
-                let client = client(stream).await.map_err(|source| AskError::Daemon { socket: socket.clone(), source })?;
-                Ok(Self::Daemon { client: Box::new(client), socket })
-            }
-            Err(error) if is_nobody(&error) => {
-                let ledger = app::open_ledger_to_look(config)?;
-                if let Err(source @ LedgerError::InUse { .. }) = ledger {
-                    return Err(AskError::NoAnswer { socket, source });
-                }
-                Ok(Self::Alone(app::admit(config, ledger, work.clone())?))
-            }
-            Err(source) => Err(AskError::Socket { socket, source }),
+        if let Some((client, socket)) = running(config).await? {
+            return Ok(Self::Daemon { client, socket });
         }
+        let ledger = app::open_ledger_to_look(config)?;
+        if let Err(source @ LedgerError::InUse { .. }) = ledger {
+            return Err(AskError::NoAnswer { socket: config.listen.admin.display().to_string(), source });
+        }
+        Ok(Self::Alone(app::admit(config, ledger, work.clone())?))
     }
 
     /// The running daemon, for what nobody else can tell.
     pub(super) async fn daemon(config: &Config) -> Result<(AdminClient<Channel>, String), AskError> {
-        let socket = config.listen.admin.display().to_string();
-        match UnixStream::connect(&config.listen.admin).await {
-            Ok(stream) => {
-                let client = client(stream).await.map_err(|source| AskError::Daemon { socket: socket.clone(), source })?;
-                Ok((client, socket))
-            }
-            Err(error) if is_nobody(&error) => Err(AskError::NoDaemon { socket }),
-            Err(source) => Err(AskError::Socket { socket, source }),
+        match running(config).await? {
+            Some((client, socket)) => Ok((*client, socket)),
+            None => Err(AskError::NoDaemon { socket: config.listen.admin.display().to_string() }),
         }
     }
 
@@ -106,6 +96,19 @@ impl Answerer {
             }
             Self::Alone(admit) => Ok(alone(admit).await),
         }
+    }
+}
+
+/// The daemon with its socket's name, if one runs.
+pub(super) async fn running(config: &Config) -> Result<Option<(Box<AdminClient<Channel>>, String)>, AskError> {
+    let socket = config.listen.admin.display().to_string();
+    match UnixStream::connect(&config.listen.admin).await {
+        Ok(stream) => match client(stream).await {
+            Ok(client) => Ok(Some((Box::new(client), socket))),
+            Err(source) => Err(AskError::Daemon { socket, source }),
+        },
+        Err(error) if is_nobody(&error) => Ok(None),
+        Err(source) => Err(AskError::Socket { socket, source }),
     }
 }
 

@@ -3,8 +3,10 @@
 mod advice;
 mod config;
 mod daemon;
+mod decisions;
 mod doctor;
 mod evidence;
+mod explain;
 mod grandfather;
 mod image_verifier;
 mod import;
@@ -79,6 +81,23 @@ enum Command {
         /// Say what the verdict rests on: rule, pin, roles, signatures, teams, and what to do
         #[arg(long)]
         explain: bool,
+        #[command(flatten)]
+        file: ConfigFile,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Show what was decided on this node, newest last, from the audit log
+    ///
+    /// Of the newest hundred, unless --since says from when on.
+    Decisions(decisions::DecisionsArguments),
+    /// Come to a recorded decision again, from the evidence and the configuration of then, and show what today's would be
+    ///
+    /// Exit status: 0 it comes out the same, 1 it does not, 2 wrong usage or no such decision, 3 cannot tell (what it rested on
+    /// is not kept any more, or was said by a server or by containerd).
+    Explain {
+        /// The decision's ID, as `countersign decisions` and the log show it
+        id: String,
         #[command(flatten)]
         file: ConfigFile,
         /// For people or for programs
@@ -311,6 +330,8 @@ pub fn main() -> ExitCode {
         Command::Verify { image, namespace, explain, file, output } => {
             verify::run(&VerifyRequest { image, namespace, explain }, &file.path, output)
         }
+        Command::Decisions(arguments) => decisions::run(&arguments),
+        Command::Explain { id, file, output } => explain::run(&id, &file.path, output),
         Command::Evidence { command } => evidence(command),
         Command::Reset { list: true, file, .. } => reset::list(&file.path),
         Command::Reset { repository, role, clock: _, reason, list: false, file } => {

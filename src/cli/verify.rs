@@ -64,14 +64,14 @@ fn report(response: v1::VerifyResponse, output: Output) -> Exit {
     }
 }
 
-fn outcome_text(outcome: &Outcome) -> String {
+pub(super) fn outcome_text(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Approval(approval) => approval_text(approval),
         Outcome::Refusal(refusal) => refusal_text(refusal),
     }
 }
 
-fn outcome_json(outcome: &Outcome) -> Value {
+pub(super) fn outcome_json(outcome: &Outcome) -> Value {
     match outcome {
         Outcome::Approval(approval) => approval_json(approval),
         Outcome::Refusal(refusal) => refusal_json(refusal),

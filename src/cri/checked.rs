@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use countersign_trust::mode::Mode;
-use countersign_trust::name::shown;
+use countersign_trust::name::{ImageId, shown};
 use countersign_trust::time::UnixTime;
 
 use super::checks::{CheckedCall, Checks};
@@ -15,43 +15,121 @@ use super::sandbox::ToldImage;
 use super::status::{Code, Status};
 use super::upstream::Reply;
 use crate::admit::{Admission, Admit, Grandfathered, Refusal, Standing};
+use crate::audit::{Call, GOES_ON, Recorder};
 
-/// Checks calls as the configuration says.
+/// Checks calls as the configuration says, and hands every decision to the recorder.
 #[derive(Debug, Clone)]
 pub struct Guard {
     pub(super) admit: Arc<Admit>,
     pub(super) told_image: ToldImage,
+    recorder: Arc<Recorder>,
 }
 
 impl Guard {
     /// Checks calls with `admit`.
     #[must_use]
-    pub fn new(admit: Arc<Admit>) -> Self {
-        Self { admit, told_image: ToldImage::default() }
+    pub fn new(admit: Arc<Admit>, recorder: Arc<Recorder>) -> Self {
+        Self { admit, told_image: ToldImage::default(), recorder }
     }
 
     /// What becomes of a refused call, if the rule of its image says `mode`: denied, or in permissive mode passed on as it came
     /// and written down.
     pub(super) async fn refused(&self, call: &CheckedCall, refused: Refused<'_>, refusal: Refusal) -> Result<Reply, Status> {
-        let Refused { method, mode, .. } = refused;
-        let image = countersign_trust::name::shown(refused.image);
-        match self.admit.mode_after(mode, &refusal) {
-            Mode::Enforced if self.admit.is_on_stage(refused.image) => {
-                tracing::debug!(call = ?method, image, code = refusal.code(), "denied, as it must be: the gate tries itself");
-                Err(denial(&refusal))
-            }
-            Mode::Enforced => {
-                tracing::warn!(call = ?method, image, code = refusal.code(), reason = %refusal, "denied");
-                Err(denial(&refusal))
-            }
+        let mode = self.admit.mode_after(refused.mode, &refusal);
+        match mode {
+            Mode::Enforced => Err(self.denied(refused, &refusal)),
             Mode::Permissive | Mode::Disabled => {
-                if method == CheckedMethod::PullImage {
-                    self.admit.note_let_pass(refused.image);
+                if refused.method == CheckedMethod::PullImage {
+                    self.admit.note_let_pass(refused.judged.image);
                 }
-                tracing::warn!(call = ?method, image, code = refusal.code(), reason = %refusal, "let pass: mode is {mode}");
-                let _pulling = (method == CheckedMethod::PullImage).then(|| self.admit.pulling(refused.image));
-                call.forward(method).await
+                self.let_pass(Refused { mode, ..refused }, &refusal);
+                let _pulling = (refused.method == CheckedMethod::PullImage).then(|| self.admit.pulling(refused.judged.image));
+                call.forward(refused.method).await
             }
+        }
+    }
+
+    /// Writes down that a call is denied, and gives the answer.
+    pub(super) fn denied(&self, refused: Refused<'_>, refusal: &Refusal) -> Status {
+        if self.admit.is_on_stage(refused.judged.image) {
+            tracing::debug!(call = ?refused.method, code = refusal.code(), "denied, as it must be: the gate tries itself");
+            return denial(refusal);
+        }
+        let id = self.recorder.denied(refused.judged.call(refused.method), refusal);
+        let image = shown(refused.judged.shown());
+        tracing::warn!(call = ?refused.method, image, code = refusal.code(), reason = %refusal, %id, "denied");
+        denial(refusal)
+    }
+
+    /// Writes down that a refused call goes on all the same.
+    pub(super) fn let_pass(&self, refused: Refused<'_>, refusal: &Refusal) {
+        let id = self.recorder.let_pass(refused.judged.call(refused.method), refusal);
+        let image = shown(refused.judged.shown());
+        let mode = refused.mode;
+        tracing::warn!(call = ?refused.method, image, code = refusal.code(), reason = %refusal, %id, "let pass: mode is {mode}");
+    }
+
+    /// Writes down that an image was admitted. `image_id` is what it is on this node, where that is known by then.
+    pub(super) fn admitted(&self, method: CheckedMethod, judged: Judged<'_>, admission: &Admission, image_id: Option<ImageId>) {
+        let id = self.recorder.allowed(judged.call(method), admission, image_id);
+        tracing::info!(
+            call = ?method,
+            image = %admission.image,
+            digest = %admission.digest,
+            rule = admission.approval.rule,
+            signers = admission.signers(),
+            origin = ?admission.origin,
+            evidence = admission.evidence.map(tracing::field::display),
+            valid_until = %admission.approval.valid_until,
+            took = ?judged.began.elapsed(),
+            %id,
+            "admitted"
+        );
+    }
+
+    /// Writes down that a service goes on though its image is refused.
+    pub(super) fn goes_on(&self, method: CheckedMethod, judged: Judged<'_>, service: &Grandfathered) {
+        let id = self.recorder.goes_on(judged.call(method), service);
+        let Grandfathered { workload, namespace, pod, image, content, until, .. } = service;
+        tracing::warn!(
+            call = ?method,
+            code = GOES_ON,
+            image = shown(image),
+            image_id = %content.image_id,
+            namespace = shown(namespace),
+            pod = shown(pod),
+            container = shown(&workload.container),
+            until = %UnixTime::from_seconds(*until),
+            %id,
+            "goes on: it ran before its image was enforced"
+        );
+    }
+}
+
+/// What is judged, as the caller named it, and since when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Judged<'a> {
+    /// The image. Empty for a container of which it is not known.
+    pub(super) image: &'a str,
+    /// The container, of a start.
+    pub(super) container: Option<&'a str>,
+    /// The pod's namespace, if it is known.
+    pub(super) namespace: Option<&'a str>,
+    /// When the request had arrived.
+    pub(super) began: Instant,
+}
+
+impl<'a> Judged<'a> {
+    const fn call(self, method: CheckedMethod) -> Call<'a> {
+        let Self { image, container, namespace, began } = self;
+        Call { method: method.name(), image, namespace, container, began }
+    }
+
+    /// The container, else the image.
+    const fn shown(self) -> &'a str {
+        match self.container {
+            Some(container) => container,
+            None => self.image,
         }
     }
 }
@@ -60,46 +138,13 @@ impl Guard {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Refused<'a> {
     pub(super) method: CheckedMethod,
-    /// The image, or the container.
-    pub(super) image: &'a str,
+    pub(super) judged: Judged<'a>,
     pub(super) mode: Mode,
 }
 
 /// The namespace of a pod, if the caller told it.
 pub(super) fn namespace(sandbox: Option<&PodSandboxMetadata>) -> Option<&str> {
     sandbox.map(|sandbox| sandbox.namespace.as_str()).filter(|namespace| !namespace.is_empty())
-}
-
-/// Writes down that an image was admitted.
-pub(super) fn log_admitted(method: CheckedMethod, admission: &Admission, began: Instant) {
-    tracing::info!(
-        call = ?method,
-        image = %admission.image,
-        digest = %admission.digest,
-        rule = admission.approval.rule,
-        signers = admission.signers(),
-        origin = ?admission.origin,
-        evidence = admission.evidence.map(tracing::field::display),
-        valid_until = %admission.approval.valid_until,
-        took = ?began.elapsed(),
-        "admitted"
-    );
-}
-
-/// Writes down that a service goes on though its image is refused.
-pub(super) fn log_service(method: CheckedMethod, service: &Grandfathered) {
-    let Grandfathered { workload, namespace, pod, image, content, until, .. } = service;
-    tracing::warn!(
-        call = ?method,
-        code = "CS-GRANDFATHERED",
-        image = shown(image),
-        image_id = %content.image_id,
-        namespace = shown(namespace),
-        pod = shown(pod),
-        container = shown(&workload.container),
-        until = %UnixTime::from_seconds(*until),
-        "goes on: it ran before its image was enforced"
-    );
 }
 
 /// The status of a denial. kubelet recognises the reason only in code `Unknown` and by the first word; the text is the

@@ -7,7 +7,7 @@ use countersign_trust::Question;
 use countersign_trust::mode::Mode;
 use countersign_trust::name::{ChainId, ImageId, ImageReference, shown};
 
-use super::checked::{Guard, Refused, denial, log_admitted, log_service, to_the_end, unanswered};
+use super::checked::{Guard, Judged, Refused, to_the_end, unanswered};
 use super::checks::CheckedCall;
 use super::messages::{
     CreateContainerRequest, Image, ImageMount, ImageSpec, create_container_response, image_status_request, image_status_response,
@@ -37,6 +37,13 @@ struct Resolved {
 struct Wanted<'a> {
     spec: &'a ImageSpec,
     namespace: Option<&'a str>,
+    began: Instant,
+}
+
+impl<'a> Wanted<'a> {
+    fn judged(self) -> Judged<'a> {
+        Judged { image: shown_name(self.spec), container: None, namespace: self.namespace, began: self.began }
+    }
 }
 
 /// An image of which a container may be made, and what the caller called it.
@@ -45,6 +52,7 @@ struct Admitted {
     volumes: Vec<Volume>,
     mode: Mode,
     asked: Asked,
+    began: Instant,
 }
 
 /// What a container has to stand on.
@@ -97,7 +105,10 @@ impl Guard {
         let began = Instant::now();
         let request = CreateContainerRequest::read(&call.message)?;
         let _creating = self.admit.creating(&request.pod_sandbox_id);
-        let pod = self.pod_of(&request.pod_sandbox_id, &call.upstream).await.map_err(|refusal| denial(&refusal))?;
+        let pod = self.pod_of(&request.pod_sandbox_id, &call.upstream).await.map_err(|refusal| {
+            let judged = Judged { image: shown_name(&request.image), container: None, namespace: None, began };
+            self.denied(Refused { method: CheckedMethod::CreateContainer, judged, mode: self.admit.mode() }, &refusal)
+        })?;
         let workload = pod.as_ref().map(|pod| Workload { pod_uid: pod.uid.clone(), container: request.container_name.clone() });
         let namespace = pod.map(|pod| pod.namespace).filter(|namespace| !namespace.is_empty());
         let asked = self.asked(&request.image, namespace.clone(), &call.upstream).await;
@@ -122,7 +133,8 @@ impl Guard {
             }
             Err(refusal) => {
                 let refusal = if mode == Mode::Enforced { self.admit.drop_wrong_record(refusal).await } else { refusal };
-                let refused = Refused { method: CheckedMethod::CreateContainer, image: &asked.image, mode };
+                let judged = Judged { image: &asked.image, container: None, namespace: asked.namespace.as_deref(), began };
+                let refused = Refused { method: CheckedMethod::CreateContainer, judged, mode };
                 let reply = self.refused(&call, refused, refusal).await?;
                 Ok(self.unchecked(reply, asked))
             }
@@ -161,7 +173,7 @@ impl Guard {
         began: Instant,
     ) -> Result<(Admitted, Vec<KeyGuard<ImageId>>), Refusal> {
         Step::CreateAsked.reached();
-        let wanted = Wanted { spec: &request.image, namespace: asked.namespace.as_deref() };
+        let wanted = Wanted { spec: &request.image, namespace: asked.namespace.as_deref(), began };
         // Before any lock is taken: a trust server may not answer for long.
         for spec in request.image_mounts.iter().map(|mount| &mount.image).chain([wanted.spec]) {
             let is_service = spec == wanted.spec && self.is_service(asked, spec);
@@ -177,22 +189,22 @@ impl Guard {
         let mut volumes = Vec::new();
         for ResolvedVolume { mount, image, id } in &resolved_volumes {
             let wanted = Wanted { spec: &mount.image, ..wanted };
-            let (_, image) = self.admit_create(wanted, image, *id, None, began).await?;
+            let (_, image) = self.admit_create(wanted, image, *id, None).await?;
             volumes.push(Volume { path: mount.container_path.clone(), image });
         }
         let Resolved { id, image, held, ahead } = resolved;
-        let (mode, root) = match self.admit_create(wanted, &image, id, ahead, began).await {
+        let (mode, root) = match self.admit_create(wanted, &image, id, ahead).await {
             Ok((admission, verified)) => (admission.mode, Root::Verified(verified)),
             // Where refused images are let pass, they are let pass as they came.
             Err(refusal) if self.admit.mode_of_asked(asked) != Mode::Enforced => return Err(refusal),
             Err(refusal) => {
                 let service = self.admit.outlives(refusal, asked.workload.as_ref(), id)?;
                 self.admit.check_records(&names_of(&image, wanted.spec), None, id, Mode::Enforced).await?;
-                log_service(CheckedMethod::CreateContainer, &service);
+                self.goes_on(CheckedMethod::CreateContainer, wanted.judged(), &service);
                 (Mode::Enforced, Root::RanBefore(service.content))
             }
         };
-        Ok((Admitted { root, volumes, mode, asked: asked.clone() }, held))
+        Ok((Admitted { root, volumes, mode, asked: asked.clone(), began }, held))
     }
 
     /// Whether this is a service that goes on without any trust data: no trust server needs to be asked for it.
@@ -254,7 +266,7 @@ impl Guard {
     }
 
     async fn judge(&self, wanted: Wanted<'_>, image_id: ImageId) -> Result<(Admission, VerifiedImage), Refusal> {
-        let Wanted { spec, namespace } = wanted;
+        let Wanted { spec, namespace, began: _ } = wanted;
         self.admit.admit_container(&subject(spec, image_id)?, namespace, image_id, shown_name(spec)).await
     }
 
@@ -264,7 +276,6 @@ impl Guard {
         image: &Image,
         image_id: ImageId,
         ahead: Option<Ahead>,
-        began: Instant,
     ) -> Result<(Admission, VerifiedImage), Refusal> {
         let names = names_of(image, wanted.spec);
         if let Ok(named) = shown_name(wanted.spec).parse() {
@@ -278,7 +289,7 @@ impl Guard {
         Step::CreateAdmitted.reached();
         self.admit.check_records(&names, records, image_id, admission.mode).await?;
         Step::CreateRecordsChecked.reached();
-        log_admitted(CheckedMethod::CreateContainer, &admission, began);
+        self.admitted(CheckedMethod::CreateContainer, wanted.judged(), &admission, Some(verified.image_id));
         Ok((admission, verified))
     }
 
@@ -297,20 +308,24 @@ impl Guard {
             self.admit.remember_container(&container_id, admitted.asked);
             return Ok(());
         };
-        let (container, reason) = (shown(&container_id), refusal.to_string());
-        if admitted.mode != Mode::Enforced {
-            tracing::warn!(container, code = refusal.code(), reason, "let pass: mode is {}", admitted.mode);
-            self.admit.remember_container(&container_id, admitted.asked);
+        let Admitted { asked, mode, began, .. } = admitted;
+        let container = shown(&container_id);
+        let judged = Judged { image: &asked.image, container: Some(&container_id), namespace: asked.namespace.as_deref(), began };
+        let refused = Refused { method: CheckedMethod::CreateContainer, judged, mode };
+        if mode != Mode::Enforced {
+            self.let_pass(refused, &refusal);
+            self.admit.remember_container(&container_id, asked);
             return Ok(());
         }
-        tracing::error!(container, code = refusal.code(), reason, "denied; the container is removed");
+        let denial = self.denied(refused, &refusal);
+        tracing::error!(container, code = refusal.code(), "denied; the container is removed");
         Step::CreateRootFsRefused.reached();
         // With no deadline of the caller's: the container must go even if the caller is out of patience.
         if let Err(status) = upstream.remove(REMOVE_CONTAINER, remove_container_request(&container_id)).await {
             tracing::error!(container, error = status.message(), "a denied container could not be removed; its start will be refused");
         }
         Step::CreateRemoved.reached();
-        Err(denial(&refusal))
+        Err(denial)
     }
 }
 

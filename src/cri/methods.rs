@@ -92,6 +92,17 @@ impl CheckedMethod {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::PullImage, Self::CreateContainer, Self::StartContainer, Self::RunPodSandbox];
 
+    /// The method's own name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PullImage => "PullImage",
+            Self::CreateContainer => "CreateContainer",
+            Self::StartContainer => "StartContainer",
+            Self::RunPodSandbox => "RunPodSandbox",
+        }
+    }
+
     /// The method's HTTP/2 path.
     #[must_use]
     pub const fn path(self) -> &'static str {
@@ -151,6 +162,7 @@ mod tests {
         }
         for checked in CheckedMethod::ALL {
             assert_eq!(known(checked.path()).unwrap().checked, Some(checked));
+            assert!(checked.path().ends_with(&format!("/{}", checked.name())));
         }
     }
 

@@ -6,7 +6,7 @@ use countersign_trust::Question;
 use countersign_trust::mode::Mode;
 use countersign_trust::name::{ImageId, ImageReference, Selector};
 
-use super::checked::{Guard, Refused, log_admitted, log_service, namespace, to_the_end, unanswered};
+use super::checked::{Guard, Judged, Refused, namespace, to_the_end, unanswered};
 use super::checks::CheckedCall;
 use super::messages::{AuthConfig, PullImageRequest, image_status_request, image_status_response, pull_image_answer, pull_image_response};
 use super::methods::{CheckedMethod, IMAGE_STATUS, PULL_IMAGE};
@@ -27,8 +27,9 @@ impl Guard {
     pub(super) async fn pull(&self, call: CheckedCall) -> Result<Reply, Status> {
         let began = Instant::now();
         let request = PullImageRequest::read(&call.message)?;
-        let (image, namespace) = (request.image.image.as_str(), namespace(request.sandbox.as_ref()));
-        let refused = Refused { method: CheckedMethod::PullImage, image, mode: self.admit.mode_of(image, namespace) };
+        let judged = self::judged(&request, began);
+        let Judged { image, namespace, .. } = judged;
+        let refused = Refused { method: CheckedMethod::PullImage, judged, mode: self.admit.mode_of(image, namespace) };
         if !self.verifies(refused.mode) {
             self.admit.note_let_pass(image);
             let _pulling = self.admit.pulling(image);
@@ -42,7 +43,7 @@ impl Guard {
             // The gate tries itself, and containerd has nothing to do with it.
             return Ok(Reply::new(pull_image_answer(&admission.digest.to_string())));
         }
-        log_admitted(CheckedMethod::PullImage, &admission, began);
+        self.admitted(CheckedMethod::PullImage, judged, &admission, None);
         self.admit.warn_of_ended_certificates(&admission);
         Step::PullVerified.reached();
         let by_digest = ImageReference::by_digest(admission.image.repository().clone(), admission.digest);
@@ -69,7 +70,8 @@ impl Guard {
             match guard.finish_pull(&admission, &reply, &call.upstream).await {
                 Ok(()) => Ok(reply),
                 Err(refusal) => {
-                    let refused = Refused { method: CheckedMethod::PullImage, image: &request.image.image, mode: admission.mode };
+                    let judged = self::judged(&request, began);
+                    let refused = Refused { method: CheckedMethod::PullImage, judged, mode: admission.mode };
                     guard.refused(&call, refused, refusal).await
                 }
             }
@@ -85,7 +87,7 @@ impl Guard {
         refused: Refused<'_>,
         refusal: Refusal,
     ) -> Result<Reply, Status> {
-        let (Mode::Enforced, Some(pod), Ok(image)) = (refused.mode, &request.sandbox, refused.image.parse()) else {
+        let (Mode::Enforced, Some(pod), Ok(image)) = (refused.mode, &request.sandbox, refused.judged.image.parse()) else {
             return self.refused(call, refused, refusal).await;
         };
         let service = match self.admit.pull_outlives(refusal, &pod.uid, &image) {
@@ -95,10 +97,10 @@ impl Guard {
         let image_id = service.content.image_id;
         match shown_image(&call.upstream, &image_id.to_string()).await {
             Ok(Some(found)) if found == image_id => {
-                log_service(CheckedMethod::PullImage, &service);
+                self.goes_on(CheckedMethod::PullImage, refused.judged, &service);
                 Ok(Reply::new(pull_image_answer(&image_id.to_string())))
             }
-            Ok(_) => self.refused(call, refused, Refusal::NotPresent { image: refused.image.to_owned() }).await,
+            Ok(_) => self.refused(call, refused, Refusal::NotPresent { image: refused.judged.image.to_owned() }).await,
             Err(refusal) => self.refused(call, refused, refusal).await,
         }
     }
@@ -192,6 +194,10 @@ impl Guard {
         let not_shown = || Refusal::TagNotShown { image: Box::new(admission.image.clone()), seconds: TAG_SHOWN_DEADLINE.as_secs() };
         tokio::time::timeout(TAG_SHOWN_DEADLINE, look).await.unwrap_or_else(|_| Err(not_shown()))
     }
+}
+
+fn judged(request: &PullImageRequest, began: Instant) -> Judged<'_> {
+    Judged { image: &request.image.image, container: None, namespace: namespace(request.sandbox.as_ref()), began }
 }
 
 /// Which image containerd's CRI shows for a name.

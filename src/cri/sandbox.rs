@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use countersign_trust::mode::Mode;
 use countersign_trust::name::{ImageId, ImageReference, Selector, shown};
 
-use super::checked::{Guard, Refused, denial, log_admitted, to_the_end, unanswered};
+use super::checked::{Guard, Judged, Refused, to_the_end, unanswered};
 use super::checks::CheckedCall;
 use super::messages::{
     PodSandboxMetadata, RunPodSandboxRequest, pod_sandbox_status_request, pod_sandbox_status_response, pull_image_request,
@@ -32,6 +32,11 @@ struct Ready {
     content: Vec<ImageContent>,
     /// Held until the sandbox is there.
     _held: KeyGuard<ImageId>,
+}
+
+/// The image of sandboxes is judged for no namespace: it is the same for all.
+const fn judged(image: &str, began: Instant) -> Judged<'_> {
+    Judged { image, container: None, namespace: None, began }
 }
 
 impl From<PodSandboxMetadata> for Pod {
@@ -76,10 +81,10 @@ impl Guard {
         match self.ready_sandbox_image(&call.upstream, began).await {
             Ok(ready) => {
                 let guard = self.clone();
-                to_the_end(async move { guard.run_admitted(&call, ready, pod).await }).await
+                to_the_end(async move { guard.run_admitted(&call, ready, pod, began).await }).await
             }
             Err(refusal) => {
-                let refused = Refused { method: CheckedMethod::RunPodSandbox, image: UNKNOWN, mode };
+                let refused = Refused { method: CheckedMethod::RunPodSandbox, judged: judged(UNKNOWN, began), mode };
                 let reply = self.refused(&call, refused, refusal).await?;
                 Ok(self.joined(reply, pod))
             }
@@ -98,7 +103,7 @@ impl Guard {
         let name = self.sandbox_image_name(upstream).await?;
         let admission = self.admit.admit_sandbox(&name).await?;
         let (content, image_id) = self.sandbox_image_here(&admission, upstream).await?;
-        log_admitted(CheckedMethod::RunPodSandbox, &admission, began);
+        self.admitted(CheckedMethod::RunPodSandbox, judged(&name.to_string(), began), &admission, Some(image_id));
         // Its tag record is not moved from here until the sandbox stands.
         let held = self.admit.image_locks.share(image_id).await;
         Ok(Ready { image: name, content, _held: held })
@@ -150,7 +155,7 @@ impl Guard {
     }
 
     /// Runs the sandbox, and looks what it stands on.
-    async fn run_admitted(&self, call: &CheckedCall, ready: Ready, pod: Option<Pod>) -> Result<Reply, Status> {
+    async fn run_admitted(&self, call: &CheckedCall, ready: Ready, pod: Option<Pod>, began: Instant) -> Result<Reply, Status> {
         let reply = call.upstream.to_its_end(RUN_POD_SANDBOX, call.message.clone(), &call.metadata).await?;
         let sandbox_id = run_pod_sandbox_response(&reply.message)?;
         let Err(refusal) = self.admit.check_sandbox(&sandbox_id, &ready.content).await else {
@@ -158,14 +163,16 @@ impl Guard {
         };
         // containerd may have been given another image since it was asked.
         self.told_image.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let (sandbox, reason) = (shown(&sandbox_id), refusal.to_string());
-        if self.admit.mode() != Mode::Enforced {
-            tracing::warn!(sandbox, image = %ready.image, code = refusal.code(), reason, "let pass: mode is {}", self.admit.mode());
+        let (sandbox, image, mode) = (shown(&sandbox_id), ready.image.to_string(), self.admit.mode());
+        let refused = Refused { method: CheckedMethod::RunPodSandbox, judged: judged(&image, began), mode };
+        if mode != Mode::Enforced {
+            self.let_pass(refused, &refusal);
             return Ok(self.joined(reply, pod));
         }
-        tracing::error!(sandbox, image = %ready.image, code = refusal.code(), reason, "denied; the sandbox is removed");
+        let denial = self.denied(refused, &refusal);
+        tracing::error!(sandbox, image, code = refusal.code(), "denied; the sandbox is removed");
         self.remove_sandbox(&sandbox_id, &call.upstream).await;
-        Err(denial(&refusal))
+        Err(denial)
     }
 
     /// With no deadline of the caller's: the sandbox must go even if the caller is out of patience.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use countersign_trust::mode::Mode;
 
-use super::checked::{Guard, Refused, denial, log_admitted, log_service};
+use super::checked::{Guard, Judged, Refused, denial};
 use super::checks::CheckedCall;
 use super::messages::{StartContainerRequest, container_status_request, container_status_response};
 use super::methods::{CONTAINER_STATUS, CheckedMethod, START_CONTAINER};
@@ -40,16 +40,20 @@ impl Guard {
         if !mode.verifies() {
             return call.forward(CheckedMethod::StartContainer).await;
         }
+        let (image, namespace) = asked.as_ref().map_or(("", None), |asked| (asked.image.as_str(), asked.namespace.as_deref()));
+        let judged = Judged { image, container: Some(container_id), namespace, began };
         match self.admit.admit_start(container_id, asked.as_ref()).await {
-            Ok((admission, _)) => log_admitted(CheckedMethod::StartContainer, &admission, began),
+            Ok((admission, verified)) => {
+                self.admitted(CheckedMethod::StartContainer, judged, &admission, Some(verified.image_id));
+            }
             Err(refusal) if mode != Mode::Enforced => {
-                let refused = Refused { method: CheckedMethod::StartContainer, image: container_id, mode };
+                let refused = Refused { method: CheckedMethod::StartContainer, judged, mode };
                 return self.refused(call, refused, refusal).await;
             }
             Err(refusal) => match self.admit.start_outlives(refusal, container_id, asked.as_ref()).await {
-                Ok(service) => log_service(CheckedMethod::StartContainer, &service),
+                Ok(service) => self.goes_on(CheckedMethod::StartContainer, judged, &service),
                 Err(refusal) => {
-                    let refused = Refused { method: CheckedMethod::StartContainer, image: container_id, mode };
+                    let refused = Refused { method: CheckedMethod::StartContainer, judged, mode };
                     return self.refused(call, refused, refusal).await;
                 }
             },

@@ -1,5 +1,6 @@
 //! What commands print: for people in aligned columns, for programs as JSON. Every moment is given with the days that are left.
 
+mod decision;
 mod doctor;
 mod explain;
 mod grandfather;
@@ -12,6 +13,7 @@ mod table;
 
 use countersign_trust::time::UnixTime;
 
+pub use decision::{DecisionRows, decision_text};
 pub use doctor::findings_text;
 pub use explain::{explanation_json, explanation_text};
 pub use grandfather::{ended_json, services_json, services_text, taken_json, taken_text};
