@@ -24,6 +24,7 @@ mod harness;
 mod memory;
 mod node;
 mod pass_through;
+mod record;
 mod report;
 mod samples;
 #[path = "../tests/notary/server.rs"]
@@ -105,6 +106,7 @@ async fn measure(scale: &Scale, groups: &[&str]) -> Report {
     let mut report = Report::default();
     if is_wanted("verdict") {
         verdict::measure(&mut report, world.folder.path());
+        record::measure(&mut report, world.folder.path());
     }
     if is_wanted("memory") {
         memory::measure(&mut report, &mut world, &image.name).await;

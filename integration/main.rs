@@ -21,6 +21,7 @@ mod static_server;
 mod table;
 
 mod attacks;
+mod audit;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod credentials;
