@@ -11,7 +11,7 @@ const MOST_REPOSITORIES: usize = 64;
 
 /// Looks, and tells.
 pub async fn status(admit: &Admit, watch: &Watch) -> v1::StatusResponse {
-    let Seen { following, containerd, inventory, bypasses, bypasses_seen, stopped } = watch.look().await;
+    let Seen { following, containerd, inventory, bypasses, bypasses_seen, bypasses_of: _, stopped } = watch.look().await;
     v1::StatusResponse {
         now: admit.moment().map(moment).unwrap_or_default(),
         mode: admit.mode().to_string(),

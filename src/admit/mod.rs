@@ -67,7 +67,7 @@ use policy::Local;
 pub use policy::Policy;
 pub use refresh::UPDATE_DEADLINE;
 pub use refusal::{HeldData, Refusal, Standing, chain};
-pub use rehearsal::{OnStage, Proofs, RESERVED_HOST, Rehearsed, Shown};
+pub use rehearsal::{OnStage, Proofs, RESERVED_HOST, Rehearsed, Shown, Trials};
 use rehearsal::{Record, Stage, is_reserved};
 pub use reset::Reset;
 pub use sandbox::{SandboxImage, record_name};

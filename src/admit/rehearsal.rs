@@ -155,6 +155,36 @@ pub struct Proofs {
     pub newest: Option<(i64, Shown)>,
     /// When enforcement was last proven, in seconds since the Unix epoch.
     pub proven_at: Option<i64>,
+    /// How often a trial has shown what, since the daemon began.
+    pub trials: Trials,
+}
+
+/// How often trials have shown what.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Trials {
+    /// [`Shown::Enforced`].
+    pub enforced: u64,
+    /// [`Shown::NothingToEnforce`].
+    pub nothing_to_enforce: u64,
+    /// [`Shown::NotMade`].
+    pub not_made: u64,
+    /// [`Shown::WronglyRefused`].
+    pub wrongly_refused: u64,
+    /// [`Shown::WronglyAllowed`].
+    pub wrongly_allowed: u64,
+}
+
+impl Trials {
+    const fn count(&mut self, shown: &Shown) {
+        let count = match shown {
+            Shown::Enforced => &mut self.enforced,
+            Shown::NothingToEnforce => &mut self.nothing_to_enforce,
+            Shown::NotMade(_) => &mut self.not_made,
+            Shown::WronglyRefused(_) => &mut self.wrongly_refused,
+            Shown::WronglyAllowed(_) => &mut self.wrongly_allowed,
+        };
+        *count = count.saturating_add(1);
+    }
 }
 
 /// Where the newest trial is kept.
@@ -165,6 +195,7 @@ impl Admit {
     /// Keeps what a trial at `now` has shown.
     pub fn keep_proof(&self, now: i64, shown: Shown) {
         let mut proofs = self.proofs.0.lock().unwrap_or_else(PoisonError::into_inner);
+        proofs.trials.count(&shown);
         if shown == Shown::Enforced {
             proofs.proven_at = Some(now);
         }

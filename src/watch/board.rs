@@ -127,6 +127,15 @@ pub struct Inventory {
     pub elsewhere: Vec<Elsewhere>,
 }
 
+/// What came past the gate in one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// How often something did.
+    pub seen: u64,
+    /// How many tasks were stopped for it.
+    pub stopped: u64,
+}
+
 /// Everything that was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Seen {
@@ -140,6 +149,8 @@ pub struct Seen {
     pub bypasses: Vec<Bypass>,
     /// How often something did.
     pub bypasses_seen: u64,
+    /// The same, by how it came.
+    pub bypasses_of: HashMap<Kind, Counts>,
     /// How many tasks were stopped.
     pub stopped: u64,
 }
@@ -151,8 +162,7 @@ pub(super) struct Board {
     pub(super) containerd: String,
     pub(super) inventory: Inventory,
     bypasses: VecDeque<Bypass>,
-    bypasses_seen: u64,
-    stopped: u64,
+    bypasses_of: HashMap<Kind, Counts>,
     /// Since when containers are known to be without evidence.
     without_evidence: HashMap<String, i64>,
 }
@@ -164,23 +174,26 @@ impl Board {
             containerd: self.containerd.clone(),
             inventory: self.inventory.clone(),
             bypasses: self.bypasses.iter().cloned().collect(),
-            bypasses_seen: self.bypasses_seen,
-            stopped: self.stopped,
+            bypasses_seen: self.bypasses_of.values().map(|counts| counts.seen).sum(),
+            stopped: self.bypasses_of.values().map(|counts| counts.stopped).sum(),
+            bypasses_of: self.bypasses_of.clone(),
         }
     }
 
     pub(super) fn add(&mut self, bypass: Bypass) {
-        self.bypasses_seen = self.bypasses_seen.saturating_add(1);
+        let seen = &mut self.bypasses_of.entry(bypass.kind).or_default().seen;
+        *seen = seen.saturating_add(1);
         if self.bypasses.len() >= MAX_BYPASSES {
             self.bypasses.pop_front();
         }
         self.bypasses.push_back(bypass);
     }
 
-    /// Notes what was done about something that was told of.
-    pub(super) fn acted(&mut self, namespace: &str, id: &str, action: &Action) {
+    /// Notes what was done about something of this kind that was told of.
+    pub(super) fn acted(&mut self, kind: Kind, namespace: &str, id: &str, action: &Action) {
         if *action == Action::Stopped {
-            self.stopped = self.stopped.saturating_add(1);
+            let stopped = &mut self.bypasses_of.entry(kind).or_default().stopped;
+            *stopped = stopped.saturating_add(1);
         }
         let is_meant = |bypass: &&mut Bypass| bypass.namespace == namespace && bypass.id == id;
         if let Some(bypass) = self.bypasses.iter_mut().rev().find(is_meant) {
@@ -224,9 +237,10 @@ mod tests {
         for number in 0..MAX_BYPASSES + 3 {
             board.add(bypass(&number.to_string()));
         }
-        board.acted("k8s.io", "10", &Action::Stopped);
+        board.acted(Kind::Container, "k8s.io", "10", &Action::Stopped);
         let seen = board.seen();
         assert_eq!((seen.bypasses.len(), seen.bypasses_seen, seen.stopped), (MAX_BYPASSES, (MAX_BYPASSES + 3) as u64, 1));
+        assert_eq!(seen.bypasses_of, [(Kind::Container, Counts { seen: seen.bypasses_seen, stopped: 1 })].into());
         assert_eq!(seen.bypasses[0].id, "3");
         let acted: Vec<&str> =
             seen.bypasses.iter().filter(|bypass| bypass.action == Action::Stopped).map(|bypass| bypass.id.as_str()).collect();

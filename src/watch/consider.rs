@@ -128,7 +128,7 @@ impl Watch {
             let is_open = is_judged && self.on_bypass == OnBypass::Stop && (proof == Proof::Unknown || create_is_unanswered);
             return Ok((is_open && plan.looks < ASKED_AGAIN).then_some(ASK_AGAIN));
         }
-        self.stop(round, &listed.id).await
+        self.stop(round, kind, &listed.id).await
     }
 
     async fn judge_past(&self, round: &Round, id: &str, asked: &Asked, image_id: Option<ImageId>) -> Result<(), Refusal> {
@@ -139,7 +139,7 @@ impl Watch {
         self.admit.judge_running(id, &unnamed, None).await.map(drop).map_err(|_| refusal)
     }
 
-    async fn stop(&self, round: &mut Round, id: &str) -> Result<Option<Duration>, ContainerdError> {
+    async fn stop(&self, round: &mut Round, kind: Kind, id: &str) -> Result<Option<Duration>, ContainerdError> {
         if !self.containerd.task_runs(NAMESPACE, id).await? {
             return Ok(None);
         }
@@ -150,7 +150,7 @@ impl Watch {
                 wait_seconds = wait.as_secs(),
                 "a task that came past the gate waits to be stopped: {why}"
             );
-            self.with_board(|board| board.acted(NAMESPACE, id, &Action::NotStopped(why)));
+            self.with_board(|board| board.acted(kind, NAMESPACE, id, &Action::NotStopped(why)));
             return Ok(Some(wait));
         }
         let action = match self.containerd.kill_task(id).await {
@@ -163,7 +163,7 @@ impl Watch {
                 Action::NotStopped(chain(&error))
             }
         };
-        self.with_board(|board| board.acted(NAMESPACE, id, &action));
+        self.with_board(|board| board.acted(kind, NAMESPACE, id, &action));
         Ok((action != Action::Stopped).then_some(ASK_AGAIN))
     }
 

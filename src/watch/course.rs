@@ -57,6 +57,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Container, Self::Task, Self::OtherNamespace, Self::Image];
+
     /// The stable code.
     #[must_use]
     pub const fn code(self) -> &'static str {

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use board::Board;
-pub use board::{Action, Bypass, Elsewhere, Following, Inventory, MAX_BYPASSES, MAX_SHOWN, Seen, Unverified};
+pub use board::{Action, Bypass, Counts, Elsewhere, Following, Inventory, MAX_BYPASSES, MAX_SHOWN, Seen, Unverified};
 pub use course::{Kind, OnBypass};
 pub use services::{TakeOrder, Taken};
 use tokio::sync::{mpsc, oneshot};
