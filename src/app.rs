@@ -246,13 +246,14 @@ async fn run(config: &Config, path: &Path, mut inherited: Inherited, work: &Hand
     tokio::spawn(report_readiness(Arc::clone(&containerd)));
     tokio::spawn(watch.follow(looks));
     tracing::info!(socket = %config.listen.cri.display(), mode = %admit.mode(), policy = %config.digest, "serving");
-    let gate = Gate::new(Arc::new(Guard::new(admit, recorder)), containerd);
+    let gate = Gate::new(Arc::new(Guard::new(admit, Arc::clone(&recorder))), containerd);
     let asked = async {
         stop.asked().await;
         tracing::info!("stopping: running calls may finish");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     };
     gate.serve(cri, asked, DRAIN).await;
+    recorder.finish();
     stopping.send_replace(true);
     tracing::info!("stopped");
     Ok(())

@@ -39,6 +39,7 @@ pub(super) struct Figures {
     series: AtomicUsize,
     seconds: Family<LatencyLabels, Histogram, fn() -> Histogram>,
     let_pass: Counter,
+    pub(super) repeated: Counter,
     pub(super) write_failures: Counter,
     pub(super) archive_failures: Counter,
 }
@@ -50,6 +51,7 @@ impl Figures {
             series: AtomicUsize::new(0),
             seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             let_pass: Counter::default(),
+            repeated: Counter::default(),
             write_failures: Counter::default(),
             archive_failures: Counter::default(),
         };
@@ -64,6 +66,8 @@ impl Figures {
             "Calls that were refused and forwarded all the same, since the mode does not enforce",
             figures.let_pass.clone(),
         );
+        let help = "Decisions without a line of their own, since they say what others have said";
+        metrics.register("audit_repeated_decisions", help, figures.repeated.clone());
         metrics.register("audit_write_failures", "Decisions that the audit log could not take", figures.write_failures.clone());
         metrics.register(
             "audit_archive_failures",

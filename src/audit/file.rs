@@ -143,7 +143,11 @@ impl Open {
         if let Some(before) = bytes.checked_sub(1) {
             file.read_exact_at(&mut last, before)?;
         }
-        Ok(Self { file, bytes, is_torn: last != *b"\n" })
+        let is_torn = last != *b"\n";
+        if is_torn {
+            tracing::warn!(file = %path.display(), "the last line of the audit log was cut off by a crash or a full disk; it cannot be read");
+        }
+        Ok(Self { file, bytes, is_torn })
     }
 
     /// One write: what comes of it is a whole line, or one that is recognised as torn.

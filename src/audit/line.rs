@@ -33,6 +33,8 @@ pub enum Verdict {
     CannotTellNow,
     /// It may not, and the call was forwarded all the same: the mode of its rule does not enforce.
     LetPass,
+    /// It was forwarded without being judged: its rule says `disabled`.
+    NotJudged,
     /// It may not, and its pod goes on with it for a while, since it ran it before its image was enforced.
     GoesOn,
 }
@@ -46,6 +48,7 @@ impl Verdict {
             Self::Deny => "deny",
             Self::CannotTellNow => "cannot-tell-now",
             Self::LetPass => "let-pass",
+            Self::NotJudged => "not-judged",
             Self::GoesOn => "goes-on",
         }
     }
@@ -229,6 +232,10 @@ impl Line {
         }
     }
 
+    pub(super) fn of_unjudged(made: Made, call: Call<'_>, rule: Option<String>) -> Self {
+        Self { rule: rule.map(|rule| shown(&rule)), replayable: false, ..Self::begin(made, call, Verdict::NotJudged) }
+    }
+
     /// The image that was judged.
     #[must_use]
     pub fn judged(&self) -> &str {
@@ -313,6 +320,20 @@ pub struct Lost {
     pub until: String,
 }
 
+/// Decisions that said again what a line says, and have none of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Repeated {
+    /// How many.
+    pub repeated_decisions: u64,
+    /// The newest decision that has a line and says the same of the same image.
+    pub of: DecisionId,
+    /// When the first of them was made, in RFC 3339.
+    pub since: String,
+    /// When the last of them was made, in RFC 3339.
+    pub until: String,
+}
+
 /// What a line of the log turns out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
@@ -320,6 +341,8 @@ pub enum Entry {
     Decision(Box<Line>),
     /// Decisions are missing here.
     Lost(Lost),
+    /// Decisions said again what another line says.
+    Repeated(Repeated),
     /// A line that was not written to its end, or that is none of ours.
     Torn,
 }
@@ -330,6 +353,9 @@ impl Entry {
     pub fn read(line: &[u8]) -> Self {
         if let Ok(line) = serde_json::from_slice::<Line>(line) {
             return Self::Decision(Box::new(line));
+        }
+        if let Ok(repeated) = serde_json::from_slice(line) {
+            return Self::Repeated(repeated);
         }
         serde_json::from_slice(line).map_or(Self::Torn, Self::Lost)
     }
@@ -354,6 +380,8 @@ mod tests {
         for length in 0..lost.len() {
             assert_eq!(Entry::read(&lost.as_bytes()[..length]), Entry::Torn, "{length}");
         }
+        let repeated = format!(r#"{{"repeated-decisions":2,"of":"{}","since":"a","until":"b"}}"#, "0".repeat(24));
+        assert!(matches!(Entry::read(repeated.as_bytes()), Entry::Repeated(Repeated { repeated_decisions: 2, .. })));
         for noise in [&b"\0\0\0\0"[..], b"[]", b"{}", b"\xff"] {
             assert_eq!(Entry::read(noise), Entry::Torn);
         }

@@ -11,13 +11,14 @@ mod line;
 mod policies;
 mod read;
 mod recorder;
+mod repeats;
 mod replay;
 mod store;
 
 pub use archive::Archive;
 pub use file::{FILES, LogSettings};
 pub use id::DecisionId;
-pub use line::{Entry, GOES_ON, Line, LineSigner, Lost, Verdict};
+pub use line::{Entry, GOES_ON, Line, LineSigner, Lost, Repeated, Verdict};
 pub use policies::KeptPolicy;
 pub use read::{Filter, Reading};
 pub use recorder::{Call, Recorder};

@@ -23,13 +23,15 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether a line is asked for. That decisions are missing is always of interest.
+    /// Whether a line is asked for. That decisions are missing, or a line is torn, is always of interest.
     #[must_use]
     pub fn takes(&self, entry: &Entry) -> bool {
         match entry {
             Entry::Decision(line) => self.takes_line(line),
             Entry::Lost(lost) => self.is_late_enough(&lost.until),
-            Entry::Torn => false,
+            Entry::Repeated(repeated) => self.is_late_enough(&repeated.until),
+            // Nobody knows what it said, nor when.
+            Entry::Torn => true,
         }
     }
 
@@ -106,7 +108,7 @@ impl Reading {
                     found = Some((*decision, text(line)));
                     ControlFlow::Break(())
                 }
-                Entry::Decision(_) | Entry::Lost(_) | Entry::Torn => ControlFlow::Continue(()),
+                Entry::Decision(_) | Entry::Lost(_) | Entry::Repeated(_) | Entry::Torn => ControlFlow::Continue(()),
             }
         })?;
         Ok(found)
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_read_oldest_first_and_torn_ones_are_passed_over() {
+    fn lines_are_read_oldest_first_and_torn_ones_spoil_no_other() {
         let directory = tempfile::tempdir().unwrap();
         let settings = LogSettings { path: directory.path().join("log"), max_bytes: 1 << 20, makes_directory: false };
         assert!(read(&settings, Filter::default()).is_empty(), "no log is an empty one");
@@ -176,9 +178,15 @@ mod tests {
         let long = "x".repeat(MOST_LINE_BYTES + 10);
         fs::write(settings.file(1), format!("{{\"id\":\n{}\n{long}\n{}\n\0\0\0", lost(2), lost(3))).unwrap();
         fs::write(settings.file(0), format!("{}\n{}", lost(4), lost(5))).unwrap();
-        assert_eq!(read(&settings, Filter::default()), [lost(1), lost(2), lost(3), lost(4), lost(5)]);
+        let (torn, too_long) = (["{\"id\":", "\0\0\0"].map(str::to_owned), String::new());
+        let all = [lost(1), torn[0].clone(), lost(2), too_long, lost(3), torn[1].clone(), lost(4), lost(5)];
+        assert_eq!(read(&settings, Filter::default()), all);
+        let whole: Vec<String> = all.into_iter().filter(|line| Entry::read(line.as_bytes()) != Entry::Torn).collect();
+        assert_eq!(whole, [lost(1), lost(2), lost(3), lost(4), lost(5)]);
         assert_eq!(read(&settings, Filter { last: Some(2), ..Filter::default() }), [lost(4), lost(5)]);
         let since = UnixTime::parse_rfc3339("2026-01-01T00:00:04Z");
-        assert_eq!(read(&settings, Filter { since, ..Filter::default() }), [lost(4), lost(5)]);
+        let late = read(&settings, Filter { since, ..Filter::default() });
+        assert_eq!(late[late.len() - 2..], [lost(4), lost(5)]);
+        assert!(!late.contains(&lost(3)));
     }
 }

@@ -17,6 +17,7 @@ use super::file::{LogFile, LogSettings};
 use super::id::{DecisionId, Names};
 use super::line::{Line, Lost, Made, RestedOn, Verdict};
 use super::read::Reading;
+use super::repeats::Repeats;
 use crate::admit::{Admission, Admit, Basis, Grandfathered, Looked, Origin, Refusal};
 use crate::listen::Throttle;
 use crate::metrics::Metrics;
@@ -60,6 +61,7 @@ struct Log {
     file: LogFile,
     /// Decisions without a line, and since when.
     lost: Option<(u64, UnixTime)>,
+    repeats: Repeats,
 }
 
 impl Recorder {
@@ -69,7 +71,7 @@ impl Recorder {
         Self {
             admit,
             names: Names::new(),
-            log: Mutex::new(Log { file: LogFile::new(settings), lost: None }),
+            log: Mutex::new(Log { file: LogFile::new(settings), lost: None, repeats: Repeats::default() }),
             archive,
             figures: Figures::register(metrics),
             followed: broadcast::Sender::new(FOLLOWED_LINES),
@@ -82,7 +84,7 @@ impl Recorder {
     /// An image was allowed. `image_id` is what it is on this node, where that is known by then.
     pub fn allowed(&self, call: Call<'_>, admission: &Admission, image_id: Option<ImageId>) -> DecisionId {
         let made = self.made();
-        self.write(made, Line::of_admission(made, call, admission, image_id.map(|id| id.to_string())));
+        let id = self.write(made, &Line::of_admission(made, call, admission, image_id.map(|id| id.to_string())));
         if let Some(evidence) = admission.evidence {
             let looked = if admission.origin == Origin::Expired { Looked::Expired } else { Looked::Held };
             let is_settled = self.archive.as_ref().is_none_or(|archive| archive.is_settled(&evidence, looked));
@@ -90,7 +92,13 @@ impl Recorder {
                 self.keep(basis);
             }
         }
-        made.id
+        id
+    }
+
+    /// A call is forwarded without being judged, since the rule that answers says so.
+    pub fn not_judged(&self, call: Call<'_>) -> DecisionId {
+        let made = self.made();
+        self.write(made, &Line::of_unjudged(made, call, self.rule_of(call)))
     }
 
     /// A call was refused, and is denied.
@@ -106,10 +114,12 @@ impl Recorder {
     /// A call was refused, and goes on since its container ran before its image was enforced.
     pub fn goes_on(&self, call: Call<'_>, service: &Grandfathered) -> DecisionId {
         let made = self.made();
-        let image: Option<ImageReference> = call.image.parse().ok();
-        let rule = image.and_then(|image| self.admit.rule_of(Question { image: &image, namespace: call.namespace }));
-        self.write(made, Line::of_service(made, call, service, rule));
-        made.id
+        self.write(made, &Line::of_service(made, call, service, self.rule_of(call)))
+    }
+
+    fn rule_of(&self, call: Call<'_>) -> Option<String> {
+        let image: ImageReference = call.image.parse().ok()?;
+        self.admit.rule_of(Question { image: &image, namespace: call.namespace })
     }
 
     fn refused(&self, call: Call<'_>, refusal: &Refusal, verdict: Verdict) -> DecisionId {
@@ -122,11 +132,11 @@ impl Recorder {
             judged_as: named.as_ref().map(ToString::to_string),
             basis: basis.as_ref(),
         };
-        self.write(made, Line::of_refusal(made, call, verdict, refusal, rested_on));
+        let id = self.write(made, &Line::of_refusal(made, call, verdict, refusal, rested_on));
         if let Some(basis) = basis {
             self.keep(basis);
         }
-        made.id
+        id
     }
 
     fn made(&self) -> Made {
@@ -134,16 +144,20 @@ impl Recorder {
         Made { id: self.names.next(at), at, policy: self.admit.policy_digest() }
     }
 
-    fn write(&self, made: Made, line: Line) {
-        self.figures.count(&line);
-        let Ok(text) = serde_json::to_string(&line) else { return };
+    /// Gives back the decision whose line says this.
+    fn write(&self, made: Made, line: &Line) -> DecisionId {
+        self.figures.count(line);
+        let Ok(text) = serde_json::to_string(line) else { return made.id };
         let written = {
             let mut log = self.log();
+            self.write_repeats(&mut log, false);
+            if let Some(said) = log.repeats.already_said(line, made.at, Instant::now()) {
+                self.figures.repeated.inc();
+                return said;
+            }
             let written = log.write(text.as_bytes(), made.at);
             // Under the lock, so that whoever begins to follow gets it from the file or from here, and not twice.
-            if self.followed.receiver_count() > 0 {
-                let _ = self.followed.send(text.into());
-            }
+            self.tell_followers(text);
             written
         };
         if let Err(error) = written {
@@ -152,6 +166,30 @@ impl Recorder {
                 tracing::error!(id = %made.id, %error, times, "decisions could not be written to the audit log; calls are answered all the same");
             }
         }
+        made.id
+    }
+
+    fn tell_followers(&self, text: String) {
+        if self.followed.receiver_count() > 0 {
+            let _ = self.followed.send(text.into());
+        }
+    }
+
+    /// Says how often was repeated what was not written again.
+    fn write_repeats(&self, log: &mut Log, all: bool) {
+        for repeated in log.repeats.over(Instant::now(), all) {
+            let Ok(text) = serde_json::to_string(&repeated) else { continue };
+            if let Err(error) = log.file.append(text.as_bytes()) {
+                self.figures.write_failures.inc();
+                tracing::error!(%error, line = text, "the audit log does not take how often a decision was repeated");
+            }
+            self.tell_followers(text);
+        }
+    }
+
+    /// Writes what waits to be written, before the process ends.
+    pub fn finish(&self) {
+        self.write_repeats(&mut self.log(), true);
     }
 
     /// Keeps evidence where it holds up nobody.
@@ -230,8 +268,11 @@ mod tests {
     fn the_log_itself_says_how_many_decisions_it_lacks() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("not-yet/log");
-        let mut log =
-            Log { file: LogFile::new(LogSettings { path: path.clone(), max_bytes: 1 << 20, makes_directory: false }), lost: None };
+        let mut log = Log {
+            file: LogFile::new(LogSettings { path: path.clone(), max_bytes: 1 << 20, makes_directory: false }),
+            lost: None,
+            repeats: Repeats::default(),
+        };
         let at = |seconds: i64| UnixTime::from_seconds(1_800_000_000 + seconds);
         log.write(b"{}", at(0)).unwrap_err();
         log.write(b"{}", at(1)).unwrap_err();

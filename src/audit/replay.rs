@@ -47,6 +47,12 @@ pub enum Missing {
     /// It did not rest on policy, evidence and moment.
     #[error("{0} rests on what a server or containerd said at that moment, which is not kept")]
     Circumstances(String),
+    /// It was not judged.
+    #[error("nothing was judged: the rule of then says `disabled`")]
+    NotJudged,
+    /// It went on by what its pod ran before.
+    #[error("the image was refused, and went on since its pod had run it before: `countersign grandfather list` shows what goes on")]
+    Service,
     /// The image of the container was not known.
     #[error("the call named no image, or none that can be read")]
     Image,
@@ -142,7 +148,7 @@ impl Replayer {
             return Ok(replayed);
         };
         if !replayed.line.replayable {
-            replayed.missing.push(Missing::Circumstances(replayed.line.code.clone().unwrap_or_default()));
+            replayed.missing.push(not_replayable(&replayed.line));
         }
         let basis = self.basis(&replayed.line, &image, &mut replayed.missing);
         let lacks_evidence = replayed.line.evidence.is_some() && basis.is_none();
@@ -190,6 +196,16 @@ impl Replayer {
     }
 }
 
+fn not_replayable(line: &Line) -> Missing {
+    match line.verdict {
+        Verdict::NotJudged => Missing::NotJudged,
+        Verdict::GoesOn => Missing::Service,
+        Verdict::Allow | Verdict::Deny | Verdict::CannotTellNow | Verdict::LetPass => {
+            Missing::Circumstances(line.code.clone().unwrap_or_default())
+        }
+    }
+}
+
 /// The image that was judged. Of a platform's manifest it is the index that is signed; of what a rule lists it is the digest,
 /// since a container's image is found by that, whatever tag it goes by.
 fn judged_image(line: &Line) -> Option<ImageReference> {
@@ -214,9 +230,9 @@ fn again(policy: &Policy, question: Question<'_>, basis: Option<&(Held, Looked)>
             recorded == Some(&admission.approval.digest.to_string())
         }
         (Err(refusal), Verdict::Deny | Verdict::CannotTellNow | Verdict::LetPass) => line.code.as_deref() == Some(Refusal::code(refusal)),
-        // It went on since it was refused; for what reason, the line does not say.
-        (Err(_), Verdict::GoesOn) => true,
-        (Ok(_), Verdict::Deny | Verdict::CannotTellNow | Verdict::LetPass | Verdict::GoesOn) | (Err(_), Verdict::Allow) => false,
+        (Ok(_), Verdict::Deny | Verdict::CannotTellNow | Verdict::LetPass) | (Err(_), Verdict::Allow) => false,
+        // Neither is what signatures say.
+        (_, Verdict::NotJudged | Verdict::GoesOn) => false,
     };
     Again { explained, is_same, policy: policy.digest, people: policy.trust.people.clone() }
 }

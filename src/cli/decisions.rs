@@ -12,7 +12,7 @@ use super::{ConfigFile, Exit, Output, complain, print};
 use crate::admin;
 use crate::admin::v1::{self, list_decisions_response::Part};
 use crate::app;
-use crate::audit::Reading;
+use crate::audit::{Entry, Reading};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, read_length};
 
@@ -93,6 +93,9 @@ async fn print_parts(
     let mut rows = DecisionRows::new(follows);
     while let Some(part) = parts.next().await {
         match (part?.part, output) {
+            (Some(Part::Line(line)), Output::Json) if Entry::read(line.as_bytes()) == Entry::Torn => {
+                complain(&"countersign: a line cannot be read: a crash or a full disk cut it off");
+            }
             (Some(Part::Line(line)), Output::Json) => print(&line),
             (Some(Part::Line(line)), Output::Text) => rows.add(&line).iter().for_each(|row| print(row)),
             (Some(Part::Missed(missed)), _) => complain(&format_args!("countersign: {missed} decisions came too fast and are not shown")),

@@ -51,7 +51,8 @@ impl Guard {
 
     /// Writes down that a call is denied, and gives the answer.
     pub(super) fn denied(&self, refused: Refused<'_>, refusal: &Refusal) -> Status {
-        if self.admit.is_on_stage(refused.judged.image) {
+        // Whoever else says the name of a trial, in whatever call, is on record.
+        if refused.method == CheckedMethod::PullImage && self.admit.is_on_stage(refused.judged.image) {
             tracing::debug!(call = ?refused.method, code = refusal.code(), "denied, as it must be: the gate tries itself");
             return denial(refusal);
         }
@@ -67,6 +68,12 @@ impl Guard {
         let image = shown(refused.judged.shown());
         let mode = refused.mode;
         tracing::warn!(call = ?refused.method, image, code = refusal.code(), reason = %refusal, %id, "let pass: mode is {mode}");
+    }
+
+    /// Writes down that a call goes on without being judged.
+    pub(super) fn not_judged(&self, method: CheckedMethod, judged: Judged<'_>) {
+        let id = self.recorder.not_judged(judged.call(method));
+        tracing::debug!(call = ?method, image = shown(judged.shown()), %id, "passed on without being judged: its rule says disabled");
     }
 
     /// Writes down that an image was admitted. `image_id` is what it is on this node, where that is known by then.

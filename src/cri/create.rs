@@ -118,6 +118,11 @@ impl Guard {
             mode = mode.max(self.admit.mode_of_asked(&self.asked(&mount.image, namespace.clone(), &call.upstream).await));
         }
         if !self.verifies(mode) {
+            let judged = Judged { image: &asked.image, container: None, namespace: asked.namespace.as_deref(), began };
+            self.not_judged(CheckedMethod::CreateContainer, judged);
+            for mount in &request.image_mounts {
+                self.not_judged(CheckedMethod::CreateContainer, Judged { image: shown_name(&mount.image), ..judged });
+            }
             let reply = call.forward(CheckedMethod::CreateContainer).await?;
             return Ok(self.unchecked(reply, asked));
         }

@@ -31,6 +31,7 @@ impl Guard {
         let Judged { image, namespace, .. } = judged;
         let refused = Refused { method: CheckedMethod::PullImage, judged, mode: self.admit.mode_of(image, namespace) };
         if !self.verifies(refused.mode) {
+            self.not_judged(CheckedMethod::PullImage, judged);
             self.admit.note_let_pass(image);
             let _pulling = self.admit.pulling(image);
             return call.forward(CheckedMethod::PullImage).await;

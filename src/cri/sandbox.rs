@@ -75,6 +75,7 @@ impl Guard {
         let pod = request.sandbox.map(Pod::from);
         let mode = self.admit.mode();
         if !mode.verifies() {
+            self.not_judged(CheckedMethod::RunPodSandbox, judged(UNKNOWN, began));
             let reply = call.forward(CheckedMethod::RunPodSandbox).await?;
             return Ok(self.joined(reply, pod));
         }

@@ -37,11 +37,12 @@ impl Guard {
         let asked = self.admit.asked_for(container_id);
         // One that was not made here, or before a restart: it may be an image that only a rule enforces. kubelet makes another.
         let mode = asked.as_ref().map_or_else(|| self.admit.strictest_mode(), |asked| self.admit.mode_of_asked(asked));
-        if !mode.verifies() {
-            return call.forward(CheckedMethod::StartContainer).await;
-        }
         let (image, namespace) = asked.as_ref().map_or(("", None), |asked| (asked.image.as_str(), asked.namespace.as_deref()));
         let judged = Judged { image, container: Some(container_id), namespace, began };
+        if !mode.verifies() {
+            self.not_judged(CheckedMethod::StartContainer, judged);
+            return call.forward(CheckedMethod::StartContainer).await;
+        }
         match self.admit.admit_start(container_id, asked.as_ref()).await {
             Ok((admission, verified)) => {
                 self.admitted(CheckedMethod::StartContainer, judged, &admission, Some(verified.image_id));

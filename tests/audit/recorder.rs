@@ -212,7 +212,7 @@ async fn a_full_disk_stops_no_decision_and_the_log_says_what_it_lacks() {
     let ballast = mount.0.path().join("ballast");
     drop(fs::write(&ballast, vec![1; 1 << 20]));
     // What the last page of the file still takes is taken.
-    let refused: Vec<DecisionId> = (0..40).map(|_| node.refuse(IMAGE)).collect();
+    let refused: Vec<DecisionId> = (0..40).map(|number| node.refuse(&format!("r.test/team/app:{number}"))).collect();
     assert_eq!(refused.len(), 40);
     let whole = node.lines();
     assert!(whole.len() < 40 && whole.iter().all(|entry| matches!(entry, Entry::Decision(_))), "{}", whole.len());
@@ -226,4 +226,63 @@ async fn a_full_disk_stops_no_decision_and_the_log_says_what_it_lacks() {
     assert_eq!(decision(&lines[0]).id, before);
     let [.., Entry::Lost(lost), Entry::Decision(last)] = &lines[..] else { panic!("{lines:?}") };
     assert_eq!((lost.lost_decisions, last.id), (41 - whole.len() as u64, after));
+}
+
+#[tokio::test]
+async fn a_directory_that_takes_nothing_stops_no_decision_and_raises_the_alarm() {
+    let directory = TempDir::new().unwrap();
+    let node = Node::on(directory.path());
+    fs::create_dir(&node.settings.path).unwrap();
+    let id = node.refuse(IMAGE);
+    assert!(node.lines().is_empty());
+    let text = node.metrics.text();
+    assert!(text.contains("\ncountersign_audit_write_failures_total 1\n"), "{text}");
+    assert!(text.contains("code=\"CS-NOT-REGISTERED\"} 1\n"), "it is counted all the same: {text}");
+    fs::remove_dir(&node.settings.path).unwrap();
+    let after = node.refuse(IMAGE);
+    let lines = node.lines();
+    let [Entry::Lost(lost), Entry::Decision(line)] = &lines[..] else { panic!("{lines:?}") };
+    assert_eq!((lost.lost_decisions, line.id), (1, after));
+    assert!(id < after);
+}
+
+#[tokio::test]
+async fn a_storm_of_the_same_refusal_leaves_what_others_have_in_the_log() {
+    let directory = TempDir::new().unwrap();
+    let node = Node::on(directory.path());
+    let quiet = node.refuse("r.test/quiet/app:1");
+    let storm: Vec<DecisionId> = (0..20_000).map(|_| node.refuse(IMAGE)).collect();
+    assert!(fs::metadata(&node.settings.path).unwrap().len() < 20_000, "nothing is rotated away");
+    let found = node.recorder.reading().unwrap().find(quiet).unwrap();
+    assert!(found.is_some());
+    let last = *storm.last().unwrap();
+    assert!(node.recorder.reading().unwrap().find(last).unwrap().is_some(), "the journal names a line that is there");
+    node.recorder.finish();
+    let lines = node.lines();
+    let [Entry::Decision(_), .., Entry::Repeated(repeated)] = &lines[..] else { panic!("{lines:?}") };
+    assert_eq!((repeated.of, repeated.repeated_decisions as usize + lines.len() - 2), (last, 20_000));
+    let text = node.metrics.text();
+    assert!(text.contains("code=\"CS-NOT-REGISTERED\"} 20001\n"), "all are counted: {text}");
+}
+
+#[tokio::test]
+async fn what_is_not_judged_is_said_to_be_so_and_cannot_be_replayed() {
+    let directory = TempDir::new().unwrap();
+    let node = Node::on(directory.path());
+    let call = Call { method: "CreateContainer", image: IMAGE, namespace: Some("lenient"), container: None, began: Instant::now() };
+    let id = node.recorder.not_judged(call);
+    let replayed = node.replayer(|_, _| Ok(unpinned())).replay(id).unwrap();
+    assert_eq!((replayed.line.verdict, replayed.line.code.as_deref(), replayed.line.replayable), (Verdict::NotJudged, None, false));
+    assert_eq!(replayed.missing[0], Missing::NotJudged);
+    assert!(replayed.today.is_some_and(|today| !today.is_same), "what would be said today is another thing");
+}
+
+#[test]
+fn nothing_in_the_hot_path_waits_for_the_disk() {
+    for name in ["file", "recorder", "repeats", "store", "archive"] {
+        let source = fs::read_to_string(format!("{}/src/audit/{name}.rs", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        for call in [".sync_all(", ".sync_data(", "fsync(", "fdatasync(", "O_SYNC", "O_DSYNC", "OFlags::SYNC", "OFlags::DSYNC"] {
+            assert!(!source.contains(call), "{name}: {call}");
+        }
+    }
 }

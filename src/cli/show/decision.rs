@@ -14,13 +14,14 @@ pub struct DecisionRows {
     has_begun: bool,
     rows: Vec<[String; 7]>,
     notes: Vec<String>,
+    torn: usize,
 }
 
 impl DecisionRows {
     /// None yet. If they go on coming, each is shown at once.
     #[must_use]
     pub const fn new(follows: bool) -> Self {
-        Self { follows, has_begun: false, rows: Vec::new(), notes: Vec::new() }
+        Self { follows, has_begun: false, rows: Vec::new(), notes: Vec::new(), torn: 0 }
     }
 
     /// Takes a line of the log; gives back what is to be printed now.
@@ -35,19 +36,27 @@ impl DecisionRows {
                 self.rows.push(row(&line));
                 Vec::new()
             }
-            Entry::Lost(lost) => {
-                let note = format!(
-                    "{} decisions between {} and {} have no line: the disk did not take them",
-                    lost.lost_decisions, lost.since, lost.until
-                );
-                if self.follows {
-                    return vec![note];
-                }
-                self.notes.push(note);
+            Entry::Lost(lost) => self.note(format!(
+                "{} decisions between {} and {} have no line: the disk did not take them",
+                lost.lost_decisions, lost.since, lost.until
+            )),
+            Entry::Repeated(repeated) => self.note(format!(
+                "{} was repeated {} times between {} and {}",
+                repeated.of, repeated.repeated_decisions, repeated.since, repeated.until
+            )),
+            Entry::Torn => {
+                self.torn = self.torn.saturating_add(1);
                 Vec::new()
             }
-            Entry::Torn => Vec::new(),
         }
+    }
+
+    fn note(&mut self, note: String) -> Vec<String> {
+        if self.follows {
+            return vec![note];
+        }
+        self.notes.push(note);
+        Vec::new()
     }
 
     /// What is to be printed when there are no more.
@@ -60,7 +69,8 @@ impl DecisionRows {
         let is_empty = self.rows.is_empty();
         self.rows.into_iter().for_each(|row| table.row(row));
         let table = if is_empty { "no decisions".to_owned() } else { table.to_string() };
-        let lines: Vec<String> = std::iter::once(table.trim_end().to_owned()).chain(self.notes).collect();
+        let torn = (self.torn > 0).then(|| format!("{} lines cannot be read: a crash or a full disk cut them off", self.torn));
+        let lines: Vec<String> = std::iter::once(table.trim_end().to_owned()).chain(self.notes).chain(torn).collect();
         lines.join("\n")
     }
 }
