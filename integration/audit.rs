@@ -18,8 +18,11 @@ use super::harness::cri::container;
 use super::harness::faulty::Answer;
 use super::harness::image::Recipe;
 use super::harness::process::{Launch, Port, Ready};
+use super::harness::token::Login;
 use super::verify::{configuration, countersign};
 
+/// The gate tries itself when it begins, and ten seconds after a trial that could not be made.
+const PROVEN_WITHIN: Duration = Duration::from_secs(40);
 /// How long a line may take to show up where it is followed.
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(10);
 
@@ -273,10 +276,17 @@ async fn figures_say_what_was_decided_and_when_trust_data_ends() {
     assert_eq!((figures["countersign_trust_repositories"], figures["countersign_audit_write_failures_total"]), (1.0, 0.0));
     assert!(figures["countersign_decision_seconds_sum{method=\"CreateContainer\",verdict=\"allow\"}"] < 5.0);
     assert!(figures.keys().all(|name| !name.contains(&unsigned)), "no image is a label");
-    for name in ["bypasses_total", "bypass_stopped_total", "events_heard", "self_proof_enforced", "self_proof_timestamp_seconds"] {
+    for name in ["events_heard", "self_proof_enforced", "self_proof_timestamp_seconds", "inventory_timestamp_seconds", "let_pass_total"] {
         assert!(figures.contains_key(&format!("countersign_{name}")), "{name}: {figures:#?}");
     }
-    assert!(figures.contains_key("countersign_containers_running{evidence=\"missing\"}"), "{figures:#?}");
+    for kind in ["CONTAINER", "TASK", "NAMESPACE", "IMAGE"] {
+        for name in ["bypasses_total", "bypass_stopped_total"] {
+            assert_eq!(figures.get(&format!("countersign_{name}{{kind=\"CS-BYPASS-{kind}\"}}")), Some(&0.0), "{figures:#?}");
+        }
+    }
+    for evidence in ["valid", "missing", "grandfathered", "not-needed", "unknown"] {
+        assert!(figures.contains_key(&format!("countersign_containers_running{{evidence=\"{evidence}\"}}")), "{figures:#?}");
+    }
 
     // The same on a socket of root's own.
     let socket = scene.world.folder.sub("gate").join("metrics.sock");
@@ -286,4 +296,57 @@ async fn figures_say_what_was_decided_and_when_trust_data_ends() {
     let figures = asked(UnixStream::connect(&socket).await.unwrap()).await;
     assert_eq!(figures["countersign_trust_repositories"], 1.0, "what is held is known before anybody asks for an image");
     TcpStream::connect(("127.0.0.1", port.number())).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn the_trial_of_the_gate_is_no_decision_and_its_name_hides_nobody_elses() {
+    let mut scene = Scene::new("the_trial_is_no_decision").await;
+    let port = Port::free();
+    let config = scene.config.clone().mode("permissive").table(&format!("[metrics]\nlisten = \"127.0.0.1:{}\"", port.number()));
+    reconfigured(&mut scene, &config).await;
+    let scrape = async || asked(TcpStream::connect(("127.0.0.1", port.number())).await.unwrap()).await;
+    let deadline = tokio::time::Instant::now() + PROVEN_WITHIN;
+    let figures = loop {
+        let figures = scrape().await;
+        if figures["countersign_self_proof_enforced"] > 0.0 {
+            break figures;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{figures:#?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert!(figures["countersign_self_proof_timestamp_seconds"] > 1_700_000_000.0, "{figures:#?}");
+    assert_eq!(figures["countersign_self_proofs_total{outcome=\"enforced\"}"], 1.0, "{figures:#?}");
+    assert_eq!(figures["countersign_self_proofs_total{outcome=\"wrongly-allowed\"}"], 0.0, "{figures:#?}");
+    assert!(figures.keys().all(|name| !name.starts_with("countersign_decisions_total")), "{figures:#?}");
+    assert!(fs::read_to_string(log_file(&scene)).unwrap_or_default().is_empty());
+
+    // A tenant says its name: denied, whatever the mode is, and on record.
+    let reserved = "self-proof.countersign.invalid/00ff/good:signed";
+    scene.cri().pull(reserved).await.unwrap_err();
+    let found = lines(&scene);
+    assert_eq!(found.iter().map(told).collect::<Vec<_>>(), [("PullImage", "deny", "CS-SELF-PROOF")], "{found:#?}");
+    assert_eq!(found[0]["image"], reserved);
+    let denied = scrape().await.into_iter().find(|(name, _)| name.contains("code=\"CS-SELF-PROOF\""));
+    assert!(denied.is_some_and(|(_, count)| count == 1.0));
+}
+
+#[tokio::test]
+async fn what_a_rule_does_not_judge_is_on_record_and_no_credential_is() {
+    let mut scene = Scene::new("what_a_rule_does_not_judge").await;
+    let free = scene.world.push(&Recipe::prints("free").build(), "free/app", "1").await;
+    let config = scene.config.clone().rule(&scene.world.gun("free/*"), "name = \"free\"\nmode = \"disabled\"");
+    reconfigured(&mut scene, &config).await;
+    assert_eq!(scene.cri().run(&free, "lenient").await.unwrap().output, "free\n");
+    let login = Login { user: "somebody", password: "a-secret-of-this-test" };
+    drop(scene.cri().pull_with(&scene.name, Some(login), None).await);
+    let found = lines(&scene);
+    let expected = [("PullImage", "not-judged", ""), ("CreateContainer", "not-judged", ""), ("StartContainer", "not-judged", "")];
+    assert_eq!(found.iter().map(told).take(3).collect::<Vec<_>>(), expected, "{found:#?}");
+    assert!(found.iter().take(3).all(|line| line["namespace"] == "lenient" && line["rule"] == "free"), "{found:#?}");
+    let (code, answer) = explained(&scene, &id(&found[0])).await;
+    assert_eq!(code, Some(3), "{answer:#}");
+    assert!(answer["missing"][0].as_str().unwrap().contains("nothing was judged"), "{answer:#}");
+    assert!(found.len() > 3, "the pull with a credential has a line: {found:#?}");
+    let text = format!("{}{}", fs::read_to_string(log_file(&scene)).unwrap(), scene.world.gate.as_ref().unwrap().log());
+    assert!(!text.contains("a-secret-of-this-test"), "a credential is written down");
 }

@@ -72,15 +72,16 @@ fn told(said: &Said) -> Option<Repeated> {
     Some(Repeated { repeated_decisions, of: said.line, since: since.to_string(), until: said.newest.to_string() })
 }
 
-/// Everything but the moment, how long it took, and the container: kubelet makes another for each try. None for what is allowed,
-/// which has a line each time: something runs by it.
+/// Everything but the moment, how long it took, and the container: kubelet makes another for each try. Where nothing else says
+/// what is meant, the container does. None for what has a line each time, since something runs by it.
 fn what_it_says(line: &Line) -> Option<Sha256> {
     match line.verdict {
-        Verdict::Allow => return None,
-        Verdict::Deny | Verdict::CannotTellNow | Verdict::LetPass | Verdict::NotJudged | Verdict::GoesOn => {}
+        Verdict::Allow | Verdict::LetPass | Verdict::NotJudged | Verdict::GoesOn => return None,
+        Verdict::Deny | Verdict::CannotTellNow => {}
     }
+    let container = line.container.as_ref().filter(|_| line.image.is_empty());
     let Line { method, namespace, image, verdict, code, rule, judged_as, evidence, policy, .. } = line;
-    let says = (method, namespace, image, verdict, code, rule, judged_as, evidence, policy);
+    let says = (method, namespace, image, container, verdict, code, rule, judged_as, evidence, policy);
     serde_json::to_vec(&says).ok().map(|says| Sha256::of(&says))
 }
 
@@ -137,10 +138,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_allowed_or_says_something_else_has_its_line() {
+    fn what_runs_or_says_something_else_has_its_line() {
         let (mut repeats, now) = (Repeats::default(), Instant::now());
         for number in 0..100 {
-            assert_eq!(repeats.already_said(&line(number, "r.test/a:1", "allow"), at(0), now), None);
+            for verdict in ["allow", "let-pass", "not-judged", "goes-on"] {
+                assert_eq!(repeats.already_said(&line(number, "r.test/a:1", verdict), at(0), now), None, "{verdict}");
+            }
+            assert_eq!(repeats.already_said(&line(number, "", "deny"), at(0), now), None, "a container each");
             assert_eq!(repeats.already_said(&line(number, &format!("r.test/a:{number}"), "deny"), at(0), now), None);
         }
     }
