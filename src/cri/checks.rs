@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::HeaderMap;
 
+use super::budget::Share;
 use super::methods::{CheckedMethod, RUN_POD_SANDBOX};
 use super::status::{Code, Status};
 use super::upstream::{Reply, Upstream};
@@ -25,6 +26,8 @@ pub struct CheckedCall {
     pub upstream: Upstream,
     /// The request's headers: `grpc-timeout`, `user-agent` and whatever else the caller sent.
     pub metadata: HeaderMap,
+    /// The room that it takes in memory.
+    pub(super) _share: Share,
 }
 
 /// The message may hold a registry's password.

@@ -9,8 +9,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
-use tokio::sync::Semaphore;
 
+use super::budget::{Budget, LARGE_HELD, SMALL_HELD, Share};
 use super::status::{Code, Status};
 
 /// The longest message in either direction: containerd's and kubelet's own limit (16 MiB).
@@ -20,9 +20,6 @@ const PREFIX: usize = 5;
 /// How long a checked request may take to arrive. kubelet sends one in less than a millisecond; ten seconds are
 /// for a node that swaps.
 const ARRIVAL: Duration = Duration::from_secs(10);
-/// Checked requests that are being collected at once, on all connections together. Each may hold 16 MiB, so that
-/// this bounds the memory at 128 MiB; one that came in full with its headers holds its place for microseconds.
-const ARRIVING_AT_ONCE: usize = 8;
 
 pub(super) const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
@@ -43,6 +40,8 @@ pub(super) enum FrameError<E> {
     Absent,
     #[error("more bytes follow the message; this call takes exactly one message")]
     More,
+    #[error("too much of other requests is held while their checks wait to take another {length} bytes; try again")]
+    NoRoom { length: usize },
     #[error("the body could not be read")]
     Body(#[source] E),
 }
@@ -57,6 +56,8 @@ impl<E> FrameError<E> {
             Self::Compressed { .. } => Code::Unimplemented,
             Self::CompressedWithoutEncoding => Code::Internal,
             Self::Flag { .. } | Self::TooLong { .. } | Self::Truncated { .. } | Self::Absent | Self::More => Code::InvalidArgument,
+            // As grpc-go answers a message that is too long for it: kubelet tries again, and says so meanwhile.
+            Self::NoRoom { .. } => Code::ResourceExhausted,
             Self::Body(_) => Code::Cancelled,
         }
     }
@@ -65,34 +66,30 @@ impl<E> FrameError<E> {
 /// Collects checked requests within a bound of memory and time.
 #[derive(Debug)]
 pub(super) struct Collector {
-    places: Semaphore,
+    budget: Budget,
     arrival: Duration,
 }
 
 impl Collector {
-    pub(super) const fn new() -> Self {
-        Self::with_bounds(ARRIVING_AT_ONCE, ARRIVAL)
+    pub(super) fn new() -> Self {
+        Self::with_bounds(Budget::new(SMALL_HELD, LARGE_HELD), ARRIVAL)
     }
 
-    pub(super) const fn with_bounds(places: usize, arrival: Duration) -> Self {
-        Self { places: Semaphore::const_new(places), arrival }
+    pub(super) const fn with_bounds(budget: Budget, arrival: Duration) -> Self {
+        Self { budget, arrival }
     }
 
-    /// Reads the one message of a checked request. Waiting for a place counts towards the time.
-    pub(super) async fn request<B>(&self, headers: &HeaderMap, body: B) -> Result<Bytes, Status>
+    /// Reads the one message of a checked request. What it takes of the budget is given back with the share.
+    pub(super) async fn request<B>(&self, headers: &HeaderMap, body: B) -> Result<(Bytes, Share), Status>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let message = async {
-            // The semaphore is never closed; were it, the request would be refused below all the same.
-            let _place = self.places.acquire().await.ok()?;
-            Some(one_message(headers, body).await.0)
-        };
-        match tokio::time::timeout(self.arrival, message).await {
-            Ok(Some(Ok(message))) => Ok(message),
-            Ok(Some(Err(error))) => Err(Status::new(error.code(), format!("countersign refused the request: {error}"))),
-            Ok(None) => Err(Status::new(Code::Internal, "countersign is stopping")),
+        let refused = |error: FrameError<B::Error>| Status::new(error.code(), format!("countersign refused the request: {error}"));
+        let mut share = self.budget.enter(headers).ok_or_else(|| refused(FrameError::NoRoom { length: 0 }))?;
+        let take = |length| self.budget.take(&mut share, length);
+        match tokio::time::timeout(self.arrival, collected(headers, body, take)).await {
+            Ok((message, _trailers)) => Ok((message.map_err(refused)?, share)),
             Err(_elapsed) => {
                 let text = format!("countersign refused the request: it did not arrive within {} s", self.arrival.as_secs_f32());
                 Err(Status::new(Code::DeadlineExceeded, text))
@@ -103,7 +100,19 @@ impl Collector {
 
 /// Reads a body that should be one uncompressed message, and the trailers after it, which count whatever the
 /// message is: an error comes after none.
-pub(super) async fn one_message<B>(headers: &HeaderMap, mut body: B) -> (Result<Bytes, FrameError<B::Error>>, HeaderMap)
+pub(super) async fn one_message<B>(headers: &HeaderMap, body: B) -> (Result<Bytes, FrameError<B::Error>>, HeaderMap)
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    collected(headers, body, |_length| true).await
+}
+
+/// The same, if there is room for a message of the length that its first bytes say.
+async fn collected<B>(
+    headers: &HeaderMap,
+    mut body: B,
+    mut has_room: impl FnMut(usize) -> bool,
+) -> (Result<Bytes, FrameError<B::Error>>, HeaderMap)
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -111,7 +120,7 @@ where
     let mut trailers = HeaderMap::new();
     while let Some(frame) = body.frame().await {
         let pushed = match frame.map_err(FrameError::Body).map(Frame::into_data) {
-            Ok(Ok(data)) => assembly.push(headers, data),
+            Ok(Ok(data)) => assembly.push(headers, data, &mut has_room),
             Ok(Err(other)) => {
                 trailers = other.into_trailers().unwrap_or_default();
                 Ok(())
@@ -134,17 +143,23 @@ struct Assembly {
 }
 
 impl Assembly {
-    fn push<E>(&mut self, headers: &HeaderMap, data: Bytes) -> Result<(), FrameError<E>> {
+    fn push<E>(&mut self, headers: &HeaderMap, data: Bytes, has_room: &mut impl FnMut(usize) -> bool) -> Result<(), FrameError<E>> {
         if self.held().is_empty() {
             self.whole = data;
         } else {
             if self.pieces.is_empty() {
+                // As long as the message will be: a buffer that grows by doubling would take up to twice as much.
+                let expected = self.declared.map_or(0, |length| PREFIX.saturating_add(length));
+                self.pieces.reserve(expected.max(self.whole.len().saturating_add(data.len())));
                 self.pieces.extend_from_slice(&std::mem::take(&mut self.whole));
             }
             self.pieces.extend_from_slice(&data);
         }
         if self.declared.is_none() {
             self.declared = declared_length(headers, self.held())?;
+            if let Some(length) = self.declared.filter(|&length| !has_room(length)) {
+                return Err(FrameError::NoRoom { length });
+            }
         }
         match self.declared {
             Some(length) if self.held().len() > PREFIX + length => Err(FrameError::More),
@@ -219,10 +234,11 @@ mod tests {
 
     async fn read(headers: &HeaderMap, chunks: &[&[u8]]) -> Result<Bytes, Status> {
         let frames: Vec<_> = chunks.iter().map(|chunk| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(chunk)))).collect();
-        Collector::new().request(headers, StreamBody::new(stream::iter(frames))).await
+        Collector::new().request(headers, StreamBody::new(stream::iter(frames))).await.map(|(message, _share)| message)
     }
 
     async fn refusal(chunks: &[&[u8]]) -> (Code, String) {
+    use super::super::budget::SMALL;
         let status = read(&HeaderMap::new(), chunks).await.unwrap_err();
         (status.code(), status.message().to_owned())
     }
@@ -270,30 +286,62 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_trickles_is_given_up_and_its_place_is_free_again() {
-        let collector = Collector::with_bounds(1, Duration::from_secs(3));
-        let silent = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
-        let status = collector.request(&HeaderMap::new(), silent).await.unwrap_err();
+    async fn a_request_that_trickles_is_given_up_and_its_room_is_free_again() {
+        let collector = Collector::with_bounds(Budget::new(20_000, 0), Duration::from_secs(3));
+        let status = collector.request(&HeaderMap::new(), silent()).await.unwrap_err();
         assert_eq!((status.code(), status.message().contains("within 3 s")), (Code::DeadlineExceeded, true), "{status}");
-        let body = http_body_util::Full::new(framed(b"x").unwrap());
-        assert_eq!(collector.request(&HeaderMap::new(), body).await.unwrap(), "x");
+        assert_eq!(collector.request(&HeaderMap::new(), sent(1)).await.unwrap().0.len(), 1);
+    fn silent() -> impl Body<Data = Bytes, Error = Infallible> + Unpin {
+        StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>())
+    }
+
+    fn sent(length: usize) -> http_body_util::Full<Bytes> {
+        http_body_util::Full::new(framed(&vec![0; length]).unwrap())
+    }
+
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_more_requests_than_there_are_places_are_collected_at_once() {
-        let collector = Collector::with_bounds(1, Duration::from_secs(3));
-        let silent = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
-        let body = http_body_util::Full::new(framed(b"x").unwrap());
-        let started = tokio::time::Instant::now();
-        let headers = HeaderMap::new();
-        let first = collector.request(&headers, silent);
-        let second = async {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            collector.request(&headers, body).await
+    async fn requests_that_do_not_arrive_hold_up_no_others() {
+        let (collector, headers) = (Collector::new(), HeaderMap::new());
+        let silent = futures_util::future::join_all((0..1000).map(|_| collector.request(&headers, silent())));
+        tokio::select! {
+            _ = silent => panic!("they have nothing to end with"),
+            arrived = collector.request(&headers, sent(1)) => assert_eq!(arrived.unwrap().0.len(), 1),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_is_refused_for_which_there_is_no_room_until_another_has_ended() {
+        let (collector, headers) = (Collector::new(), HeaderMap::new());
+        let mut held = Vec::new();
+        let refused = loop {
+            match collector.request(&headers, sent(LONGEST_MESSAGE)).await {
+                Ok(request) => held.push(request),
+                Err(status) => break status,
+            }
         };
-        let (first, second) = tokio::join!(first, second);
-        assert_eq!(first.unwrap_err().code(), Code::DeadlineExceeded);
-        assert_eq!(second.unwrap(), "x");
-        assert_eq!(started.elapsed().as_secs(), 3);
+        assert_eq!(held.len(), LARGE_HELD / LONGEST_MESSAGE);
+        let text =
+            "countersign refused the request: too much of other requests is held while their checks wait to take another 16777216 bytes";
+        assert_eq!((refused.code(), refused.message().starts_with(text)), (Code::ResourceExhausted, true), "{refused}");
+        let kubelets = collector.request(&headers, sent(SMALL)).await;
+        assert!(kubelets.is_ok(), "small ones have room of their own: {kubelets:?}");
+        held.pop();
+        assert!(collector.request(&headers, sent(LONGEST_MESSAGE)).await.is_ok(), "one has ended");
+    }
+
+    #[tokio::test]
+    async fn small_requests_and_their_headers_are_bounded_too() {
+        let collector = Collector::new();
+        let headers = HeaderMap::from_iter([(GRPC_ENCODING, HeaderValue::from_str(&"x".repeat(16 * 1024)).unwrap())]);
+        let mut held = Vec::new();
+        let refused = loop {
+            match collector.request(&headers, sent(0)).await {
+                Ok(request) => held.push(request),
+                Err(status) => break status,
+            }
+        };
+        assert_eq!((refused.code(), held.len()), (Code::ResourceExhausted, 2047), "{refused}");
     }
 }

@@ -5,6 +5,7 @@
 //! the caller's would drop fields. What is no known call of CRI v1 is refused and never forwarded.
 
 mod body;
+mod budget;
 mod callers;
 pub mod checked;
 pub mod checks;

@@ -144,11 +144,11 @@ impl Gate {
 
     async fn checked(self, method: CheckedMethod, request: Request<Incoming>, upstream: Upstream) -> Response<ResponseBody> {
         let (parts, body) = request.into_parts();
-        let message = match self.collector.request(&parts.headers, body).await {
-            Ok(message) => message,
+        let (message, share) = match self.collector.request(&parts.headers, body).await {
+            Ok(arrived) => arrived,
             Err(status) => return refusal(status),
         };
-        let call = CheckedCall { message, upstream, metadata: parts.headers };
+        let call = CheckedCall { message, upstream, metadata: parts.headers, _share: share };
         match checks::answer(&*self.checks, method, call).await {
             Ok(reply) => replied(reply),
             Err(status) => refusal(status),
