@@ -22,10 +22,11 @@ use tokio::sync::Mutex;
 /// How long containerd may take to take a connection. A unix socket answers at once or not at all; a full backlog
 /// frees within milliseconds.
 const CONNECT: Duration = Duration::from_secs(2);
-/// Bytes of one answer that may wait here for a slow caller. A hundred containers list in 44 KiB; 1 MiB keeps even
+/// Bytes of one answer that may wait here for a slow caller. A hundred containers list in 44 KiB; 256 KiB keep even
 /// a 16 MiB answer moving without a stop at each frame.
-pub const STREAM_WINDOW: u32 = 1024 * 1024;
-/// Bytes of all answers of a connection together: eight stalled answers before the ninth must wait.
+pub const STREAM_WINDOW: u32 = 256 * 1024;
+/// Bytes of all answers of a connection together: eight stalled answers before the ninth must wait. Each caller's connection
+/// has one to containerd, so that as many callers as there may be, all of which read nothing, take 512 MiB.
 pub const CONNECTION_WINDOW: u32 = 8 * STREAM_WINDOW;
 /// Bytes that one read takes: containerd writes at most 32 KiB at once, and the list of a hundred containers is two
 /// such writes, which are then two reads instead of a dozen.

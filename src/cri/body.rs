@@ -12,7 +12,7 @@ use h2::{Reason, SendStream};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::callers::Call;
 use super::upstream::{Loss, loss_of};
@@ -177,6 +177,7 @@ impl Body for ResponseBody {
 pub(super) struct Counted {
     pub(super) body: ResponseBody,
     pub(super) _call: Call,
+    pub(super) _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Body for Counted {

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
@@ -16,6 +16,14 @@ pub(super) const CONNECTIONS: usize = 256;
 /// leaves its connections open must not keep kubelet out after a restart; gRPC clients connect again by themselves. The
 /// rest up to [`CONNECTIONS`] is for those that are about to close.
 const CROWDED: usize = 192;
+
+/// Calls at once, on all connections together: a call that hangs takes some ten KiB. kubelet has a few hundred when the exec
+/// probes of all its pods hang.
+pub(super) const CALLS: usize = 8192;
+/// The last of these are for connections that have at most [`FEW`] calls: a client that leaves its calls open on one or a few
+/// connections must not keep kubelet out.
+const KEPT_FREE: usize = 2048;
+const FEW: usize = 256;
 
 /// What became of a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +128,10 @@ impl Calls {
         }
     }
 
+    fn running(&self) -> usize {
+        self.0.borrow().calls
+    }
+
     /// Since when no call has run; none while one runs.
     fn idle_since(&self) -> Option<Instant> {
         let running = self.0.borrow();
@@ -134,5 +146,25 @@ pub(super) struct Call(watch::Sender<Running>);
 impl Drop for Call {
     fn drop(&mut self) {
         self.0.send_modify(|running| *running = Running { calls: running.calls.saturating_sub(1), since: Instant::now() });
+    }
+}
+
+/// Room for [`CALLS`] calls.
+#[derive(Clone, Debug)]
+pub(super) struct Places(Arc<Semaphore>);
+
+impl Default for Places {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(CALLS)))
+    }
+}
+
+impl Places {
+    /// A place for one more call on a connection, until it is dropped; None: there is none.
+    pub(super) fn take(&self, connection: &Calls) -> Option<OwnedSemaphorePermit> {
+        if self.0.available_permits() <= KEPT_FREE && connection.running() > FEW {
+            return None;
+        }
+        Arc::clone(&self.0).try_acquire_owned().ok()
     }
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, header};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 
@@ -208,6 +208,14 @@ fn compressed<E>(headers: &HeaderMap) -> FrameError<E> {
     }
 }
 
+/// Whether the one content type is gRPC with protobuf (gRPC over HTTP/2, "Content-Type").
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return false };
+    let essence = value.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default();
+    matches!(essence, b"application/grpc" | b"application/grpc+proto")
+}
+
 /// Puts the five bytes before a message.
 pub(super) fn framed(message: &[u8]) -> Result<Bytes, Status> {
     let length = u32::try_from(message.len()).ok().filter(|_| message.len() <= LONGEST_MESSAGE);
@@ -230,6 +238,7 @@ mod tests {
     use http::HeaderValue;
     use http_body_util::StreamBody;
 
+    use super::super::budget::SMALL;
     use super::*;
 
     async fn read(headers: &HeaderMap, chunks: &[&[u8]]) -> Result<Bytes, Status> {
@@ -238,7 +247,6 @@ mod tests {
     }
 
     async fn refusal(chunks: &[&[u8]]) -> (Code, String) {
-    use super::super::budget::SMALL;
         let status = read(&HeaderMap::new(), chunks).await.unwrap_err();
         (status.code(), status.message().to_owned())
     }
@@ -285,12 +293,6 @@ mod tests {
         assert_eq!((status.code(), status.message().contains("gzip")), (Code::Unimplemented, true), "{status}");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_request_that_trickles_is_given_up_and_its_room_is_free_again() {
-        let collector = Collector::with_bounds(Budget::new(20_000, 0), Duration::from_secs(3));
-        let status = collector.request(&HeaderMap::new(), silent()).await.unwrap_err();
-        assert_eq!((status.code(), status.message().contains("within 3 s")), (Code::DeadlineExceeded, true), "{status}");
-        assert_eq!(collector.request(&HeaderMap::new(), sent(1)).await.unwrap().0.len(), 1);
     fn silent() -> impl Body<Data = Bytes, Error = Infallible> + Unpin {
         StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>())
     }
@@ -299,6 +301,12 @@ mod tests {
         http_body_util::Full::new(framed(&vec![0; length]).unwrap())
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_trickles_is_given_up_and_its_room_is_free_again() {
+        let collector = Collector::with_bounds(Budget::new(20_000, 0), Duration::from_secs(3));
+        let status = collector.request(&HeaderMap::new(), silent()).await.unwrap_err();
+        assert_eq!((status.code(), status.message().contains("within 3 s")), (Code::DeadlineExceeded, true), "{status}");
+        assert_eq!(collector.request(&HeaderMap::new(), sent(1)).await.unwrap().0.len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

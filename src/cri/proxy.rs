@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::{Method as HttpMethod, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -20,18 +20,21 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use super::body::{Counted, RequestBody, ResponseBody};
-use super::callers::{CONNECTIONS, Callers, Calls, Entry};
+use super::callers::{CALLS, CONNECTIONS, Callers, Calls, Entry, Places};
 use super::checks::{self, CheckedCall, Checks};
 use super::frame::{self, Collector};
 use super::methods::{self, CheckedMethod, Method};
 use super::status::{Code, Status};
 use super::upstream::{Reply, SendError, Upstream, strip_hop_by_hop};
-use crate::connection::{CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::listen::{Listener, Throttle};
 
 /// Calls at once on one connection. containerd sets no limit; hyper's 200 would stop a kubelet with 250 pods whose
 /// exec probes hang.
 const STREAMS: u32 = 2048;
+/// Bytes of one request that may wait here, and of all requests of a connection: most are some hundred bytes, and a longer one
+/// moves on at once. That is 128 MiB for as many connections as there may be, when nothing moves.
+const REQUEST_WINDOW: u32 = 64 * 1024;
+const REQUESTS_WINDOW: u32 = 8 * REQUEST_WINDOW;
 /// Bytes of headers that a caller may send: hyper's own 16 KiB, four times.
 const HEADER_LIST: u32 = 64 * 1024;
 /// For how long a connection without a running call stays open after it was asked to close: HTTP/2 closes it in good
@@ -51,6 +54,7 @@ pub struct Gate {
     checks: Arc<dyn Checks>,
     containerd: Arc<Path>,
     collector: Arc<Collector>,
+    places: Places,
 }
 
 impl std::fmt::Debug for Gate {
@@ -63,7 +67,7 @@ impl Gate {
     /// A gate before the containerd that listens on the socket `containerd`, which may still be down.
     #[must_use]
     pub fn new(checks: Arc<dyn Checks>, containerd: Arc<Path>) -> Self {
-        Self { checks, containerd, collector: Arc::new(Collector::new()) }
+        Self { checks, containerd, collector: Arc::new(Collector::new()), places: Places::default() }
     }
 
     /// Serves until `shutdown` is ready, then lets running calls finish for at most `drain`.
@@ -99,12 +103,18 @@ impl Gate {
     async fn connection(self, stream: UnixStream, calls: Arc<Calls>, mut closing: watch::Receiver<bool>) {
         let upstream = Upstream::new(Arc::clone(&self.containerd));
         let service = service_fn(|request| {
-            let (gate, upstream, call) = (self.clone(), upstream.clone(), calls.begin());
-            async move { gate.answer(request, upstream).await.map(|response| response.map(|body| Counted { body, _call: call })) }
+            let (gate, upstream, place, call) = (self.clone(), upstream.clone(), self.places.take(&calls), calls.begin());
+            async move {
+                let response = match &place {
+                    Some(_) => gate.answer(request, upstream).await?,
+                    None => refusal(no_place()),
+                };
+                Ok::<_, h2::Error>(response.map(|body| Counted { body, _call: call, _place: place }))
+            }
         });
         let connection = http2::Builder::new(TokioExecutor::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(REQUEST_WINDOW)
+            .initial_connection_window_size(REQUESTS_WINDOW)
             .max_concurrent_streams(STREAMS)
             .max_header_list_size(HEADER_LIST)
             .auto_date_header(false)
@@ -168,6 +178,13 @@ fn log_full(throttle: &Throttle) {
     }
 }
 
+fn no_place() -> Status {
+    Status::new(
+        Code::ResourceExhausted,
+        format!("countersign refused the call: {CALLS} calls run at once, which is all it serves; try again"),
+    )
+}
+
 /// Finds the method, or says why nothing is forwarded. Whatever is not a known CRI v1 call is UNIMPLEMENTED, which
 /// kubelet takes as "this runtime is older than I am".
 fn admitted(request: &Request<Incoming>) -> Result<&'static Method, Status> {
@@ -179,18 +196,10 @@ fn admitted(request: &Request<Incoming>) -> Result<&'static Method, Status> {
     if request.method() != HttpMethod::POST {
         return unimplemented("the HTTP method is not POST");
     }
-    if !is_grpc(request.headers()) {
+    if !frame::is_grpc(request.headers()) {
         return unimplemented("the content type is not application/grpc");
     }
     Ok(method)
-}
-
-/// Whether the one content type is gRPC with protobuf (gRPC over HTTP/2, "Content-Type").
-fn is_grpc(headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
-    let (Some(value), None) = (values.next(), values.next()) else { return false };
-    let essence = value.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default();
-    matches!(essence, b"application/grpc" | b"application/grpc+proto")
 }
 
 async fn transparent(

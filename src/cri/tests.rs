@@ -28,7 +28,6 @@ use super::proxy::{Drained, Gate};
 use super::status::Status;
 use super::upstream::Reply;
 use super::{messages, patch};
-use crate::connection::STREAM_WINDOW;
 use crate::listen::{Inherited, Listener};
 
 const LIST: &str = "/runtime.v1.RuntimeService/ListContainers";
@@ -208,7 +207,7 @@ async fn a_stream_that_containerd_resets_is_reset_with_the_same_reason() {
 #[tokio::test]
 async fn messages_of_16_mib_and_more_pass_in_both_directions() {
     let (_node, containerd, caller) = Node::with_containerd().await;
-    let body = Bytes::from_iter((0..17 * STREAM_WINDOW).map(|at| at.to_le_bytes()[1]));
+    let body = Bytes::from_iter((0..17 * 1024 * 1024_u32).map(|at| at.to_le_bytes()[1]));
     let got = soon(caller.got(request(LIST, body.clone()))).await;
     assert!(got.body == body, "the answer has {} bytes", got.body.len());
     assert!(containerd.last().body == body);

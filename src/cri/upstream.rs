@@ -224,6 +224,9 @@ impl Upstream {
             return Err(Status::new(Code::Internal, format!("containerd answered with the HTTP status {}", parts.status)));
         }
         let broken = |reason: &dyn fmt::Display| Status::new(Code::Internal, format!("containerd's answer cannot be read: {reason}"));
+        if !frame::is_grpc(&parts.headers) {
+            return Err(broken(&"its content type is not application/grpc"));
+        }
         let (message, trailers) = frame::one_message(&parts.headers, body).await;
         // An error may come after no message, or after a part of one: the status outranks the frame.
         if let Some(Err(status)) = Status::from_trailers(&trailers) {
