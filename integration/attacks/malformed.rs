@@ -17,6 +17,7 @@ on_every_containerd! {
 const PULL: &str = "/runtime.v1.ImageService/PullImage";
 const CREATE: &str = "/runtime.v1.RuntimeService/CreateContainer";
 const START: &str = "/runtime.v1.RuntimeService/StartContainer";
+const RUN: &str = "/runtime.v1.RuntimeService/RunPodSandbox";
 const INVALID_ARGUMENT: Option<u32> = Some(3);
 const UNIMPLEMENTED: Option<u32> = Some(12);
 const INTERNAL: Option<u32> = Some(13);
@@ -124,7 +125,7 @@ async fn random_bytes_do_not_stop_the_gate() {
     for round in 0..100 {
         let length = usize::try_from(next() % 300).unwrap();
         let bytes: Vec<u8> = (0..length).map(|_| next().to_le_bytes()[0]).collect();
-        let path = [PULL, CREATE, START][round % 3];
+        let path = [PULL, CREATE, START, RUN][round / 2 % 4];
         let body = if round % 2 == 0 { frame(&bytes) } else { bytes };
         let answer = raw.post(path, body).await;
         assert!(answer.status.is_some_and(|status| status != 0), "{answer:?}");
