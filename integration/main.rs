@@ -22,6 +22,7 @@ mod table;
 
 mod attacks;
 mod audit;
+mod clients;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod credentials;
