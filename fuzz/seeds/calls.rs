@@ -10,6 +10,7 @@ const PULL: u8 = 0;
 const CREATE: u8 = 1;
 const START: u8 = 2;
 const ANSWER: u8 = 3;
+const SANDBOX: u8 = 4;
 
 pub(crate) fn all() -> impl Iterator<Item = Vec<u8>> {
     let pull = v1::PullImageRequest { image: Some(image()), auth: Some(auth()), sandbox_config: Some(sandbox()) };
@@ -18,6 +19,14 @@ pub(crate) fn all() -> impl Iterator<Item = Vec<u8>> {
     let start = v1::StartContainerRequest { container_id: "0123abcd".into() };
     let status = v1::ImageStatusResponse { image: Some(record()), info: HashMap::from([("info".into(), "{}".into())]) };
     let run = v1::RunPodSandboxRequest { config: Some(sandbox()), runtime_handler: "kata".into() };
+    let node = v1::StatusResponse {
+        info: HashMap::from([("config".into(), "{\"sandboxImage\":\"registry.example/pause:3\"}".into()), ("golang".into(), "go".into())]),
+        ..v1::StatusResponse::default()
+    };
+    let of_sandbox = v1::PodSandboxStatusResponse {
+        status: Some(v1::PodSandboxStatus { id: "p".into(), metadata: sandbox().metadata, ..Default::default() }),
+        ..Default::default()
+    };
     let of_container =
         v1::ContainerStatusResponse { status: Some(v1::ContainerStatus { id: "c".into(), ..Default::default() }), ..Default::default() };
     let messages = [
@@ -29,7 +38,9 @@ pub(crate) fn all() -> impl Iterator<Item = Vec<u8>> {
         (START, start.encode_to_vec()),
         (ANSWER, status.encode_to_vec()),
         (ANSWER, of_container.encode_to_vec()),
-        (ANSWER, run.encode_to_vec()),
+        (ANSWER, node.encode_to_vec()),
+        (SANDBOX, run.encode_to_vec()),
+        (SANDBOX, of_sandbox.encode_to_vec()),
     ];
     messages.into_iter().flat_map(|(call, message)| (0..4).map(move |name| [&[call, name], message.as_slice()].concat()))
 }

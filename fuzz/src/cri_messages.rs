@@ -21,7 +21,7 @@ const LONG_NAME: &str = "registry.example:5000/a-path-that-is-longer-than-a-leng
 /// The first byte chooses the call, the second the new name; the rest is the message.
 pub fn check(data: &[u8]) {
     let mut choices = Choices::new(data);
-    let call = choices.byte() % 4;
+    let call = choices.byte() % 5;
     let name = choices.one_of(&NAMES).copied().unwrap_or_default();
     let message = choices.rest();
     check_fields(message);
@@ -29,7 +29,8 @@ pub fn check(data: &[u8]) {
         0 => check_pull(message, name),
         1 => check_create(message, name),
         2 => check_start(message, name),
-        _ => check_answers(message),
+        3 => check_answers(message),
+        _ => check_sandboxes(message),
     }
 }
 
@@ -89,7 +90,7 @@ fn check_pull_reading(message: &[u8], read: &PullImageRequest) {
     check_string(message, &[1, 18], &read.image.user_specified_image);
     check_string(message, &[1, 19], &read.image.runtime_handler);
     check_string(message, &[1, 20], &read.image.image_ref);
-    check_string(message, &[3, 1, 3], read.sandbox.as_ref().map_or("", |sandbox| &sandbox.namespace));
+    check_pod(message, [3, 1], read.sandbox.as_ref());
     check_string(message, &[2, 2], read.auth.as_ref().map_or("", |auth| &auth.password));
     let Ok(other) = v1::PullImageRequest::decode(message) else { return };
     check_spec(&read.image, other.image);
@@ -142,6 +143,8 @@ fn check_create_reading(message: &[u8], read: &CreateContainerRequest) {
     check_string(message, &[2, 2, 18], &read.image.user_specified_image);
     check_string(message, &[1], &read.pod_sandbox_id);
     check_string(message, &[2, 1, 1], &read.container_name);
+    check_pod(message, [3, 1], read.sandbox.as_ref());
+    check_last_volume(message, read);
     let Ok(other) = v1::CreateContainerRequest::decode(message) else { return };
     let config = other.config.expect("a generated type has the configuration, too");
     check_spec(&read.image, config.image);
@@ -150,6 +153,20 @@ fn check_create_reading(message: &[u8], read: &CreateContainerRequest) {
     let mounts = config.mounts.into_iter().filter_map(|mount| Some((mount.container_path, mount.image?.image)));
     let read: Vec<_> = read.image_mounts.iter().map(|mount| (mount.container_path.clone(), mount.image.image.clone())).collect();
     assert_eq!(read, mounts.collect::<Vec<_>>(), "another mount of an image");
+}
+
+/// The image of a lone mount as containerd reads it: of several, the lenient reader gives the last string alone.
+fn check_last_volume(message: &[u8], read: &CreateContainerRequest) {
+    let Ok(mounts) = lenient::all(message, &[2, 7]) else { return };
+    match (mounts.len(), read.image_mounts.as_slice()) {
+        (1, [mount]) => {
+            check_string(message, &[2, 7, 1], &mount.container_path);
+            check_string(message, &[2, 7, 9, 1], &mount.image.image);
+            check_string(message, &[2, 7, 9, 18], &mount.image.user_specified_image);
+        }
+        (1, []) => check_string(message, &[2, 7, 9, 1], ""),
+        (mounts, volumes) => assert!(volumes.len() <= mounts, "more volumes than mounts"),
+    }
 }
 
 // === StartContainer, and answers ===
@@ -171,18 +188,56 @@ fn check_answers(message: &[u8]) {
         let read = read.map(|image| (image.id, image.repo_tags, image.repo_digests));
         assert_eq!(read, other.image.map(|image| (image.id, image.repo_tags, image.repo_digests)));
     }
-    if let (Ok(read), Ok(other)) = (messages::container_status_response(message), v1::ContainerStatusResponse::decode(message)) {
-        assert_eq!(Some(read), other.status.map(|status| status.id));
+    if let Ok(read) = messages::container_status_response(message) {
+        check_string(message, &[1, 1], &read);
+        if let Ok(other) = v1::ContainerStatusResponse::decode(message) {
+            assert_eq!(Some(read), other.status.map(|status| status.id));
+        }
     }
     if let (Ok(read), Ok(other)) = (messages::pull_image_response(message), v1::PullImageResponse::decode(message)) {
         assert_eq!(read, other.image_ref);
     }
-    if let Ok(read) = messages::create_container_response(message) {
+    for read in [messages::create_container_response(message), messages::run_pod_sandbox_response(message)].into_iter().flatten() {
         check_string(message, &[1], &read);
     }
-    if let (Ok(read), Ok(other)) = (messages::RunPodSandboxRequest::read(message), v1::RunPodSandboxRequest::decode(message)) {
-        assert_eq!(read.runtime_handler, other.runtime_handler);
-        check_sandbox(read.sandbox.as_ref(), other.config.and_then(|config| config.metadata));
+    check_status(message);
+}
+
+/// The sandboxes' image is the one of an entry that containerd calls its configuration, and of no other.
+fn check_status(message: &[u8]) {
+    let (Ok(read), Ok(other)) = (messages::status_response(message), v1::StatusResponse::decode(message)) else { return };
+    // Of an entry that stands twice, ours is the first one. containerd writes each once.
+    let keys = lenient::all(message, &[2, 1]).unwrap_or_default();
+    let (Some(read), 1) = (read, keys.iter().filter(|&&key| key == b"config").count()) else { return };
+    let config: serde_json::Value = serde_json::from_str(&other.info["config"]).expect("what was read is JSON");
+    assert_eq!(config["sandboxImage"], read);
+}
+
+// === Sandboxes ===
+
+fn check_sandboxes(message: &[u8]) {
+    if let Ok(read) = messages::RunPodSandboxRequest::read(message) {
+        check_string(message, &[2], &read.runtime_handler);
+        check_pod(message, [1, 1], read.sandbox.as_ref());
+        if let Ok(other) = v1::RunPodSandboxRequest::decode(message) {
+            assert_eq!(read.runtime_handler, other.runtime_handler);
+            check_sandbox(read.sandbox.as_ref(), other.config.and_then(|config| config.metadata));
+        }
     }
-    drop(messages::run_pod_sandbox_response(message));
+    let Ok((id, pod)) = messages::pod_sandbox_status_response(message) else { return };
+    check_string(message, &[1, 1], &id);
+    check_pod(message, [1, 2], pod.as_ref());
+    if let Ok(other) = v1::PodSandboxStatusResponse::decode(message) {
+        let other = other.status.expect("a generated type has the status, too");
+        assert_eq!(id, other.id);
+        check_sandbox(pod.as_ref(), other.metadata);
+    }
+}
+
+/// The pod, whose metadata stand at `path`, as containerd reads it.
+fn check_pod(message: &[u8], path: [u32; 2], read: Option<&PodSandboxMetadata>) {
+    let strings = read.map_or(["", "", ""], |pod| [&pod.name, &pod.uid, &pod.namespace]);
+    for (number, string) in (1..).zip(strings) {
+        check_string(message, &[path[0], path[1], number], string);
+    }
 }

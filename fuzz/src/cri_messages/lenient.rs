@@ -7,6 +7,11 @@ pub(super) struct Refused;
 
 /// The string at the end of `path`, a field number for each level; empty if there is none.
 pub(super) fn string(message: &[u8], path: &[u32]) -> Result<Vec<u8>, Refused> {
+    Ok(all(message, path)?.last().map(|last| last.to_vec()).unwrap_or_default())
+}
+
+/// All contents at the end of `path`.
+pub(super) fn all<'a>(message: &'a [u8], path: &[u32]) -> Result<Vec<&'a [u8]>, Refused> {
     let mut level = vec![message];
     for number in path {
         let mut found = Vec::new();
@@ -15,7 +20,7 @@ pub(super) fn string(message: &[u8], path: &[u32]) -> Result<Vec<u8>, Refused> {
         }
         level = found;
     }
-    Ok(level.last().map(|last| last.to_vec()).unwrap_or_default())
+    Ok(level)
 }
 
 /// The contents of one field wherever it stands.
