@@ -1,7 +1,7 @@
 //! Exchanging the configuration while calls are served, and the last one that was good.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -99,8 +99,27 @@ impl Reloading {
 
 /// Keeps the configuration for a restart that finds the file bad. That it cannot be kept changes nothing now.
 fn keep(config: &Config) {
-    if let Err(error) = write(&config.state_directory, config.text()) {
-        tracing::warn!(%error, "the configuration in force could not be kept for a restart");
+    if let Err(error) = write_or_forget(&config.state_directory, config.text()) {
+        tracing::warn!(%error, "the configuration in force could not be kept: until it is, a restart needs a good file");
+    }
+}
+
+/// What cannot be kept does not leave an older one in its place: that may trust whom the operator has taken out since. To
+/// remove a file needs no room on the disk.
+fn write_or_forget(directory: &Path, text: &str) -> std::io::Result<()> {
+    let written = write(directory, text);
+    if written.is_err() {
+        for name in [LAST_GOOD, UNFINISHED] {
+            remove(&directory.join(name))?;
+        }
+    }
+    written
+}
+
+fn remove(file: &Path) -> std::io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
@@ -122,4 +141,25 @@ pub fn last_good(path: &Path) -> Option<Config> {
     let kept = Config::state_directory_of(path).join(LAST_GOOD);
     let text = crate::config::read_text_file(&kept, crate::config::MAX_CONFIG_BYTES).ok()?;
     Config::parse(&text, path).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_kept_leaves_no_older_configuration_to_go_on_with() {
+        let folder = tempfile::tempdir().unwrap();
+        write_or_forget(folder.path(), "older").unwrap();
+        assert_eq!(fs::read_to_string(folder.path().join(LAST_GOOD)).unwrap(), "older");
+
+        // The device that is always full, in place of a disk that is.
+        std::os::unix::fs::symlink("/dev/full", folder.path().join(UNFINISHED)).unwrap();
+        let full = write_or_forget(folder.path(), "newer").unwrap_err();
+
+        assert_eq!(full.kind(), ErrorKind::StorageFull);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "neither the older one nor half of the newer");
+        write_or_forget(folder.path(), "newer").unwrap();
+        assert_eq!(fs::read_to_string(folder.path().join(LAST_GOOD)).unwrap(), "newer");
+    }
 }
