@@ -14,7 +14,11 @@ CARGO_FUZZ := RUSTC_WRAPPER=$(CURDIR)/fuzz/rustc cargo fuzz
 LENGTH_verify := -max_len=256 -len_control=0
 LENGTH_reference := -max_len=1024
 
-.PHONY: parts test demo bench check cargo-deny cargo-fuzz fuzz fuzz-seeds
+# How long `make chaos` makes trouble, and by which chance: CHAOS_SEED=<number> repeats a run, as far as processes can be.
+CHAOS_SECONDS := 300
+export CHAOS_SECONDS
+
+.PHONY: parts test chaos demo bench check cargo-deny cargo-fuzz fuzz fuzz-seeds
 
 # The real servers that the integration tests, the demo and the benches start, and what building needs.
 parts:
@@ -26,6 +30,10 @@ test: parts
 	rm -rf $(TARGET)/containerds-ran
 	cargo test --workspace $(TESTED); status=$$?; \
 	for version in $(TARGET)/containerds-ran/*; do sed 's/^/tests ran on /' "$$version" || exit 1; done; exit $$status
+
+# Pods, attacks, faults and kills at random, on the real servers; ends with a table, and with an error if a promise was broken.
+chaos: parts
+	cargo test $(TESTED) --test integration chaos::for_minutes -- --ignored --nocapture
 
 demo: parts
 	cargo build --locked --release --bin countersign --example demo

@@ -74,14 +74,14 @@ async fn a_ledger_that_cannot_be_read_denies_every_checked_call_until_it_is_move
 }
 
 /// A file system of its own; it is unmounted with the test's folder.
-fn mount_small(at: &Path) {
+pub(crate) fn mount_small(at: &Path) {
     fs::create_dir_all(at).unwrap();
     let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=16m,mode=0700", "tmpfs"]).arg(at).status().unwrap();
     assert!(mounted.success());
 }
 
 /// Writes until nothing more goes in.
-fn fill(file: &Path) {
+pub(crate) fn fill(file: &Path) {
     let mut filler = File::create(file).unwrap();
     for block in [64 * 1024, 4096, 1] {
         while filler.write_all(&vec![1; block]).is_ok() {}

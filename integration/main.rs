@@ -24,6 +24,8 @@ mod attacks;
 mod audit;
 mod clients;
 #[cfg(feature = "crash-points")]
+mod chaos;
+#[cfg(feature = "crash-points")]
 mod crash;
 mod credentials;
 mod crictl;

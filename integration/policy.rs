@@ -72,9 +72,9 @@ async fn only_stand_on(world: &World, images: &[&Image], count: usize) {
 }
 
 /// Alice and bob, who may both sign in `targets/releases`, and each in a role of their own.
-struct People {
-    alice: Signer,
-    bob: Signer,
+pub(crate) struct People {
+    pub(crate) alice: Signer,
+    pub(crate) bob: Signer,
 }
 
 impl People {
@@ -98,14 +98,14 @@ impl People {
     }
 
     /// As [`Self::delegated`]; alice has released the scene's image and signed it in her role, as `docker trust sign` does.
-    async fn signed_by_alice(scene: &Scene) -> Self {
+    pub(crate) async fn signed_by_alice(scene: &Scene) -> Self {
         let people = Self::delegated(scene).await;
         people.alice.sign_as(&gun(scene), "1", scene.image.top(), &["targets/alice", "targets/releases"]).await;
         people
     }
 
     /// A configuration that knows them: alice is in `acme/dev` and bob in `acme/qa`.
-    fn known_to(&self, config: &GateConfig) -> GateConfig {
+    pub(crate) fn known_to(&self, config: &GateConfig) -> GateConfig {
         let (alice, bob) = (self.alice.certificate().certificate, self.bob.certificate().certificate);
         let config = config.clone().signer("alice", &alice).signer("bob", &bob);
         config.team("acme/dev", &["alice"]).team("acme/qa", &["bob"])

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use containerd_client::services::v1::containers_client::ContainersClient;
 use containerd_client::services::v1::images_client::ImagesClient;
-use containerd_client::services::v1::snapshots::StatSnapshotRequest;
 use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
+use containerd_client::services::v1::snapshots::{Kind, ListSnapshotsRequest, StatSnapshotRequest};
 use containerd_client::services::v1::{
-    Container, CreateContainerRequest, CreateImageRequest, DeleteImageRequest, GetContainerRequest, Image as Record, ListImagesRequest,
-    UpdateImageRequest, container,
+    Container, CreateContainerRequest, CreateImageRequest, DeleteImageRequest, GetContainerRequest, Image as Record, ListContainersRequest,
+    ListImagesRequest, UpdateImageRequest, container,
 };
 use containerd_client::types::Descriptor;
 use tokio::process::Command;
@@ -108,6 +108,23 @@ impl Ctr {
         let request = in_namespace(StatSnapshotRequest { snapshotter: found.snapshotter, key: found.snapshot_key });
         let info = SnapshotsClient::new(self.channel.clone()).stat(request).await?.into_inner().info;
         info.map(|info| info.parent).ok_or_else(|| Status::not_found("Snapshots.Stat came without a snapshot"))
+    }
+
+    /// The IDs of all records of containers, which those of sandboxes are, too.
+    pub async fn container_records(&self) -> Result<Vec<String>, Status> {
+        let containers = ContainersClient::new(self.channel.clone()).list(in_namespace(ListContainersRequest::default())).await?;
+        Ok(containers.into_inner().containers.into_iter().map(|container| container.id).collect())
+    }
+
+    /// The snapshots of this snapshotter that can be written to: root file systems of containers and sandboxes.
+    pub async fn active_snapshots(&self, snapshotter: &str) -> Result<Vec<String>, Status> {
+        let request = ListSnapshotsRequest { snapshotter: snapshotter.to_owned(), filters: Vec::new() };
+        let mut parts = SnapshotsClient::new(self.channel.clone()).list(in_namespace(request)).await?.into_inner();
+        let mut active = Vec::new();
+        while let Some(part) = parts.message().await? {
+            active.extend(part.info.into_iter().filter(|info| info.kind() == Kind::Active).map(|info| info.name));
+        }
+        Ok(active)
     }
 
     fn images(&self) -> ImagesClient<Channel> {
