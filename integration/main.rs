@@ -22,9 +22,9 @@ mod table;
 
 mod attacks;
 mod audit;
-mod clients;
 #[cfg(feature = "crash-points")]
 mod chaos;
+mod clients;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod credentials;

@@ -209,6 +209,13 @@ impl After<'_> {
 
 /// A run that exercised nothing has shown nothing.
 fn something_happened(account: &Account, plan: &Plan) {
+    for missing in not_met(account, plan) {
+        account.breach(Invariant::SomethingHappened, missing);
+    }
+}
+
+/// What a run is for, and has not met often enough.
+pub(super) fn not_met(account: &Account, plan: &Plan) -> Vec<String> {
     let refused = |outcome: &str| outcome.starts_with("CS-");
     let counted = [
         ("start signed", account.count("start signed", |outcome| outcome == "ok")),
@@ -220,15 +227,9 @@ fn something_happened(account: &Account, plan: &Plan) {
         ("answers in settled weather", account.checks("answers in settled weather")),
         ("tag signed for other content", account.faults("tag signed for other content")),
     ];
-    for (what, count) in counted {
-        if count < plan.at_least {
-            account.breach(Invariant::SomethingHappened, format!("`{what}` was met {count} times, not {}", plan.at_least));
-        }
-    }
-    let once = super::faults::FAULTS.iter().map(|fault| format!("{fault:?}"));
-    for fault in once.chain(["records switched in the moment that counts".to_owned()]) {
-        if account.faults(&fault) == 0 {
-            account.breach(Invariant::SomethingHappened, format!("no {fault} happened"));
-        }
-    }
+    let seldom = counted.into_iter().filter(|(_, count)| *count < plan.at_least);
+    let seldom = seldom.map(|(what, count)| format!("`{what}` was met {count} times, not {}", plan.at_least));
+    let faults = super::faults::FAULTS.iter().map(|fault| format!("{fault:?}"));
+    let faults = faults.chain(["records switched in the moment that counts".to_owned()]);
+    seldom.chain(faults.filter(|fault| account.faults(fault) == 0).map(|fault| format!("no {fault} happened"))).collect()
 }

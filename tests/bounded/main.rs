@@ -36,7 +36,6 @@ const UNKNOWN: &str = "2";
 #[track_caller]
 fn assert_within(node: &Node, limit: usize) {
     let peak = node.peak();
-    eprintln!("peak: {peak} MiB of {limit}");
     assert!(peak <= limit, "the daemon had {peak} MiB");
 }
 
@@ -211,7 +210,6 @@ async fn whatever_containerd_answers_while_a_call_is_checked_nothing_passes_and_
         for (answer, reason) in answers {
             node.answer(question, answer);
             let got = soon(caller.call(&format!("RuntimeService/{method}"), message.clone())).await;
-            eprintln!("{method} {answer:?}: {got:?}");
             assert!(got.text.contains(reason), "{method} {answer:?}: {got:?}");
             let expected = match (method, answer) {
                 (_, Answer::Silence) => UNAVAILABLE,
