@@ -143,6 +143,9 @@ impl Watch {
         if !self.containerd.task_runs(NAMESPACE, id).await? {
             return Ok(None);
         }
+        if round.stops.is_ending(id, Instant::now()) {
+            return Ok(Some(POLL));
+        }
         if let Err(wait) = round.stops.take(Instant::now()) {
             let why = "many tasks were stopped just now; this one is next".to_owned();
             tracing::warn!(
@@ -155,6 +158,7 @@ impl Watch {
         }
         let action = match self.containerd.kill_task(id).await {
             Ok(()) => {
+                round.stops.killed(id, Instant::now());
                 tracing::warn!(container = shown(id), "a task that came past the gate was stopped (on-bypass = \"stop\")");
                 Action::Stopped
             }

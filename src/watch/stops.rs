@@ -1,5 +1,6 @@
-//! How many tasks may be stopped, so that a fault of ours cannot empty a node.
+//! How many tasks may be stopped, so that a fault of ours cannot empty a node; and which were just now.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,17 +9,32 @@ use tokio::time::Instant;
 const AT_ONCE: u32 = 5;
 /// One more may be stopped after this time.
 const EVERY: Duration = Duration::from_secs(10);
+/// A task that was killed is shown as running until its shim has told of its end. One that runs for longer is stopped again.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
 /// A supply of stops, which fills up again by itself.
 #[derive(Debug)]
 pub(super) struct Stops {
     left: u32,
     filled_at: Instant,
+    /// Containers whose task was killed, and when: no more than are killed in [`ENDS_WITHIN`].
+    killed: HashMap<String, Instant>,
 }
 
 impl Stops {
     pub(super) fn new(now: Instant) -> Self {
-        Self { left: AT_ONCE, filled_at: now }
+        Self { left: AT_ONCE, filled_at: now, killed: HashMap::new() }
+    }
+
+    /// Notes that the task of a container was killed.
+    pub(super) fn killed(&mut self, container_id: &str, now: Instant) {
+        self.killed.insert(container_id.to_owned(), now);
+    }
+
+    /// Whether the task of a container was killed just now, so that it need not be killed again.
+    pub(super) fn is_ending(&mut self, container_id: &str, now: Instant) -> bool {
+        self.killed.retain(|_, at| now.saturating_duration_since(*at) < ENDS_WITHIN);
+        self.killed.contains_key(container_id)
     }
 
     /// Takes one, if there is one; else says after which time there is.
@@ -43,6 +59,16 @@ impl Stops {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_task_that_is_ending_is_not_stopped_again_until_it_has_had_the_time() {
+        let began = Instant::now();
+        let mut stops = Stops::new(began);
+        assert!(!stops.is_ending("a", began));
+        stops.killed("a", began);
+        assert!(stops.is_ending("a", began + ENDS_WITHIN / 2) && !stops.is_ending("b", began));
+        assert!(!stops.is_ending("a", began + ENDS_WITHIN), "it did not end");
+    }
 
     #[test]
     fn a_handful_is_stopped_at_once_and_then_one_after_the_other() {
