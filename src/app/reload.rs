@@ -63,7 +63,11 @@ impl Reloading {
             Ok((config, _)) => {
                 tracing::info!(policy = %config.digest, mode = %config.policy.mode, before = %in_force.digest, "the configuration was reloaded")
             }
-            Err(error) => tracing::error!(error = chain(error), policy = %in_force.digest, "the configuration was not reloaded"),
+            Err(error) => {
+                tracing::error!(error = chain(error), policy = %in_force.digest, "the configuration was not reloaded");
+                // A full disk may have refused it before, and a restart that finds this bad file needs it.
+                keep(&in_force);
+            }
         }
         let (config, policy) = next?;
         for warning in config.warnings() {
