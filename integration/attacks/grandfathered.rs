@@ -175,6 +175,16 @@ async fn a_service_that_was_let_pass_goes_on_when_its_image_is_enforced_and_noth
     let imitated = Pod { id: other.id.clone(), config: service.pod.config.clone() };
     assert_denied(&scene.cri().create(&imitated, service.wanted()).await.unwrap_err(), DENIED);
 
+    // A rule that denies comes first, at the start of what was made before it came, too.
+    service.attempt += 1;
+    let made = scene.cri().create(&service.pod, service.wanted()).await.unwrap();
+    let gun = scene.world.gun(super::REPOSITORY);
+    scene.reload(|config| config.rule(&gun, "deny = true")).await;
+    assert_denied(&scene.cri().start(&made).await.unwrap_err(), "CS-DENIED-BY-RULE");
+    assert_denied(&service.restart(scene.cri()).await.unwrap_err(), "CS-DENIED-BY-RULE");
+    scene.reload(|config| config).await;
+    scene.cri().remove(&made).await.unwrap();
+
     // Revocation comes first.
     let denied = format!("deny-digests = [\"{}\"]", service.image_id);
     scene.reload(|config| config.content_trust(&denied)).await;

@@ -115,9 +115,19 @@ impl Admit {
         if !refusal.can_be_outlived() {
             return Err(refusal);
         }
+        self.refuse_forbidden(asked)?;
         let (container, parent) = self.root_fs_of(container_id).await?;
         self.admit_volumes(&container, asked.and_then(|asked| asked.namespace.as_deref())).await?;
         if stands_on(&parent, &service.content.chain_id, container.id_mapping.as_ref()) { Ok(service) } else { Err(refusal) }
+    }
+
+    /// A start is refused for its root file system before anything is asked about its name: a rule may forbid that by now.
+    fn refuse_forbidden(&self, asked: Option<&Asked>) -> Result<(), Refusal> {
+        let Some((image, asked)) = asked.and_then(|asked| Some((asked.name.as_ref()?, asked))) else { return Ok(()) };
+        match self.judge(Question { image, namespace: asked.namespace.as_deref() }) {
+            Err(refusal) if !refusal.can_be_outlived() => Err(refusal),
+            Err(_) | Ok(_) => Ok(()),
+        }
     }
 
     /// The image that a pod already runs under the name that it wants pulled: nothing has to come from the registry for a
