@@ -3,12 +3,11 @@
 use countersign_trust::name::shown;
 use countersign_trust::time::UnixTime;
 
+use super::reset::kept_text;
 use super::{moment, refused, v1};
 use crate::admit::{Admit, Grandfathered, Workload};
 use crate::watch::{TakeOrder, Watch};
 
-/// Longest name and reason that are kept on record.
-const MAX_TEXT_CHARS: usize = 500;
 /// Nothing goes on for longer than a year without somebody's saying so again.
 const MAX_SECONDS: i64 = 366 * 86_400;
 
@@ -21,8 +20,8 @@ pub(super) async fn take(admit: &Admit, watch: &Watch, request: &v1::TakeService
     let order = TakeOrder {
         namespace: Some(request.namespace.clone()).filter(|namespace| !namespace.is_empty()),
         until,
-        by: text(&request.by),
-        reason: text(&request.reason),
+        by: kept_text(&request.by),
+        reason: kept_text(&request.reason),
         is_trial: request.trial,
     };
     match watch.take_services(order).await {
@@ -52,7 +51,7 @@ pub(super) async fn end(admit: &Admit, request: &v1::EndServicesRequest) -> v1::
     }
     let meant: Vec<Grandfathered> = all.iter().filter(is_meant).cloned().collect();
     let workloads: Vec<Workload> = meant.iter().map(|service| service.workload.clone()).collect();
-    let ended = admit.end_grandfathered(workloads, text(&request.by), text(&request.reason)).await;
+    let ended = admit.end_grandfathered(workloads, kept_text(&request.by), kept_text(&request.reason)).await;
     match ended {
         Ok(()) => v1::EndServicesResponse {
             services: meant.iter().map(|service| message(service, admit)).collect(),
@@ -85,10 +84,6 @@ fn until(admit: &Admit, written: &str) -> Result<i64, String> {
         return Err(format!("{until} is more than a year from now: nothing goes on for longer"));
     }
     Ok(until.seconds())
-}
-
-fn text(text: &str) -> String {
-    text.chars().take(MAX_TEXT_CHARS).collect()
 }
 
 fn message(service: &Grandfathered, admit: &Admit) -> v1::Grandfathered {

@@ -13,12 +13,16 @@ const MAX_TEXT_CHARS: usize = 500;
 
 /// Forgets what the request says; in whatever process.
 pub async fn reset(admit: &Arc<Admit>, request: &v1::ResetRequest) -> v1::ResetResponse {
-    let text = |text: &str| -> String { text.chars().take(MAX_TEXT_CHARS).collect() };
     let outcome = match wanted(request) {
-        Ok(wanted) => admit.reset(&wanted, text(&request.by), text(&request.reason)).await,
+        Ok(wanted) => admit.reset(&wanted, kept_text(&request.by), kept_text(&request.reason)).await,
         Err(refusal) => Err(refusal),
     };
     v1::ResetResponse { refusal: outcome.err().map(|refusal| refused(&refusal, request.repository.clone())) }
+}
+
+/// What is kept on record of a name or a reason.
+pub(super) fn kept_text(text: &str) -> String {
+    text.chars().take(MAX_TEXT_CHARS).collect()
 }
 
 fn wanted(request: &v1::ResetRequest) -> Result<Reset, Refusal> {

@@ -10,7 +10,7 @@ use countersign_trust::time::UnixTime;
 use countersign_trust::{Question, Refusal as TrustRefusal};
 
 use super::policy::Local;
-use super::{Admission, Admit, Origin, Policy, Refusal};
+use super::{Admission, Admit, Origin, Refusal};
 use crate::ledger::Held;
 
 /// Refused fetches that are kept in mind, until whoever records the refusals has taken them.
@@ -85,11 +85,6 @@ impl Admit {
     #[must_use]
     pub fn clock_says(&self) -> UnixTime {
         self.clock.now().unwrap_or_else(|error| error.says())
-    }
-
-    /// Calls `judge` with the policy in force.
-    pub fn with_policy<T>(&self, judge: impl FnOnce(&Policy) -> T) -> T {
-        judge(&self.policy())
     }
 
     /// The rule that answers for an image.

@@ -158,7 +158,7 @@ impl Replayer {
         let question = Question { image: &image, namespace: replayed.line.namespace.as_deref() };
         let judge = |policy: &Policy| again(policy, question, basis.as_ref(), now, &replayed.line);
         let then = self.policy(&replayed.line).map(|policy| judge(&policy));
-        let today = Some(self.admit.with_policy(judge));
+        let today = Some(judge(&self.admit.policy()));
         match then {
             Ok(then) => replayed.then = Some(then),
             Err(missing) => replayed.missing.push(missing),
