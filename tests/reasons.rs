@@ -104,6 +104,8 @@ fn each_kind_has_its_own_first_word_and_each_row_says_what_to_do() {
             "containerd away, else denied" => "none, else `SignatureValidationFailed",
             // Nobody is answered.
             "reported" => "none",
+            // The status is NotFound, as containerd's own.
+            "not there" => "none",
             other => panic!("{code}: `{other}` is no kind"),
         };
         assert_eq!(row.word, word, "{code}");
@@ -130,6 +132,7 @@ fn only_what_another_try_may_mend_cannot_be_told_now() {
     ];
     assert_eq!(of_kind("cannot tell now"), now);
     assert_eq!(of_kind("containerd away"), ["CS-CONTAINERD", "CS-CONTENT-UNREACHABLE"]);
+    assert_eq!(of_kind("not there"), ["CS-NO-CONTAINER"]);
 }
 
 #[test]

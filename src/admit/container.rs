@@ -346,11 +346,11 @@ impl Admit {
     }
 
     pub(super) async fn root_fs_of(&self, container_id: &str) -> Result<(ContainerRecord, String), Refusal> {
-        let missing = |what: &str| Refusal::Answer { what: format!("that container {} has no {what}", shown(container_id)) };
+        let bare = || Refusal::Answer { what: format!("that container {} has no snapshot with a parent", shown(container_id)) };
         // Where CRI puts the snapshot is no secret, but only the record is believed: the guess saves a question, no more.
         let guessed = self.containerd.snapshot_parent(USUAL_SNAPSHOTTER, container_id);
         let (container, guessed) = tokio::join!(self.containerd.container(container_id), guessed);
-        let container = container?.ok_or_else(|| missing("record"))?;
+        let container = container?.ok_or_else(|| Refusal::NoContainer { id: shown(container_id) })?;
         if !container.has_unpacked_layers() {
             return Err(Refusal::Snapshotter { name: shown(&container.snapshotter) });
         }
@@ -359,6 +359,6 @@ impl Admit {
         } else {
             self.containerd.snapshot_parent(&container.snapshotter, &container.snapshot_key).await?
         };
-        Ok((container, parent.ok_or_else(|| missing("snapshot with a parent"))?))
+        Ok((container, parent.ok_or_else(bare)?))
     }
 }

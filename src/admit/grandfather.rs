@@ -303,6 +303,7 @@ impl Refusal {
             | Self::Ledger { .. }
             | Self::Clock(_)
             | Self::ClockBack { .. }
+            | Self::NoContainer { .. }
             | Self::Internal { .. } => false,
         }
     }

@@ -22,6 +22,8 @@ pub enum Standing {
     CannotTellNow,
     /// The node's containerd is not there: nothing is said about the image, and no registry is at fault.
     ContainerdAway,
+    /// There is nothing to judge: the call is about a container that the node does not have.
+    NotThere,
 }
 
 /// What this node held when the trust server could not be reached.
@@ -218,6 +220,12 @@ pub enum Refusal {
         /// What it answered.
         what: String,
     },
+    /// The call is about a container that containerd has no record of.
+    #[error("container {id} does not exist on this node: create it first")]
+    NoContainer {
+        /// Its ID, escaped.
+        id: String,
+    },
     /// containerd did not show the new tag in time.
     #[error("containerd did not show {image} within {seconds} s after it was pulled; the next try pulls again")]
     TagNotShown {
@@ -316,6 +324,7 @@ impl Refusal {
             Self::Content { error, .. } => error.code(),
             Self::Containerd { .. } | Self::ContainerdAway { .. } => "CS-CONTAINERD",
             Self::Answer { .. } => "CS-CONTAINERD-ANSWER",
+            Self::NoContainer { .. } => "CS-NO-CONTAINER",
             Self::TagNotShown { .. } => "CS-TAG-NOT-SHOWN",
             Self::OtherVolume { .. } => "CS-OTHER-VOLUME",
             Self::RecordDropped { .. } => "CS-RECORD-DROPPED",
@@ -365,6 +374,7 @@ impl Refusal {
             Self::ContainerdAway { .. } => Standing::ContainerdAway,
             Self::Containerd { error } if error.is_outage() => Standing::ContainerdAway,
             Self::Content { error, .. } if error.is_outage() => Standing::ContainerdAway,
+            Self::NoContainer { .. } => Standing::NotThere,
             Self::Name { .. }
             | Self::NotRegistered { .. }
             | Self::Reserved { .. }
@@ -410,7 +420,7 @@ impl Refusal {
     pub(super) fn sandbox(image: &ImageReference, refusal: Self) -> Self {
         let is_about_image = match refusal.standing() {
             Standing::Denied | Standing::CannotTellNow => !matches!(refusal, Self::Internal { .. } | Self::Ledger { .. } | Self::Clock(_)),
-            Standing::ContainerdAway => false,
+            Standing::ContainerdAway | Standing::NotThere => false,
         };
         if is_about_image { Self::Sandbox { image: Box::new(image.clone()), refusal: Box::new(refusal) } } else { refusal }
     }

@@ -56,7 +56,7 @@ impl Verdict {
     pub(super) fn of(refusal: &Refusal) -> Self {
         match refusal.standing() {
             Standing::Denied => Self::Deny,
-            Standing::CannotTellNow | Standing::ContainerdAway => Self::CannotTellNow,
+            Standing::CannotTellNow | Standing::ContainerdAway | Standing::NotThere => Self::CannotTellNow,
         }
     }
 }

@@ -162,6 +162,7 @@ pub(super) fn denial(refusal: &Refusal) -> Status {
         Standing::CannotTellNow => "RegistryUnavailable",
         // As the calls that are only passed on are answered.
         Standing::ContainerdAway => return Status::new(Code::Unavailable, format!("{refusal} ({})", refusal.code())),
+        Standing::NotThere => return Status::new(Code::NotFound, format!("{refusal} ({})", refusal.code())),
     };
     Status::new(Code::Unknown, format!("{word}: {refusal} ({})", refusal.code()))
 }

@@ -11,7 +11,7 @@ use super::methods::{CONTAINER_STATUS, CheckedMethod, START_CONTAINER};
 use super::patch;
 use super::status::Status;
 use super::upstream::{Reply, Upstream};
-use crate::admit::Refusal;
+use crate::admit::{Refusal, Standing};
 use crate::crash::Step;
 
 /// Hexadecimal digits of the ID of every container that CRI makes.
@@ -47,6 +47,8 @@ impl Guard {
             Ok((admission, verified)) => {
                 self.admitted(CheckedMethod::StartContainer, judged, &admission, Some(verified.image_id));
             }
+            // Nothing was judged, and by now there may be a container with this ID: it is not passed on in any mode.
+            Err(refusal) if refusal.standing() == Standing::NotThere => return Err(denial(&refusal)),
             Err(refusal) if mode != Mode::Enforced => {
                 let refused = Refused { method: CheckedMethod::StartContainer, judged, mode };
                 return self.refused(call, refused, refusal).await;
