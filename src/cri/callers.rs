@@ -16,6 +16,9 @@ pub(super) const CONNECTIONS: usize = 256;
 /// leaves its connections open must not keep kubelet out after a restart; gRPC clients connect again by themselves. The
 /// rest up to [`CONNECTIONS`] is for those that are about to close.
 const CROWDED: usize = 192;
+/// Connections with a running call that one process may have when it opens another. Those are not closed for others, and a
+/// client whose calls all hang must not keep kubelet out; no client has a use for so many.
+const BUSY_OF_ONE_PROCESS: usize = 128;
 
 /// Calls at once, on all connections together: a call that hangs takes some ten KiB. kubelet has a few hundred when the exec
 /// probes of all its pods hang.
@@ -45,23 +48,25 @@ pub(super) struct Callers {
 
 #[derive(Debug)]
 struct Caller {
+    process: Option<i32>,
     calls: Arc<Calls>,
     closing: watch::Sender<bool>,
 }
 
 impl Callers {
-    /// Serves a connection with what `serve` makes of its calls and of the signal to close it, if there is room.
-    pub(super) fn admit<F>(&mut self, serve: impl FnOnce(Arc<Calls>, watch::Receiver<bool>) -> F) -> Entry
+    /// Serves a connection of a process (by its ID, where the kernel tells it) with what `serve` makes of its calls and of the
+    /// signal to close it, if there is room.
+    pub(super) fn admit<F>(&mut self, process: Option<i32>, serve: impl FnOnce(Arc<Calls>, watch::Receiver<bool>) -> F) -> Entry
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        if self.open.len() >= CONNECTIONS {
+        if self.open.len() >= CONNECTIONS || self.busy_of(process) >= BUSY_OF_ONE_PROCESS {
             return Entry::Refused;
         }
         let makes_room = self.open.len() >= CROWDED && self.close_idlest();
         let (calls, closing) = (Arc::new(Calls::new()), watch::Sender::new(false));
         let task = self.tasks.spawn(serve(Arc::clone(&calls), closing.subscribe()));
-        self.open.insert(task.id(), Caller { calls, closing });
+        self.open.insert(task.id(), Caller { process, calls, closing });
         if makes_room { Entry::InPlaceOfAnother } else { Entry::Served }
     }
 
@@ -83,6 +88,10 @@ impl Callers {
         for caller in self.open.values() {
             caller.closing.send_replace(true);
         }
+    }
+
+    fn busy_of(&self, process: Option<i32>) -> usize {
+        self.open.values().filter(|caller| caller.process == process && caller.calls.running() > 0).count()
     }
 
     fn close_idlest(&self) -> bool {
@@ -166,5 +175,30 @@ impl Places {
             return None;
         }
         Arc::clone(&self.0).try_acquire_owned().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A connection that is busy from its first moment on, and stays.
+    async fn busy(calls: Arc<Calls>, _closing: watch::Receiver<bool>) {
+        let _call = calls.begin();
+        std::future::pending::<()>().await;
+    }
+
+    #[tokio::test]
+    async fn a_process_whose_calls_all_hang_keeps_no_other_out() {
+        let mut callers = Callers::default();
+        let mut served = 0;
+        for _ in 0..2 * CONNECTIONS {
+            served += usize::from(callers.admit(Some(7), busy) != Entry::Refused);
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(served, BUSY_OF_ONE_PROCESS);
+        assert_eq!(callers.admit(Some(8), busy), Entry::Served);
+        tokio::task::yield_now().await;
+        assert_eq!(callers.admit(Some(7), busy), Entry::Refused);
     }
 }

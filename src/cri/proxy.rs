@@ -83,7 +83,8 @@ impl Gate {
                 () = &mut shutdown => break,
                 true = callers.ended() => {}
                 stream = listener.accept() => {
-                    match callers.admit(|calls, closing| self.clone().connection(stream, calls, closing)) {
+                    let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
+                    match callers.admit(process, |calls, closing| self.clone().connection(stream, calls, closing)) {
                         Entry::Served => {}
                         Entry::InPlaceOfAnother => log_crowded(&crowded, callers.len()),
                         Entry::Refused => log_full(&full),

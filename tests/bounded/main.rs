@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use k8s_cri::v1;
 use prost::Message as _;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use node::{Answer, Caller, Node, length, soon};
@@ -19,8 +19,8 @@ use node::{Answer, Caller, Node, length, soon};
 const GIANTS_TAKE: usize = 160;
 /// 8192 calls that hang.
 const CALLS_TAKE: usize = 256;
-/// 192 callers that read nothing, 2 MiB of answers for each, and the buffers on the way.
-const UNREAD_TAKES: usize = 768;
+/// 120 callers that read nothing (one process may have 128), 2 MiB of answers for each, and the buffers on the way.
+const UNREAD_TAKES: usize = 512;
 /// Connections without a call.
 const CONNECTIONS_TAKE: usize = 64;
 /// The longest answers are read, one after the other.
@@ -157,7 +157,7 @@ async fn callers_that_read_nothing_of_long_answers_are_bounded_and_others_are_se
     let node = Node::start().await;
     node.answer("ListContainers", Answer::Long(4 << 20));
     let mut unread = Vec::new();
-    for _ in 0..180 {
+    for _ in 0..120 {
         let caller = Caller::connect(&node.socket).await;
         for _ in 0..12 {
             let caller = caller.clone();
@@ -168,6 +168,26 @@ async fn callers_that_read_nothing_of_long_answers_are_bounded_and_others_are_se
     node.serves().await;
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     assert_within(&node, UNREAD_TAKES);
+}
+
+#[tokio::test]
+async fn a_process_that_leaves_a_hanging_call_on_each_connection_gets_no_more_of_them() {
+    let node = Node::start().await;
+    node.answer("ExecSync", Answer::Silence);
+    let mut hanging = Vec::new();
+    for number in 1..=128 {
+        let caller = Caller::connect(&node.socket).await;
+        hanging.push(tokio::spawn(async move { caller.call("RuntimeService/ExecSync", Bytes::new()).await }));
+        node.until_called("ExecSync", number).await;
+    }
+    let mut stream = UnixStream::connect(&node.socket).await.unwrap();
+    let read = soon(stream.read(&mut [0; 64])).await;
+    assert!(read.as_ref().map_or(true, |read| *read == 0), "it was closed: {read:?}");
+    for call in &hanging {
+        call.abort();
+    }
+    soon(async { while UnixStream::connect(&node.socket).await.unwrap().read(&mut [0; 64]).await.unwrap_or_default() == 0 {} }).await;
+    node.serves().await;
 }
 
 #[tokio::test]
