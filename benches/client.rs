@@ -57,6 +57,12 @@ impl Client {
 
     /// Makes the call, and gives back the bytes of its answer's message.
     pub(crate) async fn call(&mut self, call: &Call) -> Bytes {
+        let answer = self.ask(call).await;
+        assert!(answer.is_ok(), "{} was answered with {:?}: {:?}", call.uri, answer.of("grpc-status"), answer.of("grpc-message"));
+        answer.message.slice(PREFIX..)
+    }
+
+    async fn ask(&mut self, call: &Call) -> Answer {
         let mut request = Request::post(call.uri.clone()).version(http::Version::HTTP_2).body(()).must("making a request");
         request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
@@ -71,8 +77,7 @@ impl Client {
             message.extend_from_slice(&data);
         }
         let trailers = body.trailers().await.must("reading trailers").unwrap_or_default();
-        must_be_ok(call, &parts.headers, &trailers);
-        message.freeze().slice(PREFIX..)
+        Answer { headers: parts.headers, message: message.freeze(), trailers }
     }
 
     /// How long the call takes, from the first byte that is sent to the last that is read.
@@ -81,10 +86,30 @@ impl Client {
         self.call(call).await;
         began.elapsed()
     }
+
+    /// How long a call takes that containerd refuses with these words.
+    pub(crate) async fn timed_refused(&mut self, call: &Call, words: &str) -> Duration {
+        let began = Instant::now();
+        let answer = self.ask(call).await;
+        let took = began.elapsed();
+        let said = answer.of("grpc-message").map(|said| String::from_utf8_lossy(said.as_bytes()).into_owned()).unwrap_or_default();
+        assert!(!answer.is_ok() && said.contains(words), "{} was answered with {said}", call.uri);
+        took
+    }
 }
 
-fn must_be_ok(call: &Call, headers: &HeaderMap, trailers: &HeaderMap) {
-    let of = |name| trailers.get(name).or_else(|| headers.get(name));
-    let is_ok = of("grpc-status").is_some_and(|status| status == "0");
-    assert!(is_ok, "{} was answered with {:?}: {:?}", call.uri, of("grpc-status"), of("grpc-message"));
+struct Answer {
+    headers: HeaderMap,
+    message: Bytes,
+    trailers: HeaderMap,
+}
+
+impl Answer {
+    fn of(&self, name: &str) -> Option<&HeaderValue> {
+        self.trailers.get(name).or_else(|| self.headers.get(name))
+    }
+
+    fn is_ok(&self) -> bool {
+        self.of("grpc-status").is_some_and(|status| status == "0")
+    }
 }

@@ -140,7 +140,9 @@ async fn world(binary: &Path) -> (World, Admitted) {
     let mut world = World::new("bench").await;
     let image = Recipe::prints_and_stays("bench").build();
     let (name, root) = world.push_signed(&image, REPOSITORY, TAG).await;
-    let configuration = world.gate_config().root_key(world.gun(REPOSITORY), root.canonical.to_string());
+    // No refresh in the background falls into what is measured.
+    let configuration =
+        world.gate_config().root_key(world.gun(REPOSITORY), root.canonical.to_string()).table("[refresh]\ninterval = \"24h\"");
     let gate = world.start_gate(binary, &configuration).await;
     let id = gate.cri().pull(&name).await.must("pulling the signed image");
     (world, Admitted { name, id })
