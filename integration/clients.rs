@@ -1,14 +1,18 @@
 //! What clients of CRI do besides running images, and what kubelet builds upon: through the gate it is as without it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr, reason = "test code")]
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use k8s_cri::v1::{
-    AttachRequest, ContainerFilter, ContainerStateValue, ContainerStatsRequest, ExecRequest, GetEventsRequest, ImageFilter, ImageSpec,
-    ListContainerStatsRequest, ListContainersRequest, ListImagesRequest, ListPodSandboxRequest, PodSandboxFilter, PodSandboxStatusRequest,
-    PortForwardRequest, RemovePodSandboxRequest, StopContainerRequest, StopPodSandboxRequest,
+    AttachRequest, CheckpointContainerRequest, ContainerFilter, ContainerState, ContainerStateValue, ContainerStatsRequest, ExecRequest,
+    GetEventsRequest, ImageFilter, ImageFsInfoRequest, ImageFsInfoResponse, ImageSpec, LinuxContainerResources, ListContainerStatsRequest,
+    ListContainersRequest, ListImagesRequest, ListMetricDescriptorsRequest, ListPodSandboxMetricsRequest, ListPodSandboxRequest,
+    ListPodSandboxStatsRequest, ListPodSandboxStatsResponse, PodSandboxFilter, PodSandboxStats, PodSandboxStatsRequest,
+    PodSandboxStatusRequest, PortForwardRequest, RemovePodSandboxRequest, ReopenContainerLogRequest, RuntimeConfigRequest, StatusRequest,
+    StopContainerRequest, StopPodSandboxRequest, UpdateContainerResourcesRequest, UpdateRuntimeConfigRequest,
 };
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status};
 
 use super::gate::binary;
 use super::harness::containerd::Version;
@@ -22,6 +26,8 @@ on_every_containerd! {
     to_stop_or_remove_twice_is_no_error_and_what_is_not_there_is_said_not_to_be,
     the_urls_for_exec_attach_and_port_forward_are_containerds,
     events_and_statistics_come_through_the_gate,
+    a_container_is_stopped_in_its_time_and_ends_as_containerd_ends_it,
+    what_is_asked_of_the_node_and_of_a_running_pod_is_answered_as_by_containerd,
 }
 
 /// How long an event may take.
@@ -215,6 +221,81 @@ async fn events_and_statistics_come_through_the_gate(containerd: Version) {
         Version::V1_6 => assert_eq!(told[0], Err(Code::Unimplemented)),
         Version::V1_7 | Version::V2_1 => assert_eq!(told[0], Ok(pod.id)),
     }
+}
+
+async fn a_container_is_stopped_in_its_time_and_ends_as_containerd_ends_it(containerd: Version) {
+    let scene = Scene::on(containerd, "a_container_is_stopped").await;
+    let (pod, id) = (scene.cri().run_pod(scene.cri().pod("default")).await.unwrap(), scene.cri().pull(&scene.name).await.unwrap());
+    // SIGTERM, and SIGKILL when there is no time for that.
+    for (timeout, code) in [(COMES_WITHIN.as_secs(), 143), (0, 137)] {
+        let mut ends = Vec::new();
+        for cri in scene.ways() {
+            let container_id = scene.cri().run_image(&pod, &id, &scene.name).await.unwrap().container;
+            let timeout = i64::try_from(timeout).unwrap();
+            cri.runtime().stop_container(StopContainerRequest { container_id: container_id.clone(), timeout }).await.unwrap();
+            let status = cri.container_status(&container_id).await.unwrap();
+            ends.push((status.state(), status.exit_code, status.reason, status.message, status.image_ref));
+            assert_eq!(cri.start(&container_id).await.unwrap_err().code(), Code::Unknown, "what has ended is not started again");
+            cri.remove(&container_id).await.unwrap();
+        }
+        assert_eq!(ends[0], ends[1]);
+        assert_eq!((ends[0].0, ends[0].1), (ContainerState::ContainerExited, code));
+    }
+}
+
+async fn what_is_asked_of_the_node_and_of_a_running_pod_is_answered_as_by_containerd(containerd: Version) {
+    let scene = Scene::on(containerd, "what_is_asked_of_the_node").await;
+    let (pod, container_id) = scene.runs().await;
+    let [through, straight] = scene.ways();
+    let (through, straight) = (asked_of(&through, &pod, &container_id).await, asked_of(&straight, &pod, &container_id).await);
+    assert_eq!(through, straight);
+    let worked: Vec<_> = through.iter().filter(|(_, answer)| answer.is_ok()).map(|(call, _)| *call).collect();
+    let always = ["Version", "Status", "ImageFsInfo", "UpdateContainerResources", "ReopenContainerLog", "UpdateRuntimeConfig"];
+    assert!(always.iter().all(|call| worked.contains(call)), "{through:?}");
+}
+
+/// What crictl asks besides; of statistics, whose figures change, whom they are about.
+async fn asked_of(cri: &Cri, pod: &Pod, container_id: &str) -> Vec<(&'static str, Result<String, (Code, String)>)> {
+    let (mut runtime, mut images) = (cri.runtime(), cri.images());
+    let (pod_id, container_id) = (pod.id.clone(), container_id.to_owned());
+    let linux = Some(LinuxContainerResources { memory_limit_in_bytes: 64 << 20, cpu_shares: 512, ..Default::default() });
+    let update = UpdateContainerResourcesRequest { container_id: container_id.clone(), linux, ..Default::default() };
+    let checkpoint = CheckpointContainerRequest { container_id: container_id.clone(), ..Default::default() };
+    let of_pod = PodSandboxStatsRequest { pod_sandbox_id: pod_id };
+    vec![
+        ("Version", told(cri.version().await)),
+        ("Status", told(runtime.status(StatusRequest { verbose: true }).await.map(|answer| answer.into_inner().status))),
+        ("RuntimeConfig", told(runtime.runtime_config(RuntimeConfigRequest {}).await.map(Response::into_inner))),
+        ("UpdateRuntimeConfig", told(runtime.update_runtime_config(UpdateRuntimeConfigRequest::default()).await.map(Response::into_inner))),
+        ("UpdateContainerResources", told(runtime.update_container_resources(update).await.map(Response::into_inner))),
+        (
+            "ReopenContainerLog",
+            told(runtime.reopen_container_log(ReopenContainerLogRequest { container_id }).await.map(Response::into_inner)),
+        ),
+        ("CheckpointContainer", told(runtime.checkpoint_container(checkpoint).await.map(Response::into_inner))),
+        ("PodSandboxStats", told(runtime.pod_sandbox_stats(of_pod).await.map(|answer| answer.into_inner().stats.map(whom)))),
+        ("ListPodSandboxStats", told(runtime.list_pod_sandbox_stats(ListPodSandboxStatsRequest::default()).await.map(whom_all))),
+        ("ListPodSandboxMetrics", told(runtime.list_pod_sandbox_metrics(ListPodSandboxMetricsRequest {}).await.map(drop))),
+        ("ListMetricDescriptors", told(runtime.list_metric_descriptors(ListMetricDescriptorsRequest {}).await.map(Response::into_inner))),
+        ("ImageFsInfo", told(images.image_fs_info(ImageFsInfoRequest {}).await.map(|answer| mountpoints(answer.into_inner())))),
+    ]
+}
+
+fn told<T: Debug>(answer: Result<T, Status>) -> Result<String, (Code, String)> {
+    answer.map(|answer| format!("{answer:?}")).map_err(|status| (status.code(), status.message().to_owned()))
+}
+
+fn whom(stats: PodSandboxStats) -> (String, Vec<String>) {
+    let containers = stats.linux.unwrap().containers.into_iter().map(|container| container.attributes.unwrap().id);
+    (stats.attributes.unwrap().id, containers.collect())
+}
+
+fn whom_all(answer: Response<ListPodSandboxStatsResponse>) -> Vec<(String, Vec<String>)> {
+    answer.into_inner().stats.into_iter().map(whom).collect()
+}
+
+fn mountpoints(answer: ImageFsInfoResponse) -> Vec<String> {
+    answer.image_filesystems.into_iter().map(|used| used.fs_id.unwrap().mountpoint).collect()
 }
 
 /// Of what the first event is that tells of a container or sandbox.
