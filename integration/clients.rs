@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr, reason = "test code")]
 
 use std::fmt::Debug;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_cri::v1::{
     AttachRequest, CheckpointContainerRequest, ContainerFilter, ContainerState, ContainerStateValue, ContainerStatsRequest, ExecRequest,
@@ -18,7 +18,7 @@ use super::gate::binary;
 use super::harness::containerd::Version;
 use super::harness::cri::{Cri, Pod, container};
 use super::harness::image::{Image, Recipe};
-use super::harness::world::World;
+use super::harness::world::{World, sandbox};
 
 on_every_containerd! {
     three_tags_of_one_image_are_listed_as_one_and_each_can_be_removed,
@@ -26,6 +26,7 @@ on_every_containerd! {
     to_stop_or_remove_twice_is_no_error_and_what_is_not_there_is_said_not_to_be,
     the_urls_for_exec_attach_and_port_forward_are_containerds,
     events_and_statistics_come_through_the_gate,
+    the_image_of_sandboxes_is_pinned_if_containerd_pins_it,
     a_container_is_stopped_in_its_time_and_ends_as_containerd_ends_it,
     what_is_asked_of_the_node_and_of_a_running_pod_is_answered_as_by_containerd,
 }
@@ -220,6 +221,42 @@ async fn events_and_statistics_come_through_the_gate(containerd: Version) {
     match containerd {
         Version::V1_6 => assert_eq!(told[0], Err(Code::Unimplemented)),
         Version::V1_7 | Version::V2_1 => assert_eq!(told[0], Ok(pod.id)),
+    }
+}
+
+/// kubelet's image garbage collection passes it by then.
+async fn the_image_of_sandboxes_is_pinned_if_containerd_pins_it(containerd: Version) {
+    let scene = Scene::on(containerd, "the_image_of_sandboxes_is_pinned").await;
+    let other = scene.world.another_node("the_image_of_sandboxes_is_pinned_straight").await;
+    let straight = other.containerd.cri();
+    for cri in [scene.cri(), &straight] {
+        cri.run_pod(cri.pod("default")).await.unwrap();
+    }
+    let pins = containerd != Version::V1_6;
+    assert!(is_pinned(&straight, pins).await, "without the gate");
+    assert!(is_pinned(scene.cri(), pins).await, "through the gate");
+    // 1.6 pins nothing, and 2.1 puts the label back by itself.
+    if containerd == Version::V1_7 {
+        // As after a pull by hand, which does not know what the image is for.
+        let pause = format!("{}:3.10", scene.world.gun("pause"));
+        scene.world.containerd.ctr().run(&["images", "label", &pause, "io.cri-containerd.pinned="]).await;
+        assert!(is_pinned(scene.cri(), false).await, "containerd follows the record");
+        scene.cri().run_pod(scene.cri().pod("default")).await.unwrap();
+        assert!(is_pinned(scene.cri(), true).await, "again");
+    }
+}
+
+/// Whether the image of sandboxes gets to be pinned, or not, as it is to be. containerd's CRI follows its records.
+async fn is_pinned(cri: &Cri, expected: bool) -> bool {
+    let id = sandbox().id().to_string();
+    let deadline = Instant::now() + COMES_WITHIN;
+    loop {
+        let listed = cri.list_images().await.unwrap();
+        let image = listed.iter().find(|image| image.id == id).expect("the image of sandboxes is here");
+        if image.pinned == expected || Instant::now() > deadline {
+            return image.pinned == expected;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -8,10 +8,10 @@ use countersign_trust::policy::Basis;
 use countersign_trust::time::UnixTime;
 use countersign_trust::{Approval, Question};
 
-use super::refusal::Refusal;
+use super::refusal::{Refusal, chain};
 use super::{Admission, Admit, Origin};
 use crate::containerd::chain::{ImageContent, images_under};
-use crate::containerd::{Standing as ContentStanding, stands_on};
+use crate::containerd::{Record, Standing as ContentStanding, stands_on};
 
 /// What a verdict names as its rule where the configuration lists the digest.
 const RULE: &str = "containerd.sandbox-image-digests";
@@ -100,6 +100,18 @@ impl Admit {
             self.refuse_denied(name, [image.manifest.hash(), image.image_id.hash()])?;
         }
         Ok(images)
+    }
+
+    /// Keeps kubelet's image garbage collection from the image of sandboxes. containerd 1.7 does so when it pulls it by the
+    /// configured name, which is not how the gate pulls it. A pod does not wait for it.
+    pub async fn keep_sandbox_image(&self, record: &Record) {
+        if record.pinned {
+            return;
+        }
+        if let Err(error) = self.containerd.pin_record(record).await {
+            let (record, error) = (shown(&record.name), chain(&error));
+            tracing::warn!(record, error, "kubelet's image garbage collection may remove the image of sandboxes: it could not be pinned");
+        }
     }
 
     /// The sandbox that was really made stands on the root file system of one of these images.

@@ -70,6 +70,8 @@ const MESSAGE_LIMIT: usize = 16 * 1024 * 1024;
 pub const MAX_NAMES: usize = 4096;
 /// Marks a record as CRI's own, so that its image store follows it (containerd, `labels.ImageLabelKey`).
 const MANAGED: (&str, &str) = ("io.cri-containerd.image", "managed");
+/// Keeps kubelet's image garbage collection from an image (containerd, `labels.PinnedImageLabelKey`).
+const PINNED: (&str, &str) = ("io.cri-containerd.pinned", "pinned");
 /// Capacity reserved for content before its length is known.
 const FIRST_CAPACITY: u64 = 64 * 1024;
 
@@ -98,6 +100,8 @@ pub struct Record {
     pub name: String,
     /// What it means.
     pub target: Descriptor,
+    /// Whether CRI keeps kubelet's image garbage collection from it.
+    pub pinned: bool,
 }
 
 /// What containerd knows of a container's root file system.
@@ -170,22 +174,17 @@ impl Containerd {
         images.map(|image| record(CALL, image)).collect()
     }
 
-    /// Makes `name` mean `target`: as a new record, or with the target of the record that it has. Other labels stay.
+    /// Makes `name` mean `means`: as a new record, or with the target of the record that it has. Other labels stay.
     /// `name` is a normalised reference with a tag.
     ///
     /// # Errors
     /// [`ContainerdError`].
-    pub async fn put_tag_record(&self, name: &str, target: &Descriptor) -> Result<(), ContainerdError> {
+    pub async fn put_tag_record(&self, name: &str, means: &Descriptor) -> Result<(), ContainerdError> {
         let mut client = ImagesClient::with_origin(self.caller.clone(), Uri::from_static(ORIGIN)).max_decoding_message_size(MESSAGE_LIMIT);
         let image = Image {
             name: name.to_owned(),
             labels: HashMap::from([(MANAGED.0.to_owned(), MANAGED.1.to_owned())]),
-            target: Some(types::Descriptor {
-                media_type: target.media_type.clone(),
-                digest: target.digest.clone(),
-                size: target.size,
-                ..types::Descriptor::default()
-            }),
+            target: Some(target(means)),
             ..Image::default()
         };
         let create = CreateImageRequest { image: Some(image.clone()), ..CreateImageRequest::default() };
@@ -203,6 +202,20 @@ impl Containerd {
             }
             answer => answer.map(drop),
         }
+    }
+
+    /// Keeps kubelet's image garbage collection from the image of a record. What it means, and its other labels, stay.
+    ///
+    /// # Errors
+    /// [`ContainerdError`]; also if there is no such record any more.
+    pub async fn pin_record(&self, record: &Record) -> Result<(), ContainerdError> {
+        let mut client = ImagesClient::with_origin(self.caller.clone(), Uri::from_static(ORIGIN)).max_decoding_message_size(MESSAGE_LIMIT);
+        let labels = HashMap::from([(PINNED.0.to_owned(), PINNED.1.to_owned())]);
+        // containerd reads the target whether or not it is to change.
+        let image = Image { name: record.name.clone(), labels, target: Some(target(&record.target)), ..Image::default() };
+        let update_mask = Some(prost_types::FieldMask { paths: vec![format!("labels.{}", PINNED.0)] });
+        let update = UpdateImageRequest { image: Some(image), update_mask, ..UpdateImageRequest::default() };
+        self.within("Images.Update", client.update(request(update))).await.map(drop)
     }
 
     /// Removes those of the records of these names that mean `digest`.
@@ -337,8 +350,18 @@ fn found<T>(answer: Result<T, ContainerdError>) -> Result<Option<T>, ContainerdE
     }
 }
 
+fn target(means: &Descriptor) -> types::Descriptor {
+    types::Descriptor {
+        media_type: means.media_type.clone(),
+        digest: means.digest.clone(),
+        size: means.size,
+        ..types::Descriptor::default()
+    }
+}
+
 fn record(call: &'static str, image: Image) -> Result<Record, ContainerdError> {
     let target = image.target.ok_or(ContainerdError::Malformed { call, what: "target" })?;
     let target = Descriptor { media_type: target.media_type, digest: target.digest, size: target.size };
-    Ok(Record { name: image.name, target })
+    let pinned = image.labels.get(PINNED.0).is_some_and(|value| value == PINNED.1);
+    Ok(Record { name: image.name, target, pinned })
 }

@@ -119,7 +119,7 @@ async fn many_records_are_asked_for_in_one_call_and_others_are_not_believed() {
     let mut names = vec!["b\",name~=\"".to_owned(); FEW_NAMES];
     names.push("a".into());
     let records = containerd.records(&names).await.unwrap();
-    assert_eq!(records, [Record { name: "a".into(), target: descriptor() }]);
+    assert_eq!(records, [Record { name: "a".into(), target: descriptor(), pinned: false }]);
     let asked: ListImagesRequest = fake.message(0);
     assert_eq!(asked.filters[0], r#"name=="b\U00000022\U0000002cname\U0000007e\U0000003d\U00000022""#);
     assert_eq!(asked.filters[FEW_NAMES], r#"name=="a""#);
@@ -134,7 +134,7 @@ async fn few_records_are_each_asked_for_and_one_that_is_missing_is_left_out() {
         _ => refused(Code::NotFound),
     });
     let records = containerd.records(&["a".into(), "b".into()]).await.unwrap();
-    assert_eq!(records, [Record { name: "a".into(), target: descriptor() }]);
+    assert_eq!(records, [Record { name: "a".into(), target: descriptor(), pinned: false }]);
     let asked: [GetImageRequest; 2] = [fake.message(0), fake.message(1)];
     assert_eq!(asked.map(|asked| asked.name), ["a", "b"]);
     assert!(fake.paths().iter().all(|path| path.ends_with("Images/Get")), "{:?}", fake.paths());
@@ -177,6 +177,28 @@ async fn a_tag_record_is_created_or_its_target_updated() {
     assert_eq!(created.labels["io.cri-containerd.image"], "managed");
     let mask = fake.message::<UpdateImageRequest>(2).update_mask.unwrap();
     assert_eq!(mask.paths, ["target", "labels.io.cri-containerd.image"]);
+}
+
+#[tokio::test]
+async fn a_record_is_pinned_by_one_label_and_nothing_else_of_it_changes() {
+    let (fake, containerd) = Fake::answering(|_, _| ok(&UpdateImageResponse::default()));
+    let record = Record { name: "r.test/pause:1".into(), target: descriptor(), pinned: false };
+    containerd.pin_record(&record).await.unwrap();
+    let update = fake.message::<UpdateImageRequest>(0);
+    assert_eq!(update.update_mask.unwrap().paths, ["labels.io.cri-containerd.pinned"]);
+    let image = update.image.unwrap();
+    assert_eq!((image.name.as_str(), image.labels["io.cri-containerd.pinned"].as_str()), ("r.test/pause:1", "pinned"));
+    assert_eq!(image.target.unwrap().digest, "sha256:00", "containerd reads it whatever the mask says");
+}
+
+#[tokio::test]
+async fn a_record_is_pinned_only_by_containerds_own_value() {
+    for (value, pinned) in [("pinned", true), ("", false), ("true", false)] {
+        let labels = [("io.cri-containerd.pinned".to_owned(), value.to_owned())].into();
+        let found = Image { labels, ..image("a") };
+        let (_fake, containerd) = Fake::answering(move |_, _| ok(&GetImageResponse { image: Some(found.clone()) }));
+        assert_eq!(containerd.records(&["a".to_owned()]).await.unwrap()[0].pinned, pinned, "{value}");
+    }
 }
 
 fn parts(content: &[u8]) -> Answer {

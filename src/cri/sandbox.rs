@@ -131,9 +131,10 @@ impl Guard {
         let (name, digest) = (&admission.image, admission.digest);
         let record = record_name(name);
         let records = self.admit.containerd().records(std::slice::from_ref(&record)).await?;
-        if records.iter().any(|found| found.target.digest == digest.to_string()) {
+        if let Some(found) = records.iter().find(|found| found.target.digest == digest.to_string()) {
             let content = self.admit.sandbox_content(name, digest).await?;
             if let Some(image_id) = content.first().map(|image| image.image_id) {
+                self.admit.keep_sandbox_image(found).await;
                 return Ok((content, image_id));
             }
         }
@@ -151,6 +152,9 @@ impl Guard {
         }
         if let Selector::Tag(_) = name.selector() {
             self.name_image(admission, image_id, upstream).await?;
+        }
+        for made in self.admit.containerd().records(&[record]).await? {
+            self.admit.keep_sandbox_image(&made).await;
         }
         Ok((content, image_id))
     }
