@@ -44,12 +44,20 @@ pub(super) struct Weather {
     pub(super) clock_ahead: bool,
     /// The policy in force does not know alice, who alone signed what is guarded.
     pub(super) signer_gone: bool,
+    /// How often containerd was killed, and how often it came back.
+    containerd_gone: u64,
+    containerd_back: u64,
 }
 
 impl Weather {
     /// Whether it was so from this moment to the other.
     pub(super) fn lasted_until(self, later: Self) -> bool {
         !self.changing && self == later
+    }
+
+    /// Whether containerd was away at any moment from this one to the other.
+    pub(super) const fn containerd_was_away_until(self, later: Self) -> bool {
+        self.containerd_gone != self.containerd_back || self.containerd_gone != later.containerd_gone
     }
 }
 
@@ -148,6 +156,15 @@ impl Account {
         let mut book = self.book();
         book.weather.changes += 1;
         book.weather.changing = true;
+    }
+
+    /// containerd is about to be killed. It is back with [`Account::containerd_is_back`].
+    pub(super) fn containerd_goes(&self) {
+        self.book().weather.containerd_gone += 1;
+    }
+
+    pub(super) fn containerd_is_back(&self) {
+        self.book().weather.containerd_back += 1;
     }
 
     pub(super) fn settled(&self, change: impl FnOnce(&mut Weather)) {

@@ -240,8 +240,10 @@ impl Trouble<'_> {
 
     async fn kill_containerd(&mut self) {
         self.account().unsettled();
+        self.account().containerd_goes();
         self.containerd.crash_and_restart().await;
         self.gate.cri().ready().await;
+        self.account().containerd_is_back();
         self.account().settled(|_| {});
     }
 

@@ -157,8 +157,9 @@ impl Town {
         let config = self.cri.pod("default");
         let name = config.metadata.as_ref().unwrap().name.clone();
         self.account.fate(&name, Fate::Broken);
+        let began = self.account.weather();
         let made = self.call("run a sandbox", self.cri.run_pod(config)).await;
-        self.account.fate(&name, fate(&made));
+        self.account.fate(&name, self.fate(&made, began));
         made.ok()
     }
 
@@ -166,8 +167,9 @@ impl Town {
     pub(super) async fn create(&self, action: &'static str, pod: &Pod, config: ContainerConfig) -> Result<String, Status> {
         let name = config.metadata.as_ref().unwrap().name.clone();
         self.account.fate(&name, Fate::Broken);
+        let began = self.account.weather();
         let made = self.call(action, self.cri.create(pod, config)).await;
-        self.account.fate(&name, fate(&made));
+        self.account.fate(&name, self.fate(&made, began));
         if let Ok(id) = &made {
             self.stands_on_signed(action, id).await;
         }
@@ -203,14 +205,20 @@ impl Town {
             self.account.fate(name, Fate::Removed);
         }
     }
-}
 
-fn fate<T>(made: &Result<T, Status>) -> Fate {
-    match made {
-        Ok(_) => Fate::Made,
-        // containerd went away when the gate was to look at what it had made, and so it could not be asked to remove it.
-        Err(status) if code_in(status.message()) == Some("CS-CONTAINERD") => Fate::Broken,
-        Err(status) if code_in(status.message()).is_some() => Fate::Denied,
-        Err(_) => Fate::Broken,
+    /// What became of what a call was to make that began in this weather.
+    fn fate<T>(&self, made: &Result<T, Status>, began: Weather) -> Fate {
+        match made {
+            Ok(_) => Fate::Made,
+            // If it went away when the gate was to look at what it had made, it could not be asked to remove that either. One
+            // that was there all the time answers both.
+            Err(status) if code_in(status.message()) == Some("CS-CONTAINERD") => {
+                let away = began.containerd_was_away_until(self.account.weather());
+                self.account.checked(if away { "answers that containerd is away" } else { "... when it was there" });
+                if away { Fate::Broken } else { Fate::Denied }
+            }
+            Err(status) if code_in(status.message()).is_some() => Fate::Denied,
+            Err(_) => Fate::Broken,
+        }
     }
 }
