@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr, reason = "test code")]
 
 mod load;
+mod sandbox;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use countersign::crash::{STEPS, Step};
-use k8s_cri::v1::{Container, ContainerState};
+use k8s_cri::v1::{Container, ContainerState, PodSandboxConfig};
 use tonic::Status;
 
 use super::gate::binary;
@@ -49,14 +50,30 @@ enum Journey {
     /// It creates a container, and somebody switches the image's record to an unsigned image between the look at the
     /// record and the create, while CRI does not see it.
     Switched,
+    /// It runs a sandbox, whose image's record leads to an unsigned image, which somebody put there.
+    TakenSandbox,
+    /// It runs a sandbox, and somebody switches the record of its image to an unsigned one when everything was looked at.
+    SwitchedSandbox,
 }
 
-use Journey::{ByDigest, ByTag, FirstStart, RefusedTwin, Switched, TakenTag};
+use Journey::{ByDigest, ByTag, FirstStart, RefusedTwin, Switched, SwitchedSandbox, TakenSandbox, TakenTag};
 
 const WALK: &[(Step, Journey)] = &[
     (Step::LedgerBegun, FirstStart),
     (Step::LedgerWritten, FirstStart),
     (Step::LedgerRenamed, FirstStart),
+    (Step::SandboxAsked, TakenSandbox),
+    (Step::SandboxPullDue, TakenSandbox),
+    (Step::SandboxPulled, TakenSandbox),
+    (Step::PullTagTaken, TakenSandbox),
+    (Step::PullTagWritten, TakenSandbox),
+    (Step::SandboxReady, TakenSandbox),
+    (Step::SandboxMade, TakenSandbox),
+    (Step::SandboxMade, SwitchedSandbox),
+    (Step::SandboxChecked, TakenSandbox),
+    (Step::SandboxRefused, SwitchedSandbox),
+    (Step::SandboxStopped, SwitchedSandbox),
+    (Step::SandboxRemoved, SwitchedSandbox),
     (Step::RefreshFetched, ByTag),
     (Step::RefreshCommitted, ByTag),
     (Step::RefreshRecorded, ByTag),
@@ -107,6 +124,7 @@ async fn a_crash_at_any_step_lets_nothing_unverified_run_and_loses_nothing_signe
         node.crash_at(*step, *journey, number).await;
         node.start_again().await;
         node.check_leftovers(*step, *journey).await;
+        node.check_sandboxes(*step, *journey).await;
         node.check_refusals(*step).await;
         node.recover(*step, *journey, number).await;
         assert_eq!(node.check_what_ran(ENDS_WITHIN).await, []);
@@ -118,6 +136,8 @@ struct Node {
     world: World,
     relay: Relay,
     pod: Pod,
+    /// The pod whose sandbox is asked for last.
+    asked: Option<PodSandboxConfig>,
     images: Vec<Image>,
     evil: Image,
     unsigned: String,
@@ -146,7 +166,7 @@ impl Node {
         world.start_gate(binary(), &configuration).await;
         let cri = world.cri();
         let pod = cri.run_pod(cri.pod("default")).await.unwrap();
-        Self { world, relay, pod, images, evil, unsigned }
+        Self { world, relay, pod, asked: None, images, evil, unsigned }
     }
 
     fn gate(&mut self) -> &mut Gate {
@@ -195,6 +215,7 @@ impl Node {
         let pid = self.gate().server.pid().unwrap();
         if journey != FirstStart {
             self.gate().start_again().await;
+            self.asked = Some(self.cri().pod("default"));
             let died = self.drive(journey, number).await.unwrap_err();
             assert!(!died.message().contains("(CS-"), "{step:?}: it refused, and did not die: {died:?}");
         }
@@ -217,6 +238,7 @@ impl Node {
                 self.cri().run_image(&self.pod, &id, &name).await.map(drop)
             }
             RefusedTwin => self.cri().pull(&self.twin(number)).await.map(drop),
+            TakenSandbox | SwitchedSandbox => self.drive_sandbox(journey).await,
             Switched => {
                 self.blind_cri(&name, image).await;
                 let container = container(&image.id().to_string(), &name);
@@ -251,7 +273,7 @@ impl Node {
     async fn check_leftovers(&self, step: Step, journey: Journey) {
         let containers = self.world.cri().list_containers().await.unwrap();
         let expected = match journey {
-            FirstStart | ByDigest | TakenTag | RefusedTwin => 0,
+            FirstStart | ByDigest | TakenTag | RefusedTwin | TakenSandbox | SwitchedSandbox => 0,
             ByTag => usize::from(step >= Step::CreateCreated),
             Switched => usize::from(step < Step::CreateRemoved),
         };
@@ -279,9 +301,11 @@ impl Node {
     /// kubelet goes on: what is signed runs.
     async fn recover(&self, step: Step, journey: Journey, number: usize) {
         let name = self.name(number, journey);
+        self.recover_sandbox(step, journey, number).await;
         let present = self.cri().image_status(&name).await.unwrap().is_some();
         match journey {
             FirstStart => assert!(!present),
+            TakenSandbox | SwitchedSandbox => assert!(present, "it was pulled for the sandbox"),
             ByTag => assert_eq!(present, step >= Step::PullTagWritten, "{step:?}: without the tag kubelet pulls again"),
             ByDigest => assert_eq!(present, step >= Step::PullPulled, "{step:?}: containerd's own record of the digest"),
             RefusedTwin => assert!(present),

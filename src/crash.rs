@@ -12,7 +12,7 @@ macro_rules! steps {
             $($(#[$doc])* $step,)*
         }
 
-        /// Every step, in the order in which a first start, a pull, a create and a start meet them.
+        /// Every step, in the order in which a first start, a sandbox, a pull, a create and a start meet them.
         pub const STEPS: &[Step] = &[$(Step::$step,)*];
 
         impl Step {
@@ -34,6 +34,24 @@ steps! {
     LedgerWritten = "ledger.written",
     /// The new ledger has its own name; the directory is not on disk.
     LedgerRenamed = "ledger.renamed",
+    /// A sandbox is asked for; containerd was asked nothing.
+    SandboxAsked = "sandbox.asked",
+    /// The image of sandboxes is admitted, and is not on the node under its name; it is about to be pulled.
+    SandboxPullDue = "sandbox.pull-due",
+    /// containerd has pulled its digest; its name does not lead to it yet.
+    SandboxPulled = "sandbox.pulled",
+    /// The image of sandboxes is on the node, and its name leads to it; no sandbox was made.
+    SandboxReady = "sandbox.ready",
+    /// containerd runs the sandbox; nothing was compared.
+    SandboxMade = "sandbox.made",
+    /// What it stands on was compared, and is the verified image.
+    SandboxChecked = "sandbox.checked",
+    /// What it stands on was compared, and is another image; it still runs.
+    SandboxRefused = "sandbox.refused",
+    /// It is stopped, since it stood on another image; it is still there.
+    SandboxStopped = "sandbox.stopped",
+    /// It was removed.
+    SandboxRemoved = "sandbox.removed",
     /// Trust data is accepted; nothing is on disk.
     RefreshFetched = "refresh.fetched",
     /// It is committed once; the ledger commits everything twice.

@@ -385,6 +385,13 @@ pub fn stop_pod_sandbox_request(pod_sandbox_id: &str) -> Bytes {
     v1::StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.into() }.encode_to_vec().into()
 }
 
+/// Writes a `ListContainersRequest` for all containers of a sandbox.
+#[must_use]
+pub fn list_containers_request(pod_sandbox_id: &str) -> Bytes {
+    let filter = v1::ContainerFilter { pod_sandbox_id: pod_sandbox_id.into(), ..Default::default() };
+    v1::ListContainersRequest { filter: Some(filter) }.encode_to_vec().into()
+}
+
 /// Writes a `RemovePodSandboxRequest`.
 #[must_use]
 pub fn remove_pod_sandbox_request(pod_sandbox_id: &str) -> Bytes {

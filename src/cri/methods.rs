@@ -22,6 +22,8 @@ pub const START_CONTAINER: &str = "/runtime.v1.RuntimeService/StartContainer";
 pub const REMOVE_CONTAINER: &str = "/runtime.v1.RuntimeService/RemoveContainer";
 /// The runtime service's ContainerStatus.
 pub const CONTAINER_STATUS: &str = "/runtime.v1.RuntimeService/ContainerStatus";
+/// The runtime service's ListContainers.
+pub const LIST_CONTAINERS: &str = "/runtime.v1.RuntimeService/ListContainers";
 /// The runtime service's PodSandboxStatus.
 pub const POD_SANDBOX_STATUS: &str = "/runtime.v1.RuntimeService/PodSandboxStatus";
 /// The runtime service's RunPodSandbox.
@@ -156,7 +158,17 @@ mod tests {
 
     #[test]
     fn every_method_that_we_call_ourselves_or_check_is_known() {
-        let own = [IMAGE_STATUS, LIST_IMAGES, REMOVE_CONTAINER, CONTAINER_STATUS, POD_SANDBOX_STATUS, REMOVE_POD_SANDBOX, STATUS, VERSION];
+        let own = [
+            IMAGE_STATUS,
+            LIST_IMAGES,
+            REMOVE_CONTAINER,
+            CONTAINER_STATUS,
+            POD_SANDBOX_STATUS,
+            REMOVE_POD_SANDBOX,
+            STATUS,
+            VERSION,
+            LIST_CONTAINERS,
+        ];
         for path in own {
             assert!(known(path).is_some_and(|method| method.checked.is_none()), "{path}");
         }

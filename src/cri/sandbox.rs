@@ -10,13 +10,17 @@ use countersign_trust::name::{ImageId, ImageReference, Selector, shown};
 use super::checked::{Guard, Judged, Refused, to_the_end, unanswered};
 use super::checks::CheckedCall;
 use super::messages::{
-    PodSandboxMetadata, RunPodSandboxRequest, pod_sandbox_status_request, pod_sandbox_status_response, pull_image_request,
-    pull_image_response, remove_pod_sandbox_request, run_pod_sandbox_response, status_request, status_response, stop_pod_sandbox_request,
+    PodSandboxMetadata, RunPodSandboxRequest, list_containers_request, pod_sandbox_status_request, pod_sandbox_status_response,
+    pull_image_request, pull_image_response, remove_pod_sandbox_request, run_pod_sandbox_response, status_request, status_response,
+    stop_pod_sandbox_request,
 };
-use super::methods::{CheckedMethod, POD_SANDBOX_STATUS, PULL_IMAGE, REMOVE_POD_SANDBOX, RUN_POD_SANDBOX, STATUS, STOP_POD_SANDBOX};
+use super::methods::{
+    CheckedMethod, LIST_CONTAINERS, POD_SANDBOX_STATUS, PULL_IMAGE, REMOVE_POD_SANDBOX, RUN_POD_SANDBOX, STATUS, STOP_POD_SANDBOX,
+};
 use super::status::{Code, Status};
 use super::upstream::{Reply, Upstream};
 use crate::admit::{Admission, ImageContent, KeyGuard, Pod, Refusal, record_name};
+use crate::crash::Step;
 
 /// How long the pull of the sandboxes' image may take: half of what kubelet waits for a sandbox.
 const PULL_DEADLINE: Duration = Duration::from_secs(120);
@@ -60,7 +64,12 @@ impl Guard {
         let (whole_id, metadata) = pod_sandbox_status_response(&reply.message).map_err(malformed)?;
         if self.admit.mode() == Mode::Enforced {
             let ready = self.ready_sandbox_image(upstream, Instant::now()).await?;
-            self.admit.check_sandbox(&whole_id, &ready.content).await?;
+            if let Err(refusal) = self.admit.check_sandbox(&whole_id, &ready.content).await {
+                if matches!(refusal, Refusal::OtherRootFs { .. }) {
+                    self.remove_empty_sandbox(&whole_id, upstream).await;
+                }
+                return Err(refusal);
+            }
         }
         let pod = metadata.map(Pod::from);
         if let Some(pod) = &pod {
@@ -72,6 +81,7 @@ impl Guard {
     pub(super) async fn run_sandbox(&self, call: CheckedCall) -> Result<Reply, Status> {
         let began = Instant::now();
         let request = RunPodSandboxRequest::read(&call.message)?;
+        Step::SandboxAsked.reached();
         let pod = request.sandbox.map(Pod::from);
         let mode = self.admit.mode();
         if !mode.verifies() {
@@ -139,11 +149,13 @@ impl Guard {
             }
         }
         let by_digest = ImageReference::by_digest(name.repository().clone(), digest);
+        Step::SandboxPullDue.reached();
         let reply = {
             let _pulling = self.admit.pulling(&by_digest.to_string());
             upstream.ask_within(PULL_DEADLINE, PULL_IMAGE, pull_image_request(&by_digest.to_string())).await
         };
         let reply = reply.map_err(|status| unanswered(&format!("the pull of the sandbox image {by_digest}"), &status))?;
+        Step::SandboxPulled.reached();
         let image_id = pull_image_response(&reply.message).ok().and_then(|id| id.parse().ok());
         let image_id: ImageId = image_id.ok_or_else(|| Refusal::Answer { what: "a pull with no image ID".to_owned() })?;
         let content = self.admit.sandbox_content(name, digest).await?;
@@ -161,9 +173,12 @@ impl Guard {
 
     /// Runs the sandbox, and looks what it stands on.
     async fn run_admitted(&self, call: &CheckedCall, ready: Ready, pod: Option<Pod>, began: Instant) -> Result<Reply, Status> {
+        Step::SandboxReady.reached();
         let reply = call.upstream.to_its_end(RUN_POD_SANDBOX, call.message.clone(), &call.metadata).await?;
+        Step::SandboxMade.reached();
         let sandbox_id = run_pod_sandbox_response(&reply.message)?;
         let Err(refusal) = self.admit.check_sandbox(&sandbox_id, &ready.content).await else {
+            Step::SandboxChecked.reached();
             return Ok(self.joined(reply, pod));
         };
         // containerd may have been given another image since it was asked.
@@ -176,13 +191,28 @@ impl Guard {
         }
         let denial = self.denied(refused, &refusal);
         tracing::error!(sandbox, image, code = refusal.code(), "denied; the sandbox is removed");
+        Step::SandboxRefused.reached();
         self.remove_sandbox(&sandbox_id, &call.upstream).await;
+        Step::SandboxRemoved.reached();
         Err(denial)
+    }
+
+    /// Removes a sandbox of another image if nothing was made in it, such as one that the daemon was killed over before it looked:
+    /// kubelet goes on with whatever sandbox of a pod is ready, and each of its containers would be refused for ever. One with
+    /// containers is left alone: they may be a service's, which was made when sandboxes had another image.
+    async fn remove_empty_sandbox(&self, sandbox_id: &str, upstream: &Upstream) {
+        let listed = upstream.ask(LIST_CONTAINERS, list_containers_request(sandbox_id)).await;
+        // An answer without a container has no bytes.
+        if listed.is_ok_and(|reply| reply.message.is_empty()) {
+            tracing::error!(sandbox = shown(sandbox_id), "a sandbox of another image, with no container in it, is removed");
+            self.remove_sandbox(sandbox_id, upstream).await;
+        }
     }
 
     /// With no deadline of the caller's: the sandbox must go even if the caller is out of patience.
     async fn remove_sandbox(&self, sandbox_id: &str, upstream: &Upstream) {
         let stopped = upstream.remove(STOP_POD_SANDBOX, stop_pod_sandbox_request(sandbox_id)).await;
+        Step::SandboxStopped.reached();
         let removed = upstream.remove(REMOVE_POD_SANDBOX, remove_pod_sandbox_request(sandbox_id)).await;
         for status in [stopped.err(), removed.err()].into_iter().flatten() {
             tracing::error!(sandbox = shown(sandbox_id), error = status.message(), "a denied sandbox could not be removed");
