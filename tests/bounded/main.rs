@@ -12,7 +12,7 @@ use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
-use node::{Answer, Caller, Node, length, soon};
+use node::{Answer, Caller, LISTED, Node, length, soon};
 
 /// What the daemon may have in memory, in MiB. By itself it has 15 to 25 here; two requests of 16 MiB are held, each up to four
 /// times.
@@ -243,4 +243,62 @@ async fn whatever_containerd_answers_while_a_call_is_checked_nothing_passes_and_
         assert_eq!(node.calls(method), 0, "nothing was forwarded");
     }
     assert_within(&node, NONSENSE_TAKES);
+}
+
+/// PullImage of an image that is allowed without a trust server, so that the call reaches containerd.
+fn pull_listed(node: &Node) -> Bytes {
+    let image = format!("{}@{LISTED}", node.image.replace("team/app:1", "team/listed"));
+    let image = v1::ImageSpec { image, ..v1::ImageSpec::default() };
+    // As kubelet sends it: without a namespace no rule that eases matches.
+    let metadata = v1::PodSandboxMetadata { namespace: "default".into(), ..Default::default() };
+    let pod = v1::PodSandboxConfig { metadata: Some(metadata), ..Default::default() };
+    v1::PullImageRequest { image: Some(image), sandbox_config: Some(pod), ..Default::default() }.encode_to_vec().into()
+}
+
+#[tokio::test]
+async fn whatever_containerd_answers_a_pull_with_it_is_no_success_and_others_are_served() {
+    let node = Node::start().await;
+    let caller = Caller::connect(&node.socket).await;
+    let answers = [
+        (Answer::NoProtobuf, UNKNOWN, "a pull with a malformed message"),
+        (Answer::Nothing, UNKNOWN, "a pull with no image ID"),
+        // A name, and no ID: nothing of it can be looked at.
+        (Answer::Long(4), UNKNOWN, "a pull with no image ID"),
+        (Answer::Html, INTERNAL, "its content type is not application/grpc"),
+        (Answer::Endless, INTERNAL, "more bytes follow"),
+        (Answer::Long(17 << 20), INTERNAL, "at most 16777216 are read"),
+        (Answer::Cut, INTERNAL, "reset the call's HTTP/2 stream"),
+        (Answer::NotFound, "5", "there is no such thing"),
+    ];
+    for (number, (answer, code, reason)) in answers.into_iter().enumerate() {
+        node.answer("PullImage", answer);
+        let got = soon(caller.call("ImageService/PullImage", pull_listed(&node))).await;
+        assert!(got.code == code && got.text.contains(reason), "{answer:?}: {got:?}");
+        assert_eq!(node.calls("PullImage"), number + 1, "{answer:?}: it was forwarded");
+        node.serves().await;
+    }
+    assert_within(&node, NONSENSE_TAKES);
+}
+
+#[tokio::test]
+async fn pulls_that_containerd_never_answers_hold_up_nobody_and_end_with_their_callers() {
+    let node = Node::start().await;
+    node.answer("PullImage", Answer::Silence);
+    let mut waiting = Vec::new();
+    for _ in 0..64 {
+        let (caller, message) = (Caller::connect(&node.socket).await, pull_listed(&node));
+        waiting.push(tokio::spawn(async move { caller.call("ImageService/PullImage", message).await }));
+    }
+    node.until_called("PullImage", waiting.len()).await;
+    node.serves().await;
+    assert!(waiting.iter().all(|call| !call.is_finished()), "a pull may take as long as its caller waits");
+    for call in &waiting {
+        call.abort();
+    }
+    drop(waiting);
+
+    node.answer("PullImage", Answer::NotFound);
+    let got = soon(Caller::connect(&node.socket).await.call("ImageService/PullImage", pull_listed(&node))).await;
+    assert_eq!(got.text, "there is no such thing", "nothing is left that the next waits for");
+    assert_within(&node, CONNECTIONS_TAKE);
 }

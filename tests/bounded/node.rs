@@ -26,6 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes that a caller takes before it has read them: so little that what it does not read stays in the gate.
 const WINDOW: u32 = 64 * 1024;
 
+/// A digest that is listed for `team/listed`, so that no trust server is asked for it.
+pub(crate) const LISTED: &str = "sha256:abababababababababababababababababababababababababababababababab";
+
 /// What the containerd does with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
@@ -145,7 +148,8 @@ fn configuration(directory: &Path, host: &str) -> String {
     format!(
         "[listen]\ncri = '{}'\nadmin = '{}'\n[containerd]\naddress = '{}'\n[state]\ndirectory = '{}'\n\
          [content-trust]\nmode = 'enforced'\n[content-trust.trust-pinning]\nroot-keys = {{ '{host}/*' = ['{}'] }}\n\
-         [[registries]]\nhost-address = '{host}'\nnotary-server = 'https://{host}'\n",
+         [[registries]]\nhost-address = '{host}'\nnotary-server = 'https://{host}'\n\
+         [[rules]]\nimages = ['{host}/team/listed']\nallow-digests = ['{LISTED}']\n",
         path("gate/cri.sock"),
         path("gate/admin.sock"),
         path("containerd.sock"),
