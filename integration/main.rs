@@ -33,6 +33,7 @@ mod differential;
 mod doors;
 mod faults;
 mod gate;
+mod hangs;
 mod harness;
 mod hosts;
 mod inspect;
