@@ -19,6 +19,7 @@ use super::harness::faulty::Answer;
 use super::harness::image::Recipe;
 use super::harness::process::{Launch, Port, Ready};
 use super::harness::token::Login;
+use super::ledger::{fill, mount_small};
 use super::verify::{configuration, countersign};
 
 /// The gate tries itself when it begins, and ten seconds after a trial that could not be made.
@@ -232,7 +233,7 @@ async fn a_fetch_that_was_refused_is_kept_and_refused_again_for_the_same_reason(
 }
 
 /// Name with labels, and value.
-type Figures = HashMap<String, f64>;
+pub(crate) type Figures = HashMap<String, f64>;
 
 fn parsed(answer: &str) -> Figures {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -242,7 +243,7 @@ fn parsed(answer: &str) -> Figures {
     samples.map(|line| line.rsplit_once(' ').unwrap()).map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
 }
 
-async fn asked<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(mut stream: S) -> Figures {
+pub(crate) async fn asked<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(mut stream: S) -> Figures {
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -349,4 +350,45 @@ async fn what_a_rule_does_not_judge_is_on_record_and_no_credential_is() {
     assert!(found.len() > 3, "the pull with a credential has a line: {found:#?}");
     let text = format!("{}{}", fs::read_to_string(log_file(&scene)).unwrap(), scene.world.gate.as_ref().unwrap().log());
     assert!(!text.contains("a-secret-of-this-test"), "a credential is written down");
+}
+
+#[tokio::test]
+async fn a_log_that_takes_nothing_is_told_and_calls_go_on_until_it_takes_lines_again() {
+    let mut scene = Scene::new("a_log_that_takes_nothing").await;
+    let unsigned = scene.world.push(&Recipe::prints("unsigned").build(), "team/app", "2").await;
+    let port = Port::free();
+    let gate = scene.world.gate.as_mut().unwrap();
+    gate.server.stop();
+    let audit = gate.state().join("audit");
+    mount_small(&audit);
+    fill(&audit.join("filler"));
+    gate.configure(&scene.config.clone().table(&format!("[metrics]\nlisten = \"127.0.0.1:{}\"", port.number())));
+    gate.start_again().await;
+    let file = configuration(&scene);
+    let status = async || {
+        let (exit, out, err) = countersign(&["status", "--output", "json", "--config", &file]).await;
+        (exit, serde_json::from_str::<Value>(&out).unwrap_or_else(|_| panic!("{out}{err}")))
+    };
+
+    assert_eq!(scene.cri().run(&scene.name, "default").await.unwrap().output, "signed\n", "a signed image runs");
+    let refused = scene.cri().pull(&unsigned).await.unwrap_err();
+    assert!(refused.message().ends_with("(CS-TAG-NOT-SIGNED)"), "{refused:?}");
+
+    let figures = asked(TcpStream::connect(("127.0.0.1", port.number())).await.unwrap()).await;
+    let failures = figures["countersign_audit_write_failures_total"];
+    assert!(failures >= 4.0, "{figures:#?}");
+    let (exit, told) = status().await;
+    assert!(exit == Some(1) && told["audit-fault"].as_str().is_some_and(|fault| fault.contains("could not be written")), "{told:#}");
+    assert!(scene.world.gate.as_ref().unwrap().log().contains("decisions could not be written to the audit log"));
+
+    fs::remove_file(audit.join("filler")).unwrap();
+    scene.cri().pull(&unsigned).await.unwrap_err();
+    let found = all_lines(&scene);
+    assert_eq!(found[0]["lost-decisions"].as_f64(), Some(failures), "the log says itself what it lacks: {found:#?}");
+    assert_eq!(told_last(&found), ("PullImage", "deny", "CS-TAG-NOT-SIGNED"));
+    assert_eq!(status().await.1["audit-fault"], Value::Null);
+}
+
+fn told_last(lines: &[Value]) -> (&str, &str, &str) {
+    told(lines.last().unwrap())
 }

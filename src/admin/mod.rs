@@ -100,7 +100,7 @@ impl v1::admin_server::Admin for Api {
     }
 
     async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
-        Ok(Response::new(status::status(&self.0.admit, &self.0.watch).await))
+        Ok(Response::new(status::status(&self.0.admit, &self.0.watch, &self.0.recorder).await))
     }
 
     async fn check_fetch(&self, request: Request<v1::CheckFetchRequest>) -> Result<Response<v1::CheckFetchResponse>, Status> {

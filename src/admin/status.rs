@@ -4,13 +4,14 @@ use countersign_trust::time::UnixTime;
 
 use super::{moment, v1};
 use crate::admit::{Admit, Proofs, Shown, TrustEnd, chain};
+use crate::audit::Recorder;
 use crate::watch::{Action, Bypass, Elsewhere, Following, Inventory, OnBypass, Seen, Unverified, Watch};
 
 /// Repositories whose end is told, the first to end.
 const MOST_REPOSITORIES: usize = 64;
 
 /// Looks, and tells.
-pub async fn status(admit: &Admit, watch: &Watch) -> v1::StatusResponse {
+pub async fn status(admit: &Admit, watch: &Watch, recorder: &Recorder) -> v1::StatusResponse {
     let Seen { following, containerd, inventory, bypasses, bypasses_seen, bypasses_of: _, stopped } = watch.look().await;
     v1::StatusResponse {
         now: admit.moment().map(moment).unwrap_or_default(),
@@ -31,7 +32,12 @@ pub async fn status(admit: &Admit, watch: &Watch) -> v1::StatusResponse {
         self_proof: Some(self_proof(admit.proofs())),
         clock_fault: admit.clock_fault().map(|refusal| refusal.to_string()).unwrap_or_default(),
         trust_data: trust_data(admit.trust_ends(|_| None)),
+        audit_fault: recorder.lost().map(audit_fault).unwrap_or_default(),
     }
+}
+
+fn audit_fault((decisions, since): (u64, UnixTime)) -> String {
+    format!("{decisions} decisions since {} could not be written; see `df` and the journal of countersign", moment(since))
 }
 
 /// The first to end come first; what cannot be used at all before them.

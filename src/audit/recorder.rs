@@ -81,6 +81,12 @@ impl Recorder {
         }
     }
 
+    /// How many decisions the log could not take, and since when. None: it has taken the last one.
+    #[must_use]
+    pub fn lost(&self) -> Option<(u64, UnixTime)> {
+        self.log().lost
+    }
+
     /// An image was allowed. `image_id` is what it is on this node, where that is known by then.
     pub fn allowed(&self, call: Call<'_>, admission: &Admission, image_id: Option<ImageId>) -> DecisionId {
         let made = self.made();

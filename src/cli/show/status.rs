@@ -14,14 +14,21 @@ const ID_DIGITS: usize = 13;
 /// A proof is this old at most: the gate tries itself every five minutes, and again soon if it could not.
 const PROOF_SECONDS: i64 = 900;
 
-/// Whether nothing runs without evidence that should have some, nothing was seen to come past the gate, and all of it can be seen.
+/// Whether nothing runs without evidence that should have some, nothing was seen to come past the gate, all of it can be seen, and
+/// decisions are on record.
 #[must_use]
 pub fn is_well(status: &v1::StatusResponse) -> bool {
     let inventory = status.inventory.as_ref();
     let is_complete = inventory.is_some_and(|inventory| inventory.failure.is_empty() && !inventory.at.is_empty() && inventory.unknown == 0);
     let is_heard = status.following.as_ref().is_some_and(|following| following.is_heard);
     let unverified = inventory.map_or(0, |inventory| inventory.unverified);
-    is_proven(status) && is_complete && is_heard && unverified == 0 && status.bypasses_seen == 0 && status.ledger_fault.is_empty()
+    is_proven(status)
+        && is_complete
+        && is_heard
+        && unverified == 0
+        && status.bypasses_seen == 0
+        && status.ledger_fault.is_empty()
+        && status.audit_fault.is_empty()
 }
 
 /// Whether the gate has tried itself with success, not too long ago, or has nothing to enforce.
@@ -77,6 +84,7 @@ pub fn status_text(status: &v1::StatusResponse) -> String {
     labels.label("events", following(status));
     labels.label("on bypass", status.on_bypass.as_str());
     labels.label("ledger", status.ledger_fault.as_str());
+    labels.label("audit log", status.audit_fault.as_str());
     labels.label("running", counts(&inventory));
     for other in &inventory.elsewhere {
         labels.label("elsewhere", format!("{} containers in containerd's namespace {}", other.containers, other.namespace));
@@ -199,6 +207,7 @@ pub fn status_json(status: &v1::StatusResponse) -> Value {
         "version": status.version,
         "containerd": or_null(&status.containerd),
         "ledger-fault": or_null(&status.ledger_fault),
+        "audit-fault": or_null(&status.audit_fault),
         "self-proof": {
             "shown": proof_word(proof.shown()),
             "at": or_null(&proof.at),
@@ -307,6 +316,7 @@ mod tests {
         }
         assert!(!changed(|status| status.bypasses_seen = 1));
         assert!(!changed(|status| status.ledger_fault = "in use".to_owned()));
+        assert!(!changed(|status| status.audit_fault = "3 decisions could not be written".to_owned()));
         assert!(!changed(|status| status.following = None));
         assert!(!changed(|status| status.inventory = None));
         for change in [
