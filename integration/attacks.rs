@@ -171,6 +171,14 @@ impl Scene {
         }
     }
 
+    /// The last line of the audit log of which this holds.
+    #[track_caller]
+    fn audit_line(&self, holds: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        let log = std::fs::read_to_string(self.world.gate.as_ref().unwrap().state().join("audit/decisions.jsonl")).unwrap();
+        let mut lines = log.lines().rev().map(|line| serde_json::from_str(line).unwrap());
+        lines.find(holds).unwrap_or_else(|| panic!("no such line: {log}"))
+    }
+
     /// Waits for a line of the gate's log with all of these words.
     async fn logged(&self, words: &[&str]) -> String {
         let deadline = Instant::now() + LOGGED_WITHIN;

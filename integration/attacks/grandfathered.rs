@@ -158,6 +158,10 @@ async fn a_service_that_was_let_pass_goes_on_when_its_image_is_enforced_and_noth
     let before = scene.world.registry.requests().len();
     let pulled = scene.cri().pull_with(&service.name, None, Some(&service.pod.config)).await.unwrap();
     assert_eq!((pulled, scene.world.registry.requests().len()), (service.image_id.clone(), before));
+    for method in ["PullImage", "CreateContainer", "StartContainer"] {
+        let line = scene.audit_line(|line| line["method"] == method && line["verdict"] == "goes-on");
+        assert_eq!((&line["code"], &line["namespace"]), (&"CS-GRANDFATHERED".into(), &"shop".into()), "{line:#}");
+    }
     scene.world.gate.as_mut().unwrap().restart().await;
     service.restart(scene.cri()).await.unwrap();
 

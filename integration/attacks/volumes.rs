@@ -90,6 +90,11 @@ async fn a_volumes_record_that_is_switched_on_the_way_is_caught_by_what_is_mount
     assert!(!volumes.relay.is_waiting(), "the create was sent: {refused:?}");
     assert_denied(&refused, "CS-OTHER-VOLUME");
     volumes.scene.runs_nothing().await;
+    let line = volumes.scene.audit_line(|line| line["method"] == "CreateContainer" && line["verdict"] == "deny");
+    assert_eq!((&line["code"], &line["image"]), (&"CS-OTHER-VOLUME".into(), &volumes.scene.name.as_str().into()), "{line:#}");
+    let log = std::fs::read_to_string(volumes.scene.world.gate.as_ref().unwrap().state().join("audit/decisions.jsonl")).unwrap();
+    let allowed = log.lines().filter(|line| line.contains("\"CreateContainer\"") && line.contains("\"allow\"")).count();
+    assert_eq!(allowed, 2, "the image and that of its volume were judged, each with a line: {log}");
 }
 
 #[tokio::test]

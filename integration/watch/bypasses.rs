@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use super::super::audit::asked;
 use super::super::harness::containerd::Version;
 use super::super::harness::cri::container;
 use super::super::harness::image::Recipe;
+use super::super::harness::process::Port;
 use super::{REPOSITORY, STOP, Scene, with_code};
 
 on_every_containerd! {
@@ -13,6 +15,7 @@ on_every_containerd! {
     what_comes_through_the_gate_is_nothing_to_wonder_about_after_a_restart_either,
     a_stream_of_events_that_was_lost_is_followed_again_and_what_was_missed_is_found,
     a_task_that_was_started_past_the_gate_is_reported,
+    what_comes_past_the_gate_is_counted_and_its_start_through_the_gate_is_on_record_as_denied,
 }
 
 async fn a_container_that_ctr_made_is_reported_and_runs_on(containerd: Version) {
@@ -200,4 +203,26 @@ async fn in_permissive_mode_nothing_is_stopped_and_what_was_let_pass_is_no_bypas
     assert!(scene.runs("by-ctr").await && scene.runs(&ran.container).await);
     let (exit, status) = scene.status().await;
     assert_eq!((exit, &status["inventory"]["unverified"]), (Some(1), &2.into()), "{status:#}");
+}
+
+async fn what_comes_past_the_gate_is_counted_and_its_start_through_the_gate_is_on_record_as_denied(containerd: Version) {
+    let port = Port::free();
+    let metrics = format!("[metrics]\nlisten = \"127.0.0.1:{}\"", port.number());
+    let scene = Scene::on(containerd, "counted", |configuration| configuration.table(&metrics)).await;
+    let (name, id) = scene.unsigned().await;
+    scene.ctr_run(&name, "by-ctr").await;
+    let pod = scene.cri().run_pod(scene.cri().pod("default")).await.unwrap();
+    let made = scene.behind().create(&pod, container(&id, &name)).await.unwrap();
+    scene.cri().start(&made).await.unwrap_err();
+    scene.status_until(|status| status["bypasses-seen"] == 2).await;
+
+    let figures = asked(tokio::net::TcpStream::connect(("127.0.0.1", port.number())).await.unwrap()).await;
+    assert_eq!(figures["countersign_bypasses_total{kind=\"CS-BYPASS-CONTAINER\"}"], 2.0, "{figures:#?}");
+    assert_eq!(figures["countersign_bypass_stopped_total{kind=\"CS-BYPASS-CONTAINER\"}"], 0.0);
+    let log = std::fs::read_to_string(scene.gate().state().join("audit/decisions.jsonl")).unwrap();
+    let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let start = lines.filter(|line| line["method"] == "StartContainer").collect::<Vec<_>>();
+    assert_eq!(start.len(), 1, "{start:#?}");
+    assert_eq!((&start[0]["container"], &start[0]["verdict"]), (&made.as_str().into(), &"deny".into()));
+    assert_eq!(start[0]["code"], "CS-UNKNOWN-ROOTFS", "{start:#?}");
 }
