@@ -165,6 +165,7 @@ async fn storm(plan: &Plan, stage: &mut Stage) -> Vec<usize> {
         good,
         without_signer,
         open: Vec::new(),
+        room_since: None,
     };
     let making = async {
         trouble.make().await;

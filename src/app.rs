@@ -40,6 +40,9 @@ const WORK_THREADS: usize = 2;
 const CONTAINERD_POLL: Duration = Duration::from_millis(200);
 /// How often a ledger that could not be opened is tried again: `countersign verify` holds it for as long as it takes.
 const LEDGER_POLL: Duration = Duration::from_secs(1);
+/// How often it is looked whether the configuration in force is kept, which reads one small file: until it is, a restart needs a
+/// good file.
+const KEPT_POLL: Duration = Duration::from_secs(5);
 
 /// Why the daemon, or a command that works without it, does not start.
 #[derive(Debug, thiserror::Error)]
@@ -229,6 +232,7 @@ async fn run(config: &Config, path: &Path, mut inherited: Inherited, work: &Hand
     let recorder = observe::recorder(config, &admit, archive.clone(), &metrics, work);
     let reloading = Arc::new(Reloading::new(path.to_owned(), config.clone(), Arc::clone(&admit), archive.clone()));
     work.spawn(reload_on_hangup(Arc::clone(&reloading), hangup));
+    work.spawn(keep_configuration(Arc::clone(&reloading)));
     let reload: admin::Reload = Arc::new(move || reloading.reload().map(|digest| digest.to_string()).map_err(|error| chain(&error)));
     let replayer = Arc::new(observe::replayer_of(config, Arc::clone(&admit), archive));
     let (watch, looks) = watch(config, &admit);
@@ -309,6 +313,16 @@ async fn await_ledger(directory: PathBuf, admit: Arc<Admit>) {
     }
     tracing::info!("the ledger can be used now");
     warm(admit).await;
+}
+
+/// Keeps what is in force as soon as there is room for it.
+async fn keep_configuration(reloading: Arc<Reloading>) {
+    loop {
+        tokio::time::sleep(KEPT_POLL).await;
+        let reloading = Arc::clone(&reloading);
+        // One that panics is tried again.
+        let _ = tokio::task::spawn_blocking(move || reloading.keep_again()).await;
+    }
 }
 
 /// Tells systemd that the daemon is ready, once containerd has answered.

@@ -31,6 +31,8 @@ const STARTING: Duration = Duration::from_millis(80);
 const MOST_TIMES: u32 = 10;
 /// How long a gate may take to end that finds no configuration to go on with.
 const REFUSES_WITHIN: Duration = Duration::from_secs(3);
+/// How long the gate may need to keep the configuration when there is room again: it tries every 5 s.
+const KEEPS_WITHIN: Duration = Duration::from_secs(15);
 /// The file that takes all the room on the disk.
 const FILLER: &str = "filler";
 
@@ -110,6 +112,8 @@ pub(super) struct Trouble<'a> {
     pub(super) current: GateConfig,
     /// Faults that last, and have begun.
     pub(super) open: Vec<Fault>,
+    /// When the disk had room again.
+    pub(super) room_since: Option<Instant>,
 }
 
 impl Trouble<'_> {
@@ -194,7 +198,10 @@ impl Trouble<'_> {
 
     async fn end(&mut self, fault: Fault) {
         match fault {
-            Fault::FullDisk | Fault::FullDiskFromTheStart => fs::remove_file(self.gate.state().join(FILLER)).unwrap(),
+            Fault::FullDisk | Fault::FullDiskFromTheStart => {
+                fs::remove_file(self.gate.state().join(FILLER)).unwrap();
+                self.room_since = Some(Instant::now());
+            }
             Fault::NotarySilent | Fault::NotarySlow | Fault::NotaryBusy | Fault::NotaryGarbage => self.front.mend(),
             Fault::NotaryRefuses => self.front.start().await,
             Fault::ClockFarAhead | Fault::ClockDayAhead | Fault::ClockBehind => {
@@ -307,7 +314,9 @@ impl Trouble<'_> {
             self.account().unsettled();
             self.gate.kill();
             self.gate.server.spawn();
-            if self.open.iter().any(|open| open.fills_the_disk()) && self.gate.server.ended(REFUSES_WITHIN).await.is_some() {
+            let may_lack =
+                self.open.iter().any(|open| open.fills_the_disk()) || self.room_since.is_some_and(|since| since.elapsed() < KEEPS_WITHIN);
+            if may_lack && self.gate.server.ended(REFUSES_WITHIN).await.is_some() {
                 // What was in force could not be kept, so that there is nothing to go on with.
                 self.account().fault("no start with a bad configuration");
                 fs::write(&file, &good).unwrap();

@@ -83,6 +83,14 @@ impl Reloading {
         Ok(digest)
     }
 
+    /// Keeps the configuration in force, if it is not kept, for a restart that finds a bad file: a full disk may have refused it,
+    /// and whoever makes room does not think of a reload. Waits for the disk.
+    pub fn keep_again(&self) {
+        let in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        // That it could not be kept was said when it was put in force.
+        let _ = write_or_forget(&in_force.state_directory, in_force.text());
+    }
+
     fn next(&self, in_force: &Config) -> Result<(Config, crate::admit::Policy), ReloadError> {
         let config = Config::load(&self.path).map_err(ReloadError::Bad)?;
         let fixed = [
