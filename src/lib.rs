@@ -32,5 +32,6 @@ pub mod ledger;
 pub mod listen;
 pub mod metrics;
 pub mod proof;
+pub mod store;
 pub mod telemetry;
 pub mod watch;

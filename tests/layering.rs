@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Each room with the rooms that it may know, lowest first: an arrow never points up. `countersign_trust` is below all.
-const ROOMS: [(&str, &[&str]); 20] = [
+const ROOMS: [(&str, &[&str]); 21] = [
     ("clock", &[]),
     ("crash", &[]),
     ("telemetry", &[]),
@@ -20,6 +20,7 @@ const ROOMS: [(&str, &[&str]); 20] = [
     ("import", &["config"]),
     ("fetch", &[]),
     ("ledger", &["crash"]),
+    ("store", &[]),
     ("containerd", &["crash", "connection"]),
     ("admit", &["clock", "crash", "fetch", "ledger", "containerd"]),
     ("audit", &["listen", "metrics", "ledger", "admit"]),
