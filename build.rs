@@ -1,4 +1,4 @@
-//! Compiles the operator's API and records when the binary was built.
+//! Compiles the operator's API and what is spoken with etcd, and records when the binary was built.
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -10,6 +10,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // protox compiles without an installed protoc, so that building needs nothing but the Rust toolchain.
     let descriptors = protox::compile(["countersign/v1/admin.proto"], [Path::new("proto")])?;
     tonic_prost_build::configure().compile_fds(descriptors)?;
+    let of_etcd = protox::compile(["etcd/v3/rpc.proto"], [Path::new("proto")])?;
+    tonic_prost_build::configure().build_server(false).bytes(".").compile_fds(of_etcd)?;
     Ok(())
 }
 

@@ -5,11 +5,12 @@ set -eu
 
 # containerd, runc, containernetworking-plugins: what runs containers; busybox-static: what runs in them.
 # docker-registry, notary (server, signer and client): where images and signatures are.
+# etcd-server, etcd-client: the store that nodes share, and who looks into it.
 # openssl: computes key IDs independently of us. mount, util-linux: umount and setpriv, for the teardown.
 # systemd: says what the unit leaves open (systemd-analyze); nothing of it is started.
 # gcc, libc6-dev, protobuf-compiler: needed to build, by dependencies with C code or protobuf files.
 PARTS="containerd runc containernetworking-plugins busybox-static docker-registry notary openssl mount util-linux
-    systemd gcc libc6-dev protobuf-compiler"
+    etcd-server etcd-client systemd gcc libc6-dev protobuf-compiler"
 POLICY=/usr/sbin/policy-rc.d
 WANTED_UNITS=/etc/systemd/system
 

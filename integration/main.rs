@@ -16,6 +16,8 @@ mod scenes;
 mod server;
 #[path = "../tests/notary/static_server.rs"]
 mod static_server;
+#[path = "../tests/store/contract.rs"]
+mod store_contract;
 #[allow(dead_code)]
 #[path = "../tests/notary/table.rs"]
 mod table;
@@ -43,6 +45,7 @@ mod parts;
 mod policy;
 mod refusals;
 mod reload;
+mod store;
 mod systemd;
 mod teardown;
 mod tour;

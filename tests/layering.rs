@@ -29,7 +29,25 @@ const ROOMS: [(&str, &[&str]); 21] = [
     ("watch", &["clock", "containerd", "admit"]),
     ("admin", &["listen", "admit", "audit", "watch"]),
     ("doctor", &["clock", "config", "containerd", "admit", "admin"]),
-    ("app", &["clock", "config", "listen", "metrics", "fetch", "ledger", "containerd", "admit", "audit", "cri", "proof", "watch", "admin"]),
+    (
+        "app",
+        &[
+            "clock",
+            "config",
+            "listen",
+            "metrics",
+            "fetch",
+            "ledger",
+            "store",
+            "containerd",
+            "admit",
+            "audit",
+            "cri",
+            "proof",
+            "watch",
+            "admin",
+        ],
+    ),
     ("cli", &["clock", "telemetry", "config", "import", "listen", "ledger", "admit", "audit", "admin", "doctor", "app"]),
 ];
 

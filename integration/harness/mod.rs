@@ -18,6 +18,7 @@ pub mod containerd;
 pub mod cri;
 pub mod crictl;
 pub mod ctr;
+pub mod etcd;
 pub mod faulty;
 pub mod folder;
 pub mod gate;

@@ -12,6 +12,7 @@ mod changes;
 mod embedded;
 mod entry;
 mod error;
+mod etcd;
 
 mod key;
 mod lease;
@@ -29,6 +30,7 @@ pub use embedded::EmbeddedStore;
 pub use entry::{After, Entry, Expected, Page, Put, Removed, Revision, Unusable, UnusableValue};
 pub use error::{LoginFault, Outage, StoreError, TlsFault, Try};
 
+pub use etcd::{EtcdSettings, EtcdStore, Login, StoreTls};
 pub use key::{Key, KeyError, Prefix, Segment};
 pub use lease::Lease;
 pub use listing::{Listing, list_all};
@@ -66,7 +68,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Follows the changes below `prefix` that came after `from`.
     ///
     /// # Errors
-    /// [`StoreError::Compacted`] if they are gone, [`StoreError::TooManyWatches`], or why the store cannot be asked.
+    /// [`StoreError::Compacted`] if they are gone, which may also be the first thing that is told of them;
+    /// [`StoreError::TooManyWatches`], or why the store cannot be asked.
     async fn follow(&self, prefix: &Prefix, from: Revision) -> Result<Changes, StoreError>;
 
     /// A lease that lives for `ttl` (in whole seconds) after its last renewal, and is renewed until it is dropped.
