@@ -80,6 +80,28 @@ pub enum Fault {
     MetricsListen { value: String },
     #[error("`metrics.listen` is the same socket as another: `{value}`")]
     MetricsSocketTaken { value: String },
+    #[error("`store.backend`: `{value}` is neither `embedded` nor `etcd`")]
+    StoreBackend { value: String },
+    #[error("`store.when-unreachable`: `{value}` is neither `deny` nor `local`")]
+    WhenUnreachable { value: String },
+    #[error(
+        "`store.cluster` must have 1 to {most} lower-case letters, digits and `-`, and begin and end with none of the last, not `{value}`"
+    )]
+    Cluster { value: String, most: usize },
+    #[error("`store.{key}` does nothing without `store.backend = \"etcd\"`")]
+    StoreKeyOfEtcd { key: &'static str },
+    #[error("`store.{key}` does nothing where every endpoint is `http://`")]
+    StoreFileUnused { key: &'static str },
+    #[error("`{given}` needs `{needed}` beside it")]
+    NeedsOther { given: &'static str, needed: &'static str },
+    #[error("`store.username` must be the name of a user of etcd, without `:`, not `{value}`")]
+    StoreUsername { value: String },
+    #[error(
+        "`store.endpoints`: `{value}` must be `https://` with a host and a port and nothing else, such as `https://etcd.example:2379`; `http://` is for this machine alone (127.0.0.1, [::1], localhost)"
+    )]
+    StoreEndpoint { value: String },
+    #[error("`store.endpoints` names `{value}` twice")]
+    StoreEndpointTwice { value: String },
     #[error("`{key}`: `{value}` is no canonical key ID: that has 64 hexadecimal digits")]
     KeyId { key: &'static str, value: String },
     #[error("`{key}`")]
@@ -194,6 +216,16 @@ pub enum Remark {
     /// Pulls without a credential are denied for as long as this is so.
     #[error("`credentials.file`: `{path}` cannot be read now ({why}): pulls without a credential of their own are denied until it can")]
     NoCredentialsFile {
+        /// The path.
+        path: String,
+        /// What the system said.
+        why: String,
+    },
+    /// The store cannot be asked for as long as this is so.
+    #[error("`{key}`: `{path}` cannot be read now ({why}): the store cannot be asked until it can")]
+    NoStoreFile {
+        /// The key.
+        key: &'static str,
         /// The path.
         path: String,
         /// What the system said.

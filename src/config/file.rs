@@ -18,6 +18,7 @@ pub(super) struct ConfigFile {
     pub(super) audit: AuditFile,
     pub(super) metrics_listen: Option<At<String>>,
     pub(super) credentials_file: Option<At<String>>,
+    pub(super) store: StoreFile,
     pub(super) content_trust: ContentTrustFile,
     pub(super) registries: Vec<RegistryFile>,
     pub(super) signers: Vec<SignerFile>,
@@ -42,6 +43,20 @@ pub(super) struct SandboxFile {
 pub(super) struct AuditFile {
     pub(super) file: Option<At<String>>,
     pub(super) max_bytes: Option<At<u64>>,
+}
+
+#[derive(Debug)]
+pub(super) struct StoreFile {
+    pub(super) at: usize,
+    pub(super) backend: Option<At<String>>,
+    pub(super) cluster: Option<At<String>>,
+    pub(super) when_unreachable: Option<At<String>>,
+    pub(super) endpoints: Option<Vec<At<String>>>,
+    pub(super) ca_file: Option<At<String>>,
+    pub(super) certificate_file: Option<At<String>>,
+    pub(super) key_file: Option<At<String>>,
+    pub(super) username: Option<At<String>>,
+    pub(super) password_file: Option<At<String>>,
 }
 
 #[derive(Debug)]
@@ -95,6 +110,7 @@ impl ConfigFile {
                 audit: file.section("audit", |audit| AuditFile { file: audit.text("file"), max_bytes: audit.number("max-bytes") }),
                 metrics_listen: file.section("metrics", |metrics| metrics.text("listen")),
                 credentials_file: file.section("credentials", |credentials| credentials.text("file")),
+                store: file.section("store", StoreFile::read),
                 content_trust: file.section("content-trust", ContentTrustFile::read),
                 registries: file.sections("registries", RegistryFile::read),
                 signers: file.sections("signers", read_signer),
@@ -102,6 +118,23 @@ impl ConfigFile {
                 rules: file.sections("rules", read_rule),
             }
         })
+    }
+}
+
+impl StoreFile {
+    fn read(section: &mut Section<'_, '_>) -> Self {
+        Self {
+            at: section.at(),
+            backend: section.text("backend"),
+            cluster: section.text("cluster"),
+            when_unreachable: section.text("when-unreachable"),
+            endpoints: section.texts("endpoints"),
+            ca_file: section.text("ca-file"),
+            certificate_file: section.text("certificate-file"),
+            key_file: section.text("key-file"),
+            username: section.text("username"),
+            password_file: section.text("password-file"),
+        }
     }
 }
 

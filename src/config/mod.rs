@@ -17,6 +17,7 @@ mod rules;
 mod sandbox;
 mod shape;
 mod socket;
+mod store;
 mod text_file;
 mod trust;
 mod watch;
@@ -46,6 +47,7 @@ pub use registry::read_ca_bundle;
 pub(crate) use registry::read_host;
 use shape::Notes;
 pub(crate) use shape::{At, nearest, with_article};
+pub use store::{Etcd, Store, StoreBackend, WhenUnreachable};
 pub use text_file::TextFileError;
 pub(crate) use text_file::read as read_text_file;
 
@@ -137,6 +139,8 @@ pub struct Config {
     pub audit: Audit,
     /// Where figures are asked for; none: nowhere.
     pub metrics: Option<MetricsListen>,
+    /// Where nodes share what they have found.
+    pub store: Store,
     /// What is demanded of images.
     pub policy: Policy,
     /// Whether expired trust data serves.
@@ -287,6 +291,7 @@ fn check(file: &ConfigFile, place: &Place, text: &str, notes: &mut Notes) -> Opt
     let audit = observe::audit(&file.audit, state_directory.as_deref(), place, notes);
     let taken = sockets.as_ref().map(|(listen, containerd)| [&*listen.cri, &*listen.admin, &**containerd]);
     let metrics = observe::metrics(file.metrics_listen.as_ref(), taken.as_ref().map_or(&[], |taken| taken), place, notes);
+    let store = store::check(&file.store, place, notes);
     let people::Checked { people, certificates, contents } = people::check(&file.signers, &file.teams, place, notes);
     let beside = Beside { people, rules: &file.rules, registries: &registries, place };
     let trust = trust::check(&file.content_trust, beside, notes);
@@ -303,6 +308,7 @@ fn check(file: &ConfigFile, place: &Place, text: &str, notes: &mut Notes) -> Opt
         on_bypass,
         audit: audit?,
         metrics,
+        store: store?,
         policy,
         expired_trust_data,
         grandfather_for: grandfather_for?,
