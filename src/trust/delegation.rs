@@ -9,10 +9,11 @@ use crate::evidence::{Answer, FileName, Want};
 use crate::fields::DocumentError;
 use crate::known::{Floor, MAX_FLOORS};
 use crate::paths::Paths;
-use crate::policy::SignerCertificates;
+use crate::policy::{Policy, SignerCertificates};
 use crate::refusal::{Reason, RoleFault};
 use crate::role::RoleName;
 use crate::signers::{Discount, Tally};
+use crate::time::UnixTime;
 use crate::trusted::{TrustedRepository, TrustedRole};
 use crate::update::{Evaluation, FloorRule, Halt, MAX_TARGETS_BYTES, Verified, document_fault};
 
@@ -127,10 +128,7 @@ impl Evaluation<'_> {
         let name = RoleName::Delegation(delegation.role.clone());
         let body = self.promised(&name, entry, MAX_TARGETS_BYTES)?;
         let envelope = self.read(Kind::Targets, &name, &body)?;
-        let certificates_at = match self.terms.policy.signer_certificates {
-            SignerCertificates::Warn => None,
-            SignerCertificates::Enforce => self.moment(),
-        };
+        let certificates_at = certificates_moment(self.terms.policy, self.moment());
         let tally = self.tally(&envelope, &delegation.authority, &parent.targets.keys, certificates_at);
         repository.keep(FileName::ByHash(name.clone(), *body.hash()), Answer::Found(body));
         if let Some(fault) = too_few(&tally, delegation.authority.threshold) {
@@ -174,6 +172,15 @@ impl Evaluation<'_> {
         }
         repository.add_unusable(role, (fault, file), parent.paths.within(&delegation.paths));
         Ok(())
+    }
+}
+
+/// The moment at which the certificates of those who sign delegations must be valid, if any; `now` is the moment that is asked
+/// about, if expiry matters.
+pub(crate) const fn certificates_moment(policy: &Policy, now: Option<UnixTime>) -> Option<UnixTime> {
+    match policy.signer_certificates {
+        SignerCertificates::Warn => None,
+        SignerCertificates::Enforce => now,
     }
 }
 

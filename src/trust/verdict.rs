@@ -58,20 +58,44 @@ pub(crate) fn decide(question: Question<'_>, held: Holding<'_>, policy: &Policy,
         Ok(Consulted::Signatures { anchor, demand }) => (anchor, demand),
         Err(refusal) => return without_data(Verdict::Deny(refusal)),
     };
-    let deny = |reason| without_data(Verdict::Deny(Refusal::of_image(question.image, reason)));
-    if Gun::for_repository(question.image.repository()) != *held.evidence.gun() {
-        return deny(Reason::OtherRepository(held.evidence.gun().clone()));
-    }
-    let terms = Terms { anchor, policy, now, freshness: Freshness::Held { allow_expired: held.allow_expired } };
-    let trusted = match evaluate(held.evidence, held.known, terms, facts) {
-        Ok(Progress::Trusted(trusted)) => trusted,
-        Ok(Progress::Wanting(wants)) => {
-            return deny(wants.into_iter().next().map_or(Reason::NoTrustData { had_some: false }, |want| Reason::Incomplete(want.file)));
-        }
-        Err(refusal) => return without_data(Verdict::Deny(refusal.about(question.image))),
+    let trusted = match judged(question, held, Terms { anchor, policy, now, freshness: freshness(held) }, facts) {
+        Ok(trusted) => trusted,
+        Err(refusal) => return without_data(Verdict::Deny(refusal)),
     };
     let verdict = trusted.approve(question.image, &demand).map_or_else(Verdict::Deny, Verdict::Allow);
     Decision { verdict, accepted: Some(trusted) }
+}
+
+/// The repository of an image by what is held of it, if that is good now.
+pub(crate) fn current(
+    question: Question<'_>,
+    held: Holding<'_>,
+    policy: &Policy,
+    now: UnixTime,
+    facts: &mut Facts,
+) -> Result<Box<TrustedRepository>, Refusal> {
+    let gun = Gun::for_repository(question.image.repository());
+    let anchor = policy.pins.anchor_for(&gun).ok_or_else(|| Refusal::of_image(question.image, Reason::NotPinned))?;
+    judged(question, held, Terms { anchor, policy, now, freshness: freshness(held) }, facts)
+}
+
+const fn freshness(held: Holding<'_>) -> Freshness {
+    Freshness::Held { allow_expired: held.allow_expired }
+}
+
+fn judged(question: Question<'_>, held: Holding<'_>, terms: Terms<'_>, facts: &mut Facts) -> Result<Box<TrustedRepository>, Refusal> {
+    let denied = |reason| Refusal::of_image(question.image, reason);
+    if Gun::for_repository(question.image.repository()) != *held.evidence.gun() {
+        return Err(denied(Reason::OtherRepository(held.evidence.gun().clone())));
+    }
+    match evaluate(held.evidence, held.known, terms, facts) {
+        Ok(Progress::Trusted(trusted)) => Ok(trusted),
+        Ok(Progress::Wanting(wants)) => {
+            let reason = wants.into_iter().next().map_or(Reason::NoTrustData { had_some: false }, |want| Reason::Incomplete(want.file));
+            Err(denied(reason))
+        }
+        Err(refusal) => Err(refusal.about(question.image)),
+    }
 }
 
 #[cfg(test)]

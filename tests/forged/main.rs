@@ -31,6 +31,7 @@ mod judgement;
 mod matrix;
 mod names;
 mod offered;
+mod pinned;
 mod pinning;
 mod policy;
 mod rollback;

@@ -246,6 +246,20 @@ pub enum Reason {
     ReleasesRequired,
     /// The image is signed, and not by everybody who must sign it.
     SigningPolicy(Unsigned),
+    /// The evidence that a tag was pinned by does not show that it was signed as the pinned digest.
+    PinUnproven {
+        /// The pinned digest.
+        pinned: ManifestDigest,
+        /// What the evidence says instead, or what is wrong with it. None: the reference names no tag alone.
+        why: Option<Box<Reason>>,
+    },
+    /// Who signed the pinned digest may not sign it today.
+    PinRevoked {
+        /// The pinned digest.
+        pinned: ManifestDigest,
+        /// The role that today's keys would not accept any more.
+        role: RoleName,
+    },
 }
 
 /// What the signatures of an image lack.
@@ -330,6 +344,8 @@ impl Reason {
             Self::RulesAmbiguous { .. } => "CS-RULES-AMBIGUOUS",
             Self::ReleasesRequired => "CS-RELEASES-REQUIRED",
             Self::SigningPolicy(_) => "CS-SIGNING-POLICY",
+            Self::PinUnproven { .. } => "CS-PIN-UNPROVEN",
+            Self::PinRevoked { .. } => "CS-PIN-REVOKED",
         }
     }
 }

@@ -120,6 +120,16 @@ impl Reason {
                 "image or trust data does not exist for {subject}: only targets/releases releases tags of {gun} (require-releases-role), and it does not list this one; sign it there"
             ),
             Self::SigningPolicy(unsigned) => signing_policy(&subject, unsigned),
+            Self::PinUnproven { pinned, why: None } => {
+                format!("{subject} is no tag alone, so that it cannot have been pinned as {pinned}; name the tag")
+            }
+            Self::PinUnproven { pinned, why: Some(why) } => format!(
+                "the trust data that {subject} was pinned by does not show that it was signed as {pinned} then ({}); update the service, so that it is pinned anew",
+                why.sentence(gun, image)
+            ),
+            Self::PinRevoked { pinned, role } => format!(
+                "{subject} was pinned as {pinned}, and who signed {role} for that may not sign it any more; update the service, so that it is pinned as what is signed now"
+            ),
         }
     }
 }
