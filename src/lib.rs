@@ -32,6 +32,7 @@ pub mod ledger;
 pub mod listen;
 pub mod metrics;
 pub mod proof;
+pub mod resolve;
 pub mod store;
 pub mod telemetry;
 pub mod watch;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Each room with the rooms that it may know, lowest first: an arrow never points up. `countersign_trust` is below all.
-const ROOMS: [(&str, &[&str]); 21] = [
+const ROOMS: [(&str, &[&str]); 22] = [
     ("clock", &[]),
     ("crash", &[]),
     ("telemetry", &[]),
@@ -22,6 +22,7 @@ const ROOMS: [(&str, &[&str]); 21] = [
     ("ledger", &["crash"]),
     ("store", &[]),
     ("containerd", &["crash", "connection"]),
+    ("resolve", &["store"]),
     ("admit", &["clock", "crash", "fetch", "ledger", "containerd"]),
     ("audit", &["listen", "metrics", "ledger", "admit"]),
     ("cri", &["crash", "listen", "connection", "fetch", "ledger", "admit", "audit"]),
