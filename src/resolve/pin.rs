@@ -1,0 +1,306 @@
+//! One pin: what a tag means for one revision of a service, since when and by whose word.
+
+use countersign_trust::name::{EvidenceDigest, ImageReference, ManifestDigest, Selector};
+use countersign_trust::time::UnixTime;
+use serde::{Deserialize, Serialize};
+
+use super::service::{Kind, MAX_PART_BYTES, Revision, Service};
+use crate::store::Key;
+
+/// The form of what is written.
+const VERSION: u32 = 1;
+/// The first segment of the keys of pins.
+pub(super) const PINS: &str = "pins";
+/// What the pins of one reference meant before, newest first. More is in the audit log.
+pub const MAX_PAST: usize = 16;
+/// Bytes of the name of a node or a person. The name of a node in Kubernetes has 253 at most.
+const MAX_BY_BYTES: usize = 253;
+
+/// Why a tag means what it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// The first pod of the revision asked.
+    FirstUse,
+    /// What it meant before is not allowed any more.
+    Replaced,
+    /// An operator had it looked up anew.
+    Update,
+    /// An operator went back to what it meant before.
+    Rollback,
+    /// An operator said what it means.
+    Set,
+}
+
+/// What a tag was found to mean.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meaning {
+    /// The digest.
+    pub digest: ManifestDigest,
+    /// Names the evidence that shows it.
+    pub evidence: EvidenceDigest,
+    /// When that was current.
+    pub at: UnixTime,
+    /// Who found it: the name of a node.
+    pub by: String,
+    /// Why it was looked up.
+    pub cause: Cause,
+}
+
+/// What a tag means for one revision of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// For whom.
+    pub revision: Revision,
+    /// The image, by a tag.
+    pub image: ImageReference,
+    /// What it means.
+    pub meaning: Meaning,
+    /// How often that was said: 1 for the first time.
+    pub generation: u64,
+    /// What it meant before, newest first; at most [`MAX_PAST`].
+    pub past: Vec<Meaning>,
+}
+
+impl Pin {
+    /// The first pin of an image for a revision. None for an image that is not named by a tag alone: it means one thing already.
+    #[must_use]
+    pub fn first(revision: Revision, image: ImageReference, meaning: Meaning) -> Option<Self> {
+        matches!(image.selector(), Selector::Tag(_)).then_some(Self { revision, image, meaning, generation: 1, past: Vec::new() })
+    }
+
+    /// The pin that says something else from now on.
+    #[must_use]
+    pub fn succeeded_by(&self, meaning: Meaning) -> Self {
+        let past = std::iter::once(&self.meaning).chain(&self.past).take(MAX_PAST).cloned().collect();
+        Self { revision: self.revision.clone(), image: self.image.clone(), meaning, generation: self.generation.saturating_add(1), past }
+    }
+
+    /// Where the pin of an image for a revision stands in the store. None never comes: there are few segments.
+    #[must_use]
+    pub fn key(revision: &Revision, image: &ImageReference) -> Option<Key> {
+        let Revision { service: Service { namespace, kind, name }, id } = revision;
+        Key::new([PINS, namespace, kind.as_str(), name, id, &image.to_string()]).ok()
+    }
+
+    /// As it is written.
+    #[must_use]
+    pub fn encode(&self) -> Option<Vec<u8>> {
+        serde_json::to_vec(&Written::from(self)).ok()
+    }
+
+    /// Reads what stands below `key`.
+    ///
+    /// # Errors
+    /// [`PinFault`]: it is no pin, or not the one that belongs there.
+    pub fn decode(key: &Key, bytes: &[u8]) -> Result<Self, PinFault> {
+        let written: Written = serde_json::from_slice(bytes).map_err(|error| PinFault::Malformed { what: error.to_string() })?;
+        let pin = written.read()?;
+        // Whoever can write the store could put the pin of one service in another's place.
+        if Self::key(&pin.revision, &pin.image).as_ref() == Some(key) { Ok(pin) } else { Err(PinFault::Elsewhere) }
+    }
+
+    /// Every evidence that the pin rests on, or may rest on again.
+    pub fn evidence(&self) -> impl Iterator<Item = EvidenceDigest> {
+        std::iter::once(&self.meaning).chain(&self.past).map(|meaning| meaning.evidence)
+    }
+}
+
+/// Why something in the store is no pin. It is treated as absent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PinFault {
+    /// It does not read as one.
+    #[error("it does not read as a pin: {what}")]
+    Malformed {
+        /// What is wrong.
+        what: String,
+    },
+    /// It is of another form.
+    #[error("it is written in form {version}, and this version of countersign reads form {VERSION}")]
+    Version {
+        /// Which.
+        version: u32,
+    },
+    /// It is a pin of another image, revision or service.
+    #[error("it is the pin of another service, revision or image")]
+    Elsewhere,
+}
+
+/// A pin as it is written. A field that is not known is refused: what it restricts would be lost.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    version: u32,
+    namespace: String,
+    kind: String,
+    service: String,
+    revision: String,
+    image: String,
+    generation: u64,
+    meaning: WrittenMeaning,
+    past: Vec<WrittenMeaning>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenMeaning {
+    digest: String,
+    evidence: String,
+    at: i64,
+    by: String,
+    cause: Cause,
+}
+
+impl From<&Pin> for Written {
+    fn from(pin: &Pin) -> Self {
+        let Revision { service: Service { namespace, kind, name }, id } = &pin.revision;
+        Self {
+            version: VERSION,
+            namespace: namespace.clone(),
+            kind: kind.as_str().to_owned(),
+            service: name.clone(),
+            revision: id.clone(),
+            image: pin.image.to_string(),
+            generation: pin.generation,
+            meaning: WrittenMeaning::from(&pin.meaning),
+            past: pin.past.iter().map(WrittenMeaning::from).collect(),
+        }
+    }
+}
+
+impl Written {
+    fn read(self) -> Result<Pin, PinFault> {
+        if self.version != VERSION {
+            return Err(PinFault::Version { version: self.version });
+        }
+        let kind = Kind::read(&self.kind).ok_or_else(|| malformed("its kind"))?;
+        let parts = [&self.namespace, &self.service, &self.revision];
+        if parts.into_iter().any(|part| part.is_empty() || part.len() > MAX_PART_BYTES) {
+            return Err(malformed("the names of its service"));
+        }
+        if self.generation == 0 || self.past.len() > MAX_PAST {
+            return Err(malformed("its generation"));
+        }
+        let image: ImageReference = self.image.parse().map_err(|_| malformed("its image"))?;
+        let service = Service { namespace: self.namespace, kind, name: self.service };
+        let revision = Revision { service, id: self.revision };
+        let meaning = self.meaning.read()?;
+        let past = self.past.into_iter().map(WrittenMeaning::read).collect::<Result<_, _>>()?;
+        let pin = Pin::first(revision, image, meaning).ok_or_else(|| malformed("its image, which is not named by a tag alone"))?;
+        Ok(Pin { generation: self.generation, past, ..pin })
+    }
+}
+
+impl From<&Meaning> for WrittenMeaning {
+    fn from(Meaning { digest, evidence, at, by, cause }: &Meaning) -> Self {
+        Self { digest: digest.to_string(), evidence: evidence.to_string(), at: at.seconds(), by: by.clone(), cause: *cause }
+    }
+}
+
+impl WrittenMeaning {
+    fn read(self) -> Result<Meaning, PinFault> {
+        let digest = self.digest.parse().map_err(|_| malformed("a digest"))?;
+        let evidence = self.evidence.parse().map_err(|_| malformed("the name of its evidence"))?;
+        if self.by.len() > MAX_BY_BYTES {
+            return Err(malformed("who made it"));
+        }
+        Ok(Meaning { digest, evidence, at: UnixTime::from_seconds(self.at), by: self.by, cause: self.cause })
+    }
+}
+
+fn malformed(what: &str) -> PinFault {
+    PinFault::Malformed { what: what.to_owned() }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use countersign_trust::name::Sha256;
+
+    use super::*;
+
+    pub(crate) fn revision(name: &str, id: &str) -> Revision {
+        Revision { service: Service { namespace: "shop".into(), kind: Kind::Deployment, name: name.into() }, id: id.into() }
+    }
+
+    pub(crate) fn meaning(text: &str, evidence: &[u8]) -> Meaning {
+        Meaning {
+            digest: ManifestDigest::new(Sha256::of(text.as_bytes())),
+            evidence: EvidenceDigest::of(evidence),
+            at: UnixTime::from_seconds(1_800_000_000),
+            by: "node-1".into(),
+            cause: Cause::FirstUse,
+        }
+    }
+
+    pub(crate) fn image() -> ImageReference {
+        "r.test/team/app:1".parse().unwrap()
+    }
+
+    fn pin() -> Pin {
+        Pin::first(revision("web", "5d4f"), image(), meaning("old", b"old")).unwrap()
+    }
+
+    fn key() -> Key {
+        Pin::key(&revision("web", "5d4f"), &image()).unwrap()
+    }
+
+    fn changed(change: impl Fn(&mut serde_json::Value)) -> Result<Pin, PinFault> {
+        let mut value: serde_json::Value = serde_json::from_slice(&pin().encode().unwrap()).unwrap();
+        change(&mut value);
+        Pin::decode(&key(), &serde_json::to_vec(&value).unwrap())
+    }
+
+    #[test]
+    fn a_pin_survives_being_written_with_what_it_meant_before() {
+        let mut pin = pin();
+        for number in 0..20 {
+            pin = pin.succeeded_by(Meaning { cause: Cause::Update, ..meaning(&number.to_string(), b"new") });
+        }
+        assert_eq!((pin.generation, pin.past.len()), (21, MAX_PAST));
+        assert_eq!(pin.past[0].digest, ManifestDigest::new(Sha256::of(b"18")), "newest first");
+        assert_eq!(Pin::decode(&key(), &pin.encode().unwrap()), Ok(pin));
+        assert_eq!(key().as_str(), "pins/shop/deployment/web/5d4f/r.test%2Fteam%2Fapp%3A1");
+    }
+
+    #[test]
+    fn a_pin_in_anothers_place_is_none() {
+        for other in [revision("web", "7c9f"), revision("api", "5d4f")] {
+            let key = Pin::key(&other, &image()).unwrap();
+            assert_eq!(Pin::decode(&key, &pin().encode().unwrap()), Err(PinFault::Elsewhere));
+        }
+        let key = Pin::key(&revision("web", "5d4f"), &"r.test/team/app:2".parse().unwrap()).unwrap();
+        assert_eq!(Pin::decode(&key, &pin().encode().unwrap()), Err(PinFault::Elsewhere));
+        assert_eq!(changed(|pin| pin["namespace"] = "bank".into()), Err(PinFault::Elsewhere));
+    }
+
+    #[test]
+    fn what_does_not_read_as_a_pin_is_none() {
+        let is_malformed = |pin| matches!(pin, Err(PinFault::Malformed { .. }));
+        assert!(is_malformed(Pin::decode(&key(), b"")));
+        assert!(is_malformed(Pin::decode(&key(), &pin().encode().unwrap()[1..])));
+        for (field, value) in [
+            ("kind", serde_json::json!("ReplicaSet")),
+            ("service", "".into()),
+            ("revision", "x".repeat(300).into()),
+            ("image", "r.test/team/app@sha256:1".into()),
+            ("generation", 0.into()),
+            ("generation", (-1).into()),
+            ("more", true.into()),
+            ("past", vec![serde_json::json!({}); 17].into()),
+        ] {
+            assert!(is_malformed(changed(|pin| pin[field] = value.clone())), "{field}");
+        }
+        for (field, value) in [("digest", "sha256:1"), ("evidence", "1"), ("by", &"x".repeat(300)), ("cause", "whim")] {
+            assert!(is_malformed(changed(|pin| pin["meaning"][field] = value.into())), "{field}");
+        }
+        assert_eq!(changed(|pin| pin["version"] = 2.into()), Err(PinFault::Version { version: 2 }));
+    }
+
+    #[test]
+    fn an_image_that_names_a_digest_needs_no_pin() {
+        let digest = "0".repeat(64);
+        for text in [format!("r.test/app@sha256:{digest}"), format!("r.test/app:1@sha256:{digest}")] {
+            assert_eq!(Pin::first(revision("web", "1"), text.parse().unwrap(), meaning("old", b"old")), None, "{text}");
+        }
+    }
+}
