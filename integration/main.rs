@@ -45,6 +45,7 @@ mod parts;
 mod policy;
 mod refusals;
 mod reload;
+mod services;
 mod store;
 mod systemd;
 mod teardown;

@@ -30,6 +30,8 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::listen::{Inherited, ListenError, Listener};
 use crate::metrics::Metrics;
 use crate::proof;
+use crate::resolve::Pins;
+use crate::store::EmbeddedStore;
 use crate::watch::{self, Watch};
 
 /// Running calls may finish for this long after a stop was asked for; systemd kills after 30 s.
@@ -224,6 +226,7 @@ async fn run(config: &Config, path: &Path, mut inherited: Inherited, work: &Hand
     for path in inherited.left() {
         tracing::warn!(socket = %path.display(), "systemd passed a socket that the configuration does not name");
     }
+    take_pins(config, &admit, work).await;
     let mut stop = Stop::new()?;
     let hangup = signal(SignalKind::hangup()).map_err(|source| StartError::System { what: "catching signals", source })?;
     let (stopping, stopped) = tokio::sync::watch::channel(false);
@@ -261,6 +264,31 @@ async fn run(config: &Config, path: &Path, mut inherited: Inherited, work: &Hand
     stopping.send_replace(true);
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Opens the store of pins, and follows it. Without it each tag means what is signed now: a pin admits nothing.
+async fn take_pins(config: &Config, admit: &Arc<Admit>, work: &Handle) {
+    let directory = config.state_directory.join("store");
+    let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&directory)).await;
+    let store = match opened {
+        Ok(Ok(store)) => store,
+        Ok(Err(error)) => {
+            tracing::error!(error = chain(&error), "the pins of services cannot be used: each tag means what is signed now");
+            return;
+        }
+        Err(_) => return tracing::error!("opening the pins of services panicked: each tag means what is signed now"),
+    };
+    let pins = Arc::new(Pins::new(Arc::new(store)));
+    if let Err(error) = pins.load().await {
+        tracing::error!(error = chain(&error), "the pins of services cannot be read");
+    }
+    admit.take_pins(Arc::clone(&pins), node_name());
+    work.spawn(pins.follow());
+}
+
+/// The name under which this node writes pins.
+fn node_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Reloads the configuration whenever SIGHUP asks for it, and tells systemd when it is done (`sd_notify(3)`, `RELOADING=1`).

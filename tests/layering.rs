@@ -21,13 +21,13 @@ const ROOMS: [(&str, &[&str]); 22] = [
     ("fetch", &[]),
     ("ledger", &["crash"]),
     ("store", &[]),
-    ("containerd", &["crash", "connection"]),
     ("resolve", &["store"]),
-    ("admit", &["clock", "crash", "fetch", "ledger", "containerd"]),
+    ("containerd", &["crash", "connection", "resolve"]),
+    ("admit", &["clock", "crash", "fetch", "ledger", "containerd", "resolve"]),
     ("audit", &["listen", "metrics", "ledger", "admit"]),
-    ("cri", &["crash", "listen", "connection", "fetch", "ledger", "admit", "audit"]),
+    ("cri", &["crash", "listen", "connection", "fetch", "ledger", "resolve", "admit", "audit"]),
     ("proof", &["admit", "cri"]),
-    ("watch", &["clock", "containerd", "admit"]),
+    ("watch", &["clock", "containerd", "resolve", "admit"]),
     ("admin", &["listen", "admit", "audit", "watch"]),
     ("doctor", &["clock", "config", "containerd", "admit", "admin"]),
     (
@@ -41,6 +41,10 @@ const ROOMS: [(&str, &[&str]); 22] = [
             "ledger",
             "store",
             "containerd",
+<<<<<<< HEAD
+=======
+            "resolve",
+>>>>>>> 715c277 (Keep a service at the digest that its revision began with)
             "admit",
             "audit",
             "cri",

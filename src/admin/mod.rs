@@ -150,7 +150,7 @@ pub async fn verify(admit: &Arc<Admit>, request: &v1::VerifyRequest) -> v1::Veri
     };
     let question = Question { image: &image, namespace };
     if !request.explain {
-        return answer(&admit.policy().trust.people, admit.pull(question, None).await, image.to_string());
+        return answer(&admit.policy().trust.people, admit.pull(question.into(), None).await, image.to_string());
     }
     let explained = admit.explain(question).await;
     let explanation = explain::explanation(&explained);

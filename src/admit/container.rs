@@ -8,10 +8,11 @@ use countersign_trust::name::{ChainId, ImageId, ImageReference, ManifestDigest, 
 
 use super::refusal::Refusal;
 use super::rehearsal::refuse_reserved;
-use super::{Admission, Admit, Workload, record_name};
+use super::{Admission, Admit, Effect, Sought, Workload, record_name};
 use crate::containerd::chain::{ImageContent, image_under, images_under};
 use crate::containerd::{ContainerRecord, Record, Standing as ContentStanding, stands_on};
 use crate::ledger::VerifiedImage;
+use crate::resolve::Revision;
 use countersign_trust::{Approval, Question};
 
 /// containerd's own choice of a snapshotter (its `defaults.DefaultSnapshotter` on Linux). CRI names a container's
@@ -42,6 +43,8 @@ pub struct Asked {
     pub workload: Option<Workload>,
     /// Its image was not enforced then.
     pub was_let_pass: bool,
+    /// Which revision of which service it is of, if that was known.
+    pub revision: Option<Revision>,
 }
 
 /// The pod of a sandbox, as kubelet told when the sandbox was made.
@@ -53,6 +56,8 @@ pub struct Pod {
     pub uid: String,
     /// Its namespace.
     pub namespace: String,
+    /// Which revision of which service it is of, as far as its labels say.
+    pub revision: Option<Revision>,
 }
 
 /// Records that were read before it was known which names they were needed of.
@@ -87,29 +92,32 @@ impl Admit {
     pub async fn admit_container(
         self: &Arc<Self>,
         subject: &Subject,
-        namespace: Option<&str>,
+        (namespace, revision): (Option<&str>, Option<&Revision>),
         image_id: ImageId,
         shown: &str,
     ) -> Result<(Admission, VerifiedImage), Refusal> {
         match subject {
-            Subject::Named(image) => self.admit_named(Question { image, namespace }, image_id).await,
+            Subject::Named(image) => self.admit_named(Sought { question: Question { image, namespace }, revision }, image_id).await,
             Subject::Unnamed => {
                 let candidates = self.memory()?.images_with(&image_id);
-                self.first_allowed(candidates, namespace, || Refusal::NotHeld { image: shown.to_owned() }).await
+                self.first_allowed(candidates, (namespace, revision), || Refusal::NotHeld { image: shown.to_owned() }).await
             }
         }
     }
 
     pub(super) async fn admit_named(
         self: &Arc<Self>,
-        question: Question<'_>,
+        sought: Sought<'_>,
         image_id: ImageId,
     ) -> Result<(Admission, VerifiedImage), Refusal> {
+        let question = sought.question;
         refuse_reserved(question.image)?;
         if let Some(admitted) = self.listed_content(question, image_id).await? {
             return Ok(admitted);
         }
-        match self.judge_brought(question) {
+        let judged = self.judge_brought(question);
+        self.pin_later(sought, &judged);
+        match self.for_service(sought, judged, Effect::Looks).await {
             Ok(admission) => self.bind(admission, image_id).await,
             Err(refusal) => {
                 let admission = self.platform_of_signed(question, refusal).await?;
@@ -184,12 +192,12 @@ impl Admit {
     pub(super) async fn first_allowed(
         &self,
         candidates: Vec<VerifiedImage>,
-        namespace: Option<&str>,
+        asker: (Option<&str>, Option<&Revision>),
         none: impl FnOnce() -> Refusal,
     ) -> Result<(Admission, VerifiedImage), Refusal> {
         let mut first_refusal = None;
         for candidate in candidates {
-            match self.allowed_on_record(candidate, namespace).await {
+            match self.allowed_on_record(candidate, asker).await {
                 Ok(admitted) => return Ok(admitted),
                 Err(refusal) => first_refusal = first_refusal.or(Some(refusal)),
             }
@@ -197,12 +205,19 @@ impl Admit {
         Err(first_refusal.unwrap_or_else(none))
     }
 
-    async fn allowed_on_record(&self, image: VerifiedImage, namespace: Option<&str>) -> Result<(Admission, VerifiedImage), Refusal> {
+    async fn allowed_on_record(
+        &self,
+        image: VerifiedImage,
+        (namespace, revision): (Option<&str>, Option<&Revision>),
+    ) -> Result<(Admission, VerifiedImage), Refusal> {
         let by_digest = ImageReference::by_digest(image.repository.clone(), image.digest);
         let question = Question { image: &by_digest, namespace };
         let admission = match self.judge(question) {
             Ok(admission) => admission,
-            Err(refusal) => self.platform_of_signed(question, refusal).await?,
+            Err(refusal) => match self.pinned_as(image.digest, question.image, Sought { question, revision }).await {
+                Some(admission) => admission,
+                None => self.platform_of_signed(question, refusal).await?,
+            },
         };
         // What lies between the digest and the image is looked at only when some of it could be denied.
         if self.has_denied_digests() { self.bind(admission, image.image_id).await } else { Ok((admission, image)) }
@@ -327,16 +342,18 @@ impl Admit {
     pub async fn admit_start(self: &Arc<Self>, container_id: &str, asked: Option<&Asked>) -> Result<(Admission, VerifiedImage), Refusal> {
         let (container, parent) = self.root_fs_of(container_id).await?;
         let namespace = asked.and_then(|asked| asked.namespace.as_deref());
-        self.admit_volumes(&container, namespace).await?;
+        let revision = asked.and_then(|asked| asked.revision.as_ref());
+        self.admit_volumes(&container, (namespace, revision)).await?;
         let mut candidates = self.memory()?.images_on(|chain| stands_on(&parent, chain, container.id_mapping.as_ref()));
         // One that was made for a name is judged for that name: what another name with the same files needs is no matter.
         let Some(image) = asked.and_then(|asked| asked.name.clone()) else {
-            return self.first_allowed(candidates, namespace, || Refusal::UnknownRootFs { found: shown(&parent) }).await;
+            return self.first_allowed(candidates, (namespace, revision), || Refusal::UnknownRootFs { found: shown(&parent) }).await;
         };
         let mut refusal = Refusal::UnknownRootFs { found: shown(&parent) };
         candidates.retain(|candidate| candidate.repository == *image.repository());
         for candidate in candidates {
-            match self.admit_named(Question { image: &image, namespace }, candidate.image_id).await {
+            let sought = Sought { question: Question { image: &image, namespace }, revision };
+            match self.admit_named(sought, candidate.image_id).await {
                 Ok((admission, verified)) if verified.chain_id == candidate.chain_id => return Ok((admission, verified)),
                 Ok(_) => {}
                 Err(error) => refusal = error,

@@ -60,7 +60,7 @@ impl Admit {
             Selector::Tag(_) => format!("{image}@{digest}").parse().map_err(|error| Refusal::Name { error })?,
             Selector::Digest(_) | Selector::TagAndDigest(..) => image.clone(),
         };
-        self.pull(Question::without_namespace(&with_digest), None).await.map(drop)
+        self.pull(Question::without_namespace(&with_digest).into(), None).await.map(drop)
     }
 }
 

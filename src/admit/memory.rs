@@ -7,7 +7,9 @@ use countersign_trust::evidence::{Answer, Evidence, FileName, Gun};
 use countersign_trust::explain::{Explanation, explain};
 use countersign_trust::name::{ChainId, EvidenceDigest, ImageId, Repository as RepositoryName};
 use countersign_trust::time::UnixTime;
-use countersign_trust::{Approval, Facts, Freshness, Holding, Question, Reason, RoleFault, Terms, Verdict, evaluate, verify};
+use countersign_trust::{
+    Approval, Facts, Freshness, Holding, Pinned, Question, Reason, RoleFault, Terms, Verdict, evaluate, verify, verify_pinned,
+};
 
 use super::Origin;
 use super::container::{Asked, Pod};
@@ -230,6 +232,27 @@ impl Memory {
         let mut repository = repository.lock().unwrap_or_else(PoisonError::into_inner);
         let server = repository.server(policy, now);
         judge_by(server, question, policy, |allow_expired| judge_with(&mut repository, question, policy, now, allow_expired))
+    }
+
+    /// Judges an image by what its tag was pinned as. Expired evidence of today serves where it serves for what is signed now.
+    pub(super) fn judge_pinned(
+        &self,
+        question: Question<'_>,
+        pinned: Pinned<'_>,
+        policy: &Policy,
+        now: UnixTime,
+    ) -> Result<Judged, Refusal> {
+        let gun = Gun::for_repository(question.image.repository());
+        let repository = self.repository(&gun).ok_or_else(|| Refusal::NotHeld { image: question.image.to_string() })?;
+        let mut repository = repository.lock().unwrap_or_else(PoisonError::into_inner);
+        let server = repository.server(policy, now);
+        judge_by(server, question, policy, |allow_expired| {
+            let held = Arc::clone(&repository.held);
+            let holding = Holding { evidence: &held.evidence, known: &held.known, allow_expired };
+            let approval = verify_pinned(question, pinned, holding, &policy.trust, now, &mut repository.facts)?;
+            let origin = if allow_expired { Origin::Expired } else { Origin::Held };
+            Ok(Judged { approval, evidence: pinned.evidence.digest(), origin })
+        })
     }
 
     /// Judges as [`Self::judge`] does, and says what the verdict rests on.

@@ -23,6 +23,7 @@ mod offered;
 mod on_demand;
 mod passage;
 mod patience;
+mod pinned;
 mod platform;
 mod policy;
 mod refresh;
@@ -63,6 +64,8 @@ use on_demand::InVain;
 use passage::Passages;
 pub use passage::{Creating, Starting};
 use patience::Patience;
+use pinned::{Effect, Pinning};
+pub use pinned::{SUPERSEDED_SERVES_SECONDS, Sought};
 use policy::Local;
 pub use policy::Policy;
 pub use refresh::UPDATE_DEADLINE;
@@ -169,6 +172,7 @@ pub struct Admit {
     /// Services that go on though their images are enforced.
     on_record: RwLock<OnRecord>,
     refused_fetches: RefusedFetches,
+    pinning: Pinning,
     /// Held alone while an image's tag record is written, shared while a container is created from it: a create that takes
     /// long, or that containerd never answers, holds up no other.
     pub image_locks: KeyedLocks<ImageId>,
@@ -204,6 +208,7 @@ impl Admit {
             proofs: Record::default(),
             on_record: RwLock::default(),
             refused_fetches: RefusedFetches::default(),
+            pinning: Pinning::default(),
             image_locks: KeyedLocks::default(),
         };
         admit.take_ledger(ledger);
@@ -343,13 +348,14 @@ impl Admit {
     ///
     /// # Errors
     /// A [`Refusal`]; see [`Refusal::standing`].
-    pub async fn pull(self: &Arc<Self>, question: Question<'_>, credential: Option<Credential>) -> Result<Admission, Refusal> {
+    pub async fn pull(self: &Arc<Self>, sought: Sought<'_>, credential: Option<Credential>) -> Result<Admission, Refusal> {
+        let question = sought.question;
         if is_reserved(question.image) {
             return self.judge_staged(question);
         }
         match self.prepare(question, credential).await? {
             Prepared::Listed(admission) => Ok(*admission),
-            Prepared::Refreshed(origin) => match self.judge(question) {
+            Prepared::Refreshed(origin) => match self.for_service(sought, self.judge(question), Effect::Pins).await {
                 Ok(admission) => Ok(Admission { origin, ..admission }),
                 Err(refusal) => self.platform_of_signed(question, refusal).await.map(|admission| Admission { origin, ..admission }),
             },

@@ -83,7 +83,7 @@ impl Admit {
             let other = || Refusal::OtherRecord { record: record.name.clone(), expected: image_id };
             self.content_of(target, image_id).await?.ok_or_else(other)?;
             let candidates = self.memory()?.images_with(&image_id);
-            return self.first_allowed(candidates, None, || Refusal::NotHeld { image: record.name.clone() }).await.map(drop);
+            return self.first_allowed(candidates, (None, None), || Refusal::NotHeld { image: record.name.clone() }).await.map(drop);
         }
         let image: ImageReference = record.name.parse().map_err(|error| Refusal::Name { error })?;
         let named = self.judge(Question::without_namespace(&image));

@@ -70,7 +70,7 @@ impl Admit {
     async fn judge_sandbox(self: &Arc<Self>, name: &ImageReference) -> Result<Admission, Refusal> {
         let question = Question::without_namespace(name);
         match self.judge(question) {
-            Err(Refusal::NotHeld { .. } | Refusal::ServerNotAsked { .. }) => self.pull(question, None).await,
+            Err(Refusal::NotHeld { .. } | Refusal::ServerNotAsked { .. }) => self.pull(question.into(), None).await,
             judged => judged,
         }
     }

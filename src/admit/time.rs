@@ -11,7 +11,7 @@ use countersign_trust::time::UnixTime;
 use super::{Admit, Refusal};
 
 /// By how much a clock may be behind: what a time service corrects at once, and no operator notices.
-const TOLERANCE_SECONDS: i64 = 300;
+pub(super) const TOLERANCE_SECONDS: i64 = 300;
 
 /// When trust data was last found good, in seconds since the Unix epoch. It stands in the ledger beside that data.
 #[derive(Debug, Default)]

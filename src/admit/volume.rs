@@ -8,6 +8,7 @@ use super::Admit;
 use super::refusal::Refusal;
 use crate::containerd::{ContainerRecord, stands_on};
 use crate::ledger::VerifiedImage;
+use crate::resolve::Revision;
 
 /// What is said of a volume whose snapshot is not found.
 const NO_SNAPSHOT: &str = "no snapshot of an image";
@@ -50,12 +51,16 @@ impl Admit {
     }
 
     /// Every image that a container's mounts show was verified here, and is allowed today.
-    pub(super) async fn admit_volumes(self: &Arc<Self>, container: &ContainerRecord, namespace: Option<&str>) -> Result<(), Refusal> {
+    pub(super) async fn admit_volumes(
+        self: &Arc<Self>,
+        container: &ContainerRecord,
+        asker: (Option<&str>, Option<&Revision>),
+    ) -> Result<(), Refusal> {
         for mount in &container.volumes {
             // Without a snapshot it is a directory of the host that is called so.
             let Some(parent) = self.containerd.snapshot_parent(&container.snapshotter, &mount.snapshot_key).await? else { continue };
             let candidates = self.memory()?.images_on(|chain| stands_on(&parent, chain, container.id_mapping.as_ref()));
-            self.first_allowed(candidates, namespace, || Refusal::UnknownRootFs { found: shown(&parent) }).await?;
+            self.first_allowed(candidates, asker, || Refusal::UnknownRootFs { found: shown(&parent) }).await?;
         }
         Ok(())
     }

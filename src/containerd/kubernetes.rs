@@ -4,10 +4,14 @@ use std::collections::HashMap;
 
 use http::Uri;
 use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
-use k8s_cri::v1::{ContainerState, ListContainersRequest, ListPodSandboxRequest, PodSandboxStatusRequest, StatusRequest, VersionRequest};
+use k8s_cri::v1::{
+    ContainerState, ListContainersRequest, ListPodSandboxRequest, PodSandbox, PodSandboxMetadata, PodSandboxStatusRequest, StatusRequest,
+    VersionRequest,
+};
 
 use super::socket::Caller;
 use super::{Containerd, ContainerdError, MESSAGE_LIMIT, ORIGIN};
+use crate::resolve::{PodFacts, Revision};
 
 /// A pod's sandbox, as its RunPodSandbox said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +24,36 @@ pub struct Pod {
     pub uid: String,
     /// When the sandbox was made, in seconds since the Unix epoch.
     pub created_at: i64,
+    /// Which revision of which service it is of, as far as its labels and annotations say.
+    pub revision: Option<Revision>,
+}
+
+/// What a list of sandboxes tells of a pod.
+struct Told<'a> {
+    metadata: &'a PodSandboxMetadata,
+    sandbox: &'a PodSandbox,
+}
+
+impl PodFacts for Told<'_> {
+    fn name(&self) -> &str {
+        &self.metadata.name
+    }
+
+    fn uid(&self) -> &str {
+        &self.metadata.uid
+    }
+
+    fn namespace(&self) -> &str {
+        &self.metadata.namespace
+    }
+
+    fn label(&self, key: &str) -> Option<&str> {
+        self.sandbox.labels.get(key).map(String::as_str)
+    }
+
+    fn annotation(&self, key: &str) -> Option<&str> {
+        self.sandbox.annotations.get(key).map(String::as_str)
+    }
 }
 
 /// A container, as its CreateContainer said.
@@ -87,9 +121,10 @@ impl Containerd {
         let mut client = self.runtime();
         let answer = self.within("ListPodSandbox", client.list_pod_sandbox(ListPodSandboxRequest::default())).await?;
         let pods = answer.into_inner().items.into_iter().map(|sandbox| {
-            let metadata = sandbox.metadata.unwrap_or_default();
+            let metadata = sandbox.metadata.clone().unwrap_or_default();
+            let revision = Revision::of(&Told { metadata: &metadata, sandbox: &sandbox });
             let created_at = sandbox.created_at.div_euclid(NANOSECONDS);
-            (sandbox.id, Pod { namespace: metadata.namespace, name: metadata.name, uid: metadata.uid, created_at })
+            (sandbox.id, Pod { namespace: metadata.namespace, name: metadata.name, uid: metadata.uid, created_at, revision })
         });
         Ok(pods.collect())
     }

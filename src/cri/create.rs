@@ -20,6 +20,7 @@ use super::upstream::{Reply, Upstream};
 use crate::admit::{Admission, Asked, KeyGuard, RecordsRead, Refusal, Subject, Volume, Workload, record_name};
 use crate::crash::Step;
 use crate::ledger::{RanContent, VerifiedImage};
+use crate::resolve::Revision;
 
 /// The image that is meant.
 struct Resolved {
@@ -32,11 +33,12 @@ struct Resolved {
     ahead: Option<Ahead>,
 }
 
-/// The image that the caller wants, and for a pod of which namespace.
+/// The image that the caller wants, and for a pod of which namespace and service.
 #[derive(Clone, Copy)]
 struct Wanted<'a> {
     spec: &'a ImageSpec,
     namespace: Option<&'a str>,
+    revision: Option<&'a Revision>,
     began: Instant,
 }
 
@@ -109,11 +111,12 @@ impl Guard {
             let judged = Judged { image: shown_name(&request.image), container: None, namespace: None, began };
             self.denied(Refused { method: CheckedMethod::CreateContainer, judged, mode: self.admit.mode() }, &refusal)
         })?;
+        let revision = pod.as_ref().and_then(|pod| pod.revision.clone());
         let workload = pod.as_ref().map(|pod| Workload { pod_uid: pod.uid.clone(), container: request.container_name.clone() });
         let namespace = pod.map(|pod| pod.namespace).filter(|namespace| !namespace.is_empty());
         let asked = self.asked(&request.image, namespace.clone(), &call.upstream).await;
         let mut mode = self.admit.mode_of_asked(&asked);
-        let asked = Asked { workload, was_let_pass: mode != Mode::Enforced, ..asked };
+        let asked = Asked { workload, was_let_pass: mode != Mode::Enforced, revision, ..asked };
         for mount in &request.image_mounts {
             mode = mode.max(self.admit.mode_of_asked(&self.asked(&mount.image, namespace.clone(), &call.upstream).await));
         }
@@ -178,7 +181,8 @@ impl Guard {
         began: Instant,
     ) -> Result<(Admitted, Vec<KeyGuard<ImageId>>), Refusal> {
         Step::CreateAsked.reached();
-        let wanted = Wanted { spec: &request.image, namespace: asked.namespace.as_deref(), began };
+        let (namespace, revision) = (asked.namespace.as_deref(), asked.revision.as_ref());
+        let wanted = Wanted { spec: &request.image, namespace, revision, began };
         // Before any lock is taken: a trust server may not answer for long.
         for spec in request.image_mounts.iter().map(|mount| &mount.image).chain([wanted.spec]) {
             let is_service = spec == wanted.spec && self.is_service(asked, spec);
@@ -271,8 +275,8 @@ impl Guard {
     }
 
     async fn judge(&self, wanted: Wanted<'_>, image_id: ImageId) -> Result<(Admission, VerifiedImage), Refusal> {
-        let Wanted { spec, namespace, began: _ } = wanted;
-        self.admit.admit_container(&subject(spec, image_id)?, namespace, image_id, shown_name(spec)).await
+        let Wanted { spec, namespace, revision, began: _ } = wanted;
+        self.admit.admit_container(&subject(spec, image_id)?, (namespace, revision), image_id, shown_name(spec)).await
     }
 
     async fn admit_create(

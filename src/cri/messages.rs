@@ -2,6 +2,7 @@
 //!
 //! A field of the schema that is absent and one that is empty are the same (proto3); one that must not be absent says so.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
@@ -12,10 +13,11 @@ use super::schema::{
     AUTH_CONFIG, CONTAINER_CONFIG, CONTAINER_METADATA, CONTAINER_STATUS, CONTAINER_STATUS_RESPONSE, CREATE_CONTAINER_REQUEST,
     CREATE_CONTAINER_RESPONSE, IMAGE, IMAGE_SPEC, IMAGE_STATUS_RESPONSE, INFO_ENTRY, MOUNT, POD_SANDBOX_CONFIG, POD_SANDBOX_METADATA,
     POD_SANDBOX_STATUS, POD_SANDBOX_STATUS_RESPONSE, PULL_IMAGE_REQUEST, PULL_IMAGE_RESPONSE, RUN_POD_SANDBOX_REQUEST,
-    RUN_POD_SANDBOX_RESPONSE, START_CONTAINER_REQUEST, STATUS_RESPONSE,
+    RUN_POD_SANDBOX_RESPONSE, START_CONTAINER_REQUEST, STATUS_RESPONSE, STRING_ENTRY,
 };
 use super::status::{Code, Status};
 use super::wire::{Message, Schema, WireError};
+use crate::resolve::{PodFacts, Revision, tells_of_service};
 
 /// Mounts of one container that name an image. Kubernetes sets no number, but a pod must fit into etcd's 1.5 MiB.
 const IMAGE_MOUNTS: usize = 1024;
@@ -96,21 +98,69 @@ pub struct PodSandboxMetadata {
     pub namespace: String,
     /// How often the sandbox was made anew.
     pub attempt: u64,
+    /// Which revision of which service the pod is of, as far as its labels and annotations say.
+    pub revision: Option<Revision>,
 }
 
 /// The metadata of a `PodSandboxConfig`, which the caller may have left out.
 fn sandbox_metadata(config: Option<Message<'_>>) -> Result<Option<PodSandboxMetadata>, WireError> {
-    metadata_of(config.map(|config| config.child(1, &POD_SANDBOX_METADATA)).transpose()?.flatten())
+    let Some(config) = config else { return Ok(None) };
+    metadata_of(config.child(1, &POD_SANDBOX_METADATA)?, entries(&config, 6)?, entries(&config, 7)?)
 }
 
-fn metadata_of(metadata: Option<Message<'_>>) -> Result<Option<PodSandboxMetadata>, WireError> {
+fn metadata_of(
+    metadata: Option<Message<'_>>,
+    labels: BTreeMap<&str, &str>,
+    annotations: BTreeMap<&str, &str>,
+) -> Result<Option<PodSandboxMetadata>, WireError> {
     let Some(metadata) = metadata else { return Ok(None) };
-    Ok(Some(PodSandboxMetadata {
-        name: metadata.string(1)?.into(),
-        uid: metadata.string(2)?.into(),
-        namespace: metadata.string(3)?.into(),
-        attempt: metadata.varint(4)?,
-    }))
+    let (name, uid, namespace) = (metadata.string(1)?, metadata.string(2)?, metadata.string(3)?);
+    let revision = Revision::of(&Told { name, uid, namespace, labels, annotations });
+    Ok(Some(PodSandboxMetadata { name: name.into(), uid: uid.into(), namespace: namespace.into(), attempt: metadata.varint(4)?, revision }))
+}
+
+/// The entries of a map of strings that tell of a service. Of two with one key the last counts, as it does for containerd.
+fn entries<'a>(config: &Message<'a>, number: u32) -> Result<BTreeMap<&'a str, &'a str>, WireError> {
+    let mut told = BTreeMap::new();
+    for entry in config.repeated(number)? {
+        let entry = Message::parse(&STRING_ENTRY, entry)?;
+        let key = entry.string(1)?;
+        if tells_of_service(key) {
+            told.insert(key, entry.string(2)?);
+        }
+    }
+    Ok(told)
+}
+
+/// What a message tells of a pod.
+struct Told<'a> {
+    name: &'a str,
+    uid: &'a str,
+    namespace: &'a str,
+    labels: BTreeMap<&'a str, &'a str>,
+    annotations: BTreeMap<&'a str, &'a str>,
+}
+
+impl PodFacts for Told<'_> {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn uid(&self) -> &str {
+        self.uid
+    }
+
+    fn namespace(&self) -> &str {
+        self.namespace
+    }
+
+    fn label(&self, key: &str) -> Option<&str> {
+        self.labels.get(key).copied()
+    }
+
+    fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.get(key).copied()
+    }
 }
 
 /// `PullImageRequest`.
@@ -305,7 +355,8 @@ pub fn run_pod_sandbox_response(message: &[u8]) -> Result<String, WireError> {
 pub fn pod_sandbox_status_response(message: &[u8]) -> Result<(String, Option<PodSandboxMetadata>), WireError> {
     let response = Message::parse(&POD_SANDBOX_STATUS_RESPONSE, message)?;
     let status = response.required(1, &POD_SANDBOX_STATUS)?;
-    Ok((status.string(1)?.to_owned(), metadata_of(status.child(2, &POD_SANDBOX_METADATA)?)?))
+    let metadata = metadata_of(status.child(2, &POD_SANDBOX_METADATA)?, entries(&status, 7)?, entries(&status, 8)?)?;
+    Ok((status.string(1)?.to_owned(), metadata))
 }
 
 /// Reads the name of the sandboxes' image in a verbose `StatusResponse`. `None`: this containerd does not tell it.

@@ -44,8 +44,8 @@ const fn judged(image: &str, began: Instant) -> Judged<'_> {
 }
 
 impl From<PodSandboxMetadata> for Pod {
-    fn from(PodSandboxMetadata { name, uid, namespace, .. }: PodSandboxMetadata) -> Self {
-        Self { name, uid, namespace }
+    fn from(PodSandboxMetadata { name, uid, namespace, attempt: _, revision }: PodSandboxMetadata) -> Self {
+        Self { name, uid, namespace, revision }
     }
 }
 

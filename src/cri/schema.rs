@@ -114,7 +114,9 @@ pub(super) const POD_SANDBOX_STATUS_RESPONSE: Schema = Schema {
     name: "PodSandboxStatusResponse",
     fields: &[one(1, "status"), many(2, "info"), many(3, "containers_statuses"), number(4, "timestamp")],
 };
-pub(super) const POD_SANDBOX_STATUS: Schema = Schema { name: "PodSandboxStatus", fields: &[one(1, "id"), one(2, "metadata")] };
+pub(super) const POD_SANDBOX_STATUS: Schema =
+    Schema { name: "PodSandboxStatus", fields: &[one(1, "id"), one(2, "metadata"), many(7, "labels"), many(8, "annotations")] };
+pub(super) const STRING_ENTRY: Schema = Schema { name: "StringEntry", fields: &[one(1, "key"), one(2, "value")] };
 pub(super) const STATUS_RESPONSE: Schema =
     Schema { name: "StatusResponse", fields: &[one(1, "status"), many(2, "info"), many(3, "runtime_handlers"), one(4, "features")] };
 pub(super) const INFO_ENTRY: Schema = Schema { name: "InfoEntry", fields: &[one(1, "key"), one(2, "value")] };

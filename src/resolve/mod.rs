@@ -12,4 +12,4 @@ mod service;
 pub use error::ResolveError;
 pub use pin::{Cause, MAX_PAST, Meaning, Pin, PinFault};
 pub use pins::{MAX_PINS_OF_A_NAMESPACE, Pins};
-pub use service::{Kind, MAX_PART_BYTES, PodFacts, REVISION_ANNOTATION, Revision, SERVICE_ANNOTATION, Service};
+pub use service::{Kind, MAX_PART_BYTES, PodFacts, REVISION_ANNOTATION, Revision, SERVICE_ANNOTATION, Service, tells_of_service};

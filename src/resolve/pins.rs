@@ -112,6 +112,13 @@ impl Pins {
         self.held.read().unwrap_or_else(PoisonError::into_inner).get(&key).map(|standing| Arc::clone(&standing.pin))
     }
 
+    /// Every pin of a revision that is held here.
+    #[must_use]
+    pub fn of_revision(&self, revision: &Revision) -> Vec<Arc<Pin>> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.values().filter(|standing| standing.pin.revision == *revision).map(|standing| Arc::clone(&standing.pin)).collect()
+    }
+
     /// Every pin that is held here.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Pin>> {

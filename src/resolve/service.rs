@@ -39,6 +39,13 @@ const LONGEST_GENERATED_BASE: usize = 58;
 /// A `CronJob` names each Job after the minute that it was due at, in digits; there have been eight since 1990.
 const FEWEST_MINUTE_DIGITS: usize = 8;
 
+/// Whether a label or an annotation of this key tells of a service. Pods have many others.
+#[must_use]
+pub fn tells_of_service(key: &str) -> bool {
+    let keys = [SERVICE_ANNOTATION, REVISION_ANNOTATION, TEMPLATE_HASH, CONTROLLER_REVISION, STATEFUL_POD, CONFIG_SOURCE, CONFIG_HASH];
+    keys.into_iter().chain(JOB_NAMES).chain(JOB_UIDS).any(|telling| telling == key)
+}
+
 /// What is known of a pod.
 pub trait PodFacts {
     /// Its name.

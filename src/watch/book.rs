@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::admit::{Asked, Workload};
 use crate::containerd::MAX_CONTAINERS;
+use crate::resolve::{Kind, Revision, Service};
 
 /// The file, and its name while it is being written.
 const FILE: &str = "came-through.jsonl";
@@ -50,17 +51,39 @@ struct Entry {
     /// Its image was not enforced.
     #[serde(default)]
     was_let_pass: bool,
+    /// Which revision of which service of its namespace it is of.
+    #[serde(default)]
+    service: Option<EntryService>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct EntryService {
+    kind: String,
+    name: String,
+    revision: String,
+}
+
+impl EntryService {
+    fn of(Revision { service, id }: &Revision) -> Self {
+        Self { kind: service.kind.as_str().to_owned(), name: service.name.clone(), revision: id.clone() }
+    }
+
+    fn read(self, namespace: Option<&str>) -> Option<Revision> {
+        let service = Service { namespace: namespace?.to_owned(), kind: Kind::read(&self.kind)?, name: self.name };
+        Some(Revision { service, id: self.revision })
+    }
 }
 
 impl From<Entry> for Asked {
-    fn from(Entry { id: _, image, name, namespace, pod_uid, container, was_let_pass }: Entry) -> Self {
+    fn from(Entry { id: _, image, name, namespace, pod_uid, container, was_let_pass, service }: Entry) -> Self {
         let workload = pod_uid.zip(container).map(|(pod_uid, container)| Workload { pod_uid, container });
-        Self { name: name.and_then(|name| name.parse().ok()), image, namespace, workload, was_let_pass }
+        let revision = service.and_then(|service| service.read(namespace.as_deref()));
+        Self { name: name.and_then(|name| name.parse().ok()), image, namespace, workload, was_let_pass, revision }
     }
 }
 
 impl Entry {
-    fn of(id: &str, Asked { image, name, namespace, workload, was_let_pass }: &Asked) -> Self {
+    fn of(id: &str, Asked { image, name, namespace, workload, was_let_pass, revision }: &Asked) -> Self {
         let workload = workload.as_ref();
         Self {
             id: id.to_owned(),
@@ -70,6 +93,7 @@ impl Entry {
             pod_uid: workload.map(|workload| workload.pod_uid.clone()),
             container: workload.map(|workload| workload.container.clone()),
             was_let_pass: *was_let_pass,
+            service: revision.as_ref().map(EntryService::of),
         }
     }
 }
@@ -139,7 +163,10 @@ impl Book {
         let name = asked.name.clone().filter(|_| !image.is_empty());
         let is_short = |workload: &Workload| workload.pod_uid.len() <= MAX_NAME_BYTES && workload.container.len() <= MAX_NAME_BYTES;
         let workload = asked.workload.clone().filter(is_short);
-        self.containers.insert(container_id.to_owned(), Asked { image, name, namespace, workload, was_let_pass: asked.was_let_pass });
+        // No part of a revision is longer than a name may be.
+        let revision = asked.revision.clone();
+        let kept = Asked { image, name, namespace, workload, was_let_pass: asked.was_let_pass, revision };
+        self.containers.insert(container_id.to_owned(), kept);
         self.is_written = false;
     }
 
@@ -221,7 +248,9 @@ mod tests {
     fn asked(image: &str) -> Asked {
         let workload = Some(Workload { pod_uid: "u-1".to_owned(), container: "web".to_owned() });
         let (name, namespace) = (image.parse().ok(), Some("shop".to_owned()));
-        Asked { image: image.to_owned(), name, namespace, workload, was_let_pass: true }
+        let service = Service { namespace: "shop".to_owned(), kind: Kind::Deployment, name: "web".to_owned() };
+        let revision = Some(Revision { service, id: "5d4f".to_owned() });
+        Asked { image: image.to_owned(), name, namespace, workload, was_let_pass: true, revision }
     }
 
     #[test]

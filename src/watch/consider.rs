@@ -291,7 +291,8 @@ pub(super) fn asked_of(listed: &Listed, known: &Known) -> (Asked, Option<ImageId
     let image_id = container.and_then(|container| container.image_id.parse().ok().or_else(|| container.image.parse().ok()));
     let namespace = known.pod_of(&listed.id).map(|pod| pod.namespace.clone()).filter(|namespace| !namespace.is_empty());
     let workload = known.workload_of(&listed.id);
-    (Asked { name: image.parse().ok(), image, namespace, workload, was_let_pass: false }, image_id)
+    let revision = known.pod_of(&listed.id).and_then(|pod| pod.revision.clone());
+    (Asked { name: image.parse().ok(), image, namespace, workload, was_let_pass: false, revision }, image_id)
 }
 
 #[cfg(test)]

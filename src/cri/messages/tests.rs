@@ -63,7 +63,9 @@ fn a_pull_is_read_with_its_credential_and_pod() {
     let read = PullImageRequest::read(&sent.encode_to_vec()).unwrap();
     assert_eq!((read.image.image.as_str(), read.image.user_specified_image.as_str()), ("reg/app:1", "app"));
     assert_eq!(read.image.runtime_handler, "kata");
-    let metadata = PodSandboxMetadata { name: "pod".into(), uid: "0-1".into(), namespace: "ns".into(), attempt: 3 };
+    let service = Service { namespace: "ns".into(), kind: Kind::Pod, name: "pod".into() };
+    let revision = Some(Revision { service, id: "0-1".into() });
+    let metadata = PodSandboxMetadata { name: "pod".into(), uid: "0-1".into(), namespace: "ns".into(), attempt: 3, revision };
     assert_eq!(read.sandbox.as_ref(), Some(&metadata));
     assert!(!format!("{read:?}").contains("secret"));
     let auth = read.auth.unwrap();

@@ -1,0 +1,185 @@
+//! Services keep what their tags meant when their revisions began, and nothing that the signatures do not admit any more.
+
+use std::time::{Duration, Instant};
+
+use k8s_cri::v1::PodSandboxConfig;
+use serde_json::Value;
+use tokio::process::Command;
+use tonic::{Code, Status};
+
+use super::gate::binary;
+use super::harness::containerd::Version;
+use super::harness::cri::{Cri, Pod, Ran};
+use super::harness::image::{Image, Recipe};
+use super::harness::world::World;
+
+on_every_containerd! {
+    replicas_of_a_revision_keep_the_digest_while_the_tag_moves_on,
+    a_revision_keeps_its_digest_after_a_restart_and_is_no_container_without_evidence,
+    a_tag_that_was_unsigned_is_not_revived_by_a_pin,
+    a_replica_gets_what_is_signed_now_when_who_signed_for_it_then_may_not_sign_any_more,
+    labels_of_another_namespace_reach_no_pin_of_a_service,
+}
+
+const REPOSITORY: &str = "team/app";
+/// By when the watcher has looked at everything.
+const SOON: Duration = Duration::from_secs(60);
+
+/// A repository with a signed tag, and a gate.
+struct Scene {
+    world: World,
+    name: String,
+    old: Image,
+    new: Image,
+}
+
+impl Scene {
+    /// Tag 1 is signed as `old`.
+    async fn on(containerd: Version, test: &str) -> Self {
+        let mut world = World::on(containerd, test).await;
+        let [old, new] = ["old", "new"].map(|text| Recipe::prints_and_stays(text).build());
+        let (name, root) = world.push_signed(&old, REPOSITORY, "1").await;
+        let configuration = world.gate_config().root_key(world.gun(REPOSITORY), root.canonical.to_string());
+        world.start_gate(binary(), &configuration).await;
+        Self { world, name, old, new }
+    }
+
+    fn cri(&self) -> &Cri {
+        self.world.gate.as_ref().unwrap().cri()
+    }
+
+    /// Tag 1 is pushed and signed as another image from now on.
+    async fn tag_moves_to(&self, image: &Image) {
+        self.world.push(image, REPOSITORY, "1").await;
+        self.world.notary.signer("admin").sign(&self.world.gun(REPOSITORY), "1", image).await;
+    }
+
+    /// A pod of a Deployment, as Kubernetes names and labels it.
+    fn pod_of(&self, namespace: &str, deployment: &str, hash: &str) -> PodSandboxConfig {
+        let mut config = self.cri().pod(namespace);
+        let metadata = config.metadata.as_mut().unwrap();
+        let number: u32 = metadata.name.rsplit('-').next().unwrap().parse().unwrap();
+        metadata.name = format!("{deployment}-{hash}-{number:05}");
+        config.labels.insert("pod-template-hash".into(), hash.into());
+        config
+    }
+
+    /// What kubelet does for a pod with `imagePullPolicy: Always`.
+    async fn runs(&self, config: PodSandboxConfig) -> Result<Ran, Status> {
+        let pod = self.cri().run_pod(config).await?;
+        self.pulls_and_runs_in(&pod).await
+    }
+
+    async fn pulls_and_runs_in(&self, pod: &Pod) -> Result<Ran, Status> {
+        let image = self.cri().pull_with(&self.name, None, Some(&pod.config)).await?;
+        self.cri().run_image(pod, &image, &self.name).await
+    }
+
+    /// What kubelet does for a pod with `imagePullPolicy: IfNotPresent`: it pulls what it does not find, and tries a create that
+    /// was refused again.
+    async fn runs_if_not_present(&self, config: PodSandboxConfig) -> Result<Ran, Status> {
+        let pod = self.cri().run_pod(config).await?;
+        for _ in 0..3 {
+            let image = match self.cri().image_status(&self.name).await? {
+                Some(image) => image.id,
+                None => self.cri().pull_with(&self.name, None, Some(&pod.config)).await?,
+            };
+            match self.cri().run_image(&pod, &image, &self.name).await {
+                Err(status) if status.message().starts_with("RegistryUnavailable: ") => {}
+                ran => return ran,
+            }
+        }
+        panic!("it was refused three times")
+    }
+
+    async fn status_until(&self, fits: impl Fn(&Value) -> bool) -> Value {
+        let gate = self.world.gate.as_ref().unwrap();
+        let deadline = Instant::now() + SOON;
+        loop {
+            let mut command = Command::new(binary());
+            command.args(["status", "--output", "json", "--config"]).arg(gate.configuration());
+            let status: Value = serde_json::from_slice(&command.output().await.unwrap().stdout).unwrap();
+            if fits(&status) {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "not so: {status:#}\n{}", gate.log());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn prints(&self, hash: &str) -> String {
+        self.runs(self.pod_of("shop", "web", hash)).await.unwrap().output
+    }
+}
+
+async fn replicas_of_a_revision_keep_the_digest_while_the_tag_moves_on(containerd: Version) {
+    let scene = Scene::on(containerd, "replicas_of_a_revision").await;
+    let first = scene.runs(scene.pod_of("shop", "web", "5d4f")).await.unwrap();
+    assert_eq!(first.output, "old\n");
+    scene.tag_moves_to(&scene.new).await;
+
+    assert_eq!(scene.prints("5d4f").await, "old\n", "another replica of it");
+    assert_eq!(scene.prints("7c9f").await, "new\n", "the next revision");
+    assert_eq!(scene.prints("5d4f").await, "old\n", "though the tag's record means another image on the node by now");
+    let if_not_present = |hash| scene.runs_if_not_present(scene.pod_of("shop", "web", hash));
+    assert_eq!(if_not_present("7c9f").await.unwrap().output, "new\n");
+    assert_eq!(if_not_present("5d4f").await.unwrap().output, "old\n");
+    // A container of it that is made anew in its pod.
+    scene.cri().stop(&first.container).await.unwrap();
+    scene.cri().remove(&first.container).await.unwrap();
+    assert_eq!(scene.pulls_and_runs_in(&first.pod).await.unwrap().output, "old\n");
+    // Of no revision that has one: a pod by itself, and one that names the digest.
+    assert_eq!(scene.runs(scene.cri().pod("shop")).await.unwrap().output, "new\n");
+    let by_digest = format!("{}@{}", scene.world.gun(REPOSITORY), scene.old.digest());
+    let pod = scene.cri().run_pod(scene.pod_of("shop", "web", "5d4f")).await.unwrap();
+    let refused = scene.cri().pull_with(&by_digest, None, Some(&pod.config)).await.unwrap_err();
+    assert!(refused.message().contains("(CS-DIGEST-NOT-SIGNED)"), "a pin is of a tag: {refused:?}");
+}
+
+async fn a_revision_keeps_its_digest_after_a_restart_and_is_no_container_without_evidence(containerd: Version) {
+    let mut scene = Scene::on(containerd, "a_revision_after_a_restart").await;
+    assert_eq!(scene.prints("5d4f").await, "old\n");
+    scene.tag_moves_to(&scene.new).await;
+    assert_eq!(scene.prints("7c9f").await, "new\n");
+    scene.world.gate.as_mut().unwrap().restart().await;
+    assert_eq!(scene.prints("5d4f").await, "old\n");
+    assert_eq!(scene.prints("7c9f").await, "new\n");
+    let status = scene.status_until(|status| status["inventory"]["verified"] == 4).await;
+    assert_eq!((&status["inventory"]["unverified"], &status["bypasses-seen"]), (&0.into(), &0.into()), "{status:#}");
+}
+
+async fn a_tag_that_was_unsigned_is_not_revived_by_a_pin(containerd: Version) {
+    let scene = Scene::on(containerd, "a_tag_that_was_unsigned").await;
+    assert_eq!(scene.prints("5d4f").await, "old\n");
+    scene.world.notary.signer("admin").remove_tag(&scene.world.gun(REPOSITORY), "1").await;
+    let refused = scene.runs(scene.pod_of("shop", "web", "5d4f")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unknown, "{refused:?}");
+    assert!(refused.message().contains("(CS-TAG-NOT-SIGNED)"), "{refused:?}");
+    scene.tag_moves_to(&scene.new).await;
+    assert_eq!(scene.prints("5d4f").await, "new\n", "what was seen unsigned once does not come back");
+}
+
+async fn a_replica_gets_what_is_signed_now_when_who_signed_for_it_then_may_not_sign_any_more(containerd: Version) {
+    let scene = Scene::on(containerd, "who_signed_then").await;
+    assert_eq!(scene.prints("5d4f").await, "old\n");
+    let (admin, gun) = (scene.world.notary.signer("admin"), scene.world.gun(REPOSITORY));
+    admin.rotate(&gun, super::harness::signer::Rotation::Targets).await;
+    scene.tag_moves_to(&scene.new).await;
+    assert_eq!(scene.prints("5d4f").await, "new\n");
+    let log = scene.world.gate.as_ref().unwrap().log();
+    assert!(log.contains("a pin does not count") && log.contains("CS-PIN-REVOKED"), "{log}");
+    assert_eq!(scene.prints("5d4f").await, "new\n", "and it is pinned as that");
+}
+
+async fn labels_of_another_namespace_reach_no_pin_of_a_service(containerd: Version) {
+    let scene = Scene::on(containerd, "labels_of_another_namespace").await;
+    assert_eq!(scene.prints("5d4f").await, "old\n");
+    scene.tag_moves_to(&scene.new).await;
+    assert_eq!(scene.runs(scene.pod_of("bank", "web", "5d4f")).await.unwrap().output, "new\n", "the same names elsewhere");
+    assert_eq!(scene.runs(scene.pod_of("shop", "api", "5d4f")).await.unwrap().output, "new\n", "another service");
+    let mut imitating = scene.pod_of("bank", "web", "5d4f");
+    imitating.annotations.insert("countersign/service".into(), "shop/deployment/web".into());
+    imitating.annotations.insert("countersign/revision".into(), "5d4f".into());
+    assert_eq!(scene.runs(imitating).await.unwrap().output, "new\n");
+    assert_eq!(scene.prints("5d4f").await, "old\n");
+}
