@@ -19,6 +19,7 @@ on_every_containerd! {
     a_tag_that_was_unsigned_is_not_revived_by_a_pin,
     a_replica_gets_what_is_signed_now_when_who_signed_for_it_then_may_not_sign_any_more,
     labels_of_another_namespace_reach_no_pin_of_a_service,
+    an_operator_updates_a_service_and_rolls_it_back_and_admits_nothing_by_it,
 }
 
 const REPOSITORY: &str = "team/app";
@@ -92,18 +93,38 @@ impl Scene {
         panic!("it was refused three times")
     }
 
+    /// A command of countersign: how it ended, what it printed and what it complained of.
+    async fn countersign(&self, words: &[&str]) -> (Option<i32>, String, String) {
+        let mut command = Command::new(binary());
+        command.args(words).arg("--config").arg(self.world.gate.as_ref().unwrap().configuration());
+        let output = command.output().await.unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    }
+
     async fn status_until(&self, fits: impl Fn(&Value) -> bool) -> Value {
-        let gate = self.world.gate.as_ref().unwrap();
         let deadline = Instant::now() + SOON;
         loop {
-            let mut command = Command::new(binary());
-            command.args(["status", "--output", "json", "--config"]).arg(gate.configuration());
-            let status: Value = serde_json::from_slice(&command.output().await.unwrap().stdout).unwrap();
+            let (_, status, _) = self.countersign(&["status", "--output", "json"]).await;
+            let status: Value = serde_json::from_str(&status).unwrap();
             if fits(&status) {
                 return status;
             }
-            assert!(Instant::now() < deadline, "not so: {status:#}\n{}", gate.log());
+            assert!(Instant::now() < deadline, "not so: {status:#}\n{}", self.world.gate.as_ref().unwrap().log());
             tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Each decision to use the old digest, since the tag means the new one, is come to again from the evidence of then.
+    async fn what_was_kept_can_be_explained(&self) {
+        let (_, lines, _) = self.countersign(&["decisions", "--output", "json"]).await;
+        let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let kept: Vec<&Value> = lines.iter().filter(|line| line["pinned-at"].is_string()).collect();
+        for method in ["PullImage", "CreateContainer", "StartContainer"] {
+            let line = kept.iter().find(|line| line["method"] == method).unwrap_or_else(|| panic!("no {method} in {lines:#?}"));
+            assert_eq!((&line["verdict"], &line["digest"]), (&"allow".into(), &self.old.digest().to_string().into()));
+            let (code, said, complaint) = self.countersign(&["explain", line["id"].as_str().unwrap()]).await;
+            assert_eq!(code, Some(0), "{said}{complaint}");
         }
     }
 
@@ -134,6 +155,7 @@ async fn replicas_of_a_revision_keep_the_digest_while_the_tag_moves_on(container
     let pod = scene.cri().run_pod(scene.pod_of("shop", "web", "5d4f")).await.unwrap();
     let refused = scene.cri().pull_with(&by_digest, None, Some(&pod.config)).await.unwrap_err();
     assert!(refused.message().contains("(CS-DIGEST-NOT-SIGNED)"), "a pin is of a tag: {refused:?}");
+    scene.what_was_kept_can_be_explained().await;
 }
 
 async fn a_revision_keeps_its_digest_after_a_restart_and_is_no_container_without_evidence(containerd: Version) {
@@ -182,4 +204,47 @@ async fn labels_of_another_namespace_reach_no_pin_of_a_service(containerd: Versi
     imitating.annotations.insert("countersign/revision".into(), "5d4f".into());
     assert_eq!(scene.runs(imitating).await.unwrap().output, "new\n");
     assert_eq!(scene.prints("5d4f").await, "old\n");
+}
+
+async fn an_operator_updates_a_service_and_rolls_it_back_and_admits_nothing_by_it(containerd: Version) {
+    let scene = Scene::on(containerd, "an_operator_updates").await;
+    assert_eq!(scene.countersign(&["service", "ls"]).await.1, "no service has pinned an image yet\n");
+    assert_eq!(scene.prints("5d4f").await, "old\n");
+    let (old, new) = (scene.old.digest().to_string(), scene.new.digest().to_string());
+    let (_, listed, _) = scene.countersign(&["service", "ls"]).await;
+    assert!(listed.contains("shop/deployment/web") && listed.contains("5d4f") && listed.contains(&old[..19]), "{listed}");
+
+    let update = ["service", "update", "shop/deployment/web"];
+    let (code, said, _) = scene.countersign(&update).await;
+    assert_eq!((code, said.contains(&format!("means {old}, as before"))), (Some(0), true), "{said}");
+    let (code, said, _) = scene.countersign(&["service", "rollback", "shop/deployment/web"]).await;
+    assert_eq!((code, said.contains("there is nothing to go back to")), (Some(1), true), "{said}");
+
+    scene.tag_moves_to(&scene.new).await;
+    let (code, said, _) = scene.countersign(&update).await;
+    assert_eq!((code, said.contains(&format!("means {new} now, before {old}"))), (Some(0), true), "{said}");
+    assert_eq!(scene.prints("5d4f").await, "new\n");
+    let (code, said, _) = scene.countersign(&["service", "rollback", "shop/deployment/web", "--revision", "5d4f"]).await;
+    assert_eq!((code, said.contains(&format!("means {old} now, before {new}"))), (Some(0), true), "{said}");
+    assert_eq!(scene.prints("5d4f").await, "old\n");
+    let (_, shown, _) = scene.countersign(&["service", "inspect", "shop/deployment/web"]).await;
+    let causes: Vec<usize> = ["rollback", "update", "first-use"].map(|cause| shown.find(cause).unwrap()).to_vec();
+    assert!(causes.is_sorted() && shown.contains("generation 3") && shown.contains("uid 0"), "{shown}");
+
+    // What was signed by a key that may sign no more is not gone back to.
+    scene.countersign(&update).await;
+    scene.world.notary.signer("admin").rotate(&scene.world.gun(REPOSITORY), super::harness::signer::Rotation::Targets).await;
+    scene.tag_moves_to(&scene.new).await;
+    scene.runs(scene.cri().pod("shop")).await.unwrap();
+    let (code, said, _) = scene.countersign(&["service", "rollback", "shop/deployment/web"]).await;
+    assert_eq!((code, said.contains("(CS-PIN-REVOKED)")), (Some(1), true), "{said}");
+
+    for (words, complaint) in [
+        (["service", "update", "shop/deployment/none"], "no pin of shop/deployment/none is here"),
+        (["service", "update", "web"], "`web` is no service"),
+        (["service", "inspect", "shop/deployment/none"], "no such service is here"),
+    ] {
+        let (code, _, said) = scene.countersign(&words).await;
+        assert_eq!((code, said.contains(complaint)), (Some(2), true), "{said}");
+    }
 }

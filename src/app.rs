@@ -22,7 +22,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::admin;
 use crate::admit::{Admit, Policy, SandboxImage, chain};
 use crate::clock::{ClockError, SystemClock};
-use crate::config::{self, Config, ExpiredTrustData, OnBypass, Registry};
+use crate::config::{self, Config, ExpiredTrustData, OnBypass, Registry, StoreBackend};
 use crate::containerd::Containerd;
 use crate::cri::{Gate, Guard, Upstream, methods};
 use crate::fetch::{CaBundle, CaBundleError, NodeCredentials, TrustServer, TrustServerError};
@@ -268,6 +268,9 @@ async fn run(config: &Config, path: &Path, mut inherited: Inherited, work: &Hand
 
 /// Opens the store of pins, and follows it. Without it each tag means what is signed now: a pin admits nothing.
 async fn take_pins(config: &Config, admit: &Arc<Admit>, work: &Handle) {
+    if let StoreBackend::Etcd(_) = config.store.backend {
+        tracing::warn!("store.backend = \"etcd\" is not used by this version: the pins of services are this node's own");
+    }
     let directory = config.state_directory.join("store");
     let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&directory)).await;
     let store = match opened {

@@ -28,7 +28,7 @@ const ROOMS: [(&str, &[&str]); 22] = [
     ("cri", &["crash", "listen", "connection", "fetch", "ledger", "resolve", "admit", "audit"]),
     ("proof", &["admit", "cri"]),
     ("watch", &["clock", "containerd", "resolve", "admit"]),
-    ("admin", &["listen", "admit", "audit", "watch"]),
+    ("admin", &["listen", "resolve", "admit", "audit", "watch"]),
     ("doctor", &["clock", "config", "containerd", "admit", "admin"]),
     (
         "app",
@@ -41,10 +41,7 @@ const ROOMS: [(&str, &[&str]); 22] = [
             "ledger",
             "store",
             "containerd",
-<<<<<<< HEAD
-=======
             "resolve",
->>>>>>> 715c277 (Keep a service at the digest that its revision began with)
             "admit",
             "audit",
             "cri",

@@ -34,7 +34,7 @@ fn admit(folder: &tempfile::TempDir) -> Arc<Admit> {
 
 async fn pulled(admit: &Arc<Admit>, image: &str) -> Result<ManifestDigest, Refusal> {
     let image: ImageReference = image.parse().unwrap();
-    admit.pull(Question::without_namespace(&image), None).await.map(|admission| admission.digest)
+    admit.pull(Question::without_namespace(&image).into(), None).await.map(|admission| admission.digest)
 }
 
 #[tokio::test]

@@ -96,7 +96,7 @@ async fn pulled(scene: &Scene, row: &Row) -> (String, Option<Origin>) {
     for (place, phase) in scene.phases.iter().enumerate() {
         server.show(&phase.sealed);
         let image = format!("{GUN}:t0").parse().unwrap();
-        outcome = match admit.pull(Question::without_namespace(&image), None).await {
+        outcome = match admit.pull(Question::without_namespace(&image).into(), None).await {
             Ok(admission) => ("accept".to_owned(), Some(admission.origin)),
             Err(refusal) => (refusal.code().to_owned(), None),
         };

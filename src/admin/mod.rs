@@ -6,6 +6,7 @@ pub mod explain;
 mod fence;
 mod grandfather;
 pub mod inspect;
+mod pins;
 mod reset;
 pub mod status;
 
@@ -117,6 +118,14 @@ impl v1::admin_server::Admin for Api {
 
     async fn end_services(&self, request: Request<v1::EndServicesRequest>) -> Result<Response<v1::EndServicesResponse>, Status> {
         Ok(Response::new(grandfather::end(&self.0.admit, &request.into_inner()).await))
+    }
+
+    async fn list_pins(&self, request: Request<v1::ListPinsRequest>) -> Result<Response<v1::ListPinsResponse>, Status> {
+        Ok(Response::new(pins::list(&self.0.admit, &request.into_inner())))
+    }
+
+    async fn change_pins(&self, request: Request<v1::ChangePinsRequest>) -> Result<Response<v1::ChangePinsResponse>, Status> {
+        Ok(Response::new(pins::change(&self.0.admit, &request.into_inner()).await))
     }
 
     type InspectStream = Pin<Box<dyn Stream<Item = Result<v1::InspectResponse, Status>> + Send>>;

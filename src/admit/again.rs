@@ -34,7 +34,7 @@ impl Policy {
         let outcome = judged.map(|(approval, origin)| {
             let evidence = evidence.filter(|_| origin != Origin::Rule);
             let (digest, mode) = (approval.digest, self.trust.mode_for(question, now));
-            Admission { image: question.image.clone(), approval, digest, origin, evidence, mode }
+            Admission { image: question.image.clone(), approval, digest, origin, evidence, mode, pinned_at: None }
         });
         let trust_data = basis.map(|(held, _)| TrustData::of(held));
         Explained { explanation: Some(explanation), trust_data, ..Explained::without_account(outcome, now) }

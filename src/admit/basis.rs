@@ -101,9 +101,18 @@ impl Admit {
             Origin::Expired => Looked::Expired,
             Origin::Rule => return None,
         };
+        if admission.pinned_at.is_some() {
+            return self.basis_of_pin(admission.evidence?);
+        }
         let gun = Gun::for_repository(admission.image.repository());
         let (held, evidence) = self.memory().ok()?.named(&gun)?;
         (admission.evidence == Some(evidence)).then_some(Basis { evidence, held, looked })
+    }
+
+    /// What a service keeps rests on the evidence of then, which was looked at with nothing known.
+    fn basis_of_pin(&self, name: EvidenceDigest) -> Option<Basis> {
+        let evidence = Evidence::clone(&*self.evidence_looked_at(&name)?);
+        Some(Basis { evidence: name, held: Arc::new(Held { known: Known::default(), evidence, checked_at: 0 }), looked: Looked::Held })
     }
 
     /// What a refusal rests on: what was fetched and is refused, else what is held. None where no trust data was looked at.

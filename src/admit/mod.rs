@@ -29,6 +29,7 @@ mod policy;
 mod refresh;
 mod refusal;
 mod rehearsal;
+mod repinned;
 mod reset;
 mod running;
 mod sandbox;
@@ -72,6 +73,7 @@ pub use refresh::UPDATE_DEADLINE;
 pub use refusal::{HeldData, Refusal, Standing, chain};
 pub use rehearsal::{OnStage, Proofs, RESERVED_HOST, Rehearsed, Shown, Trials};
 use rehearsal::{Record, Stage, is_reserved};
+pub use repinned::{Meant, Repinned};
 pub use reset::Reset;
 pub use sandbox::{SandboxImage, record_name};
 use time::Latest;
@@ -113,6 +115,8 @@ pub struct Admission {
     pub evidence: Option<EvidenceDigest>,
     /// What becomes of the image if something else is wrong with it.
     pub mode: Mode,
+    /// When the evidence was current, if the tag is signed as another digest by now and its service keeps this one.
+    pub pinned_at: Option<UnixTime>,
 }
 
 impl Admission {
@@ -420,7 +424,7 @@ impl Admit {
     fn listed(&self, question: Question<'_>, approval: Approval) -> Admission {
         let mode = self.mode_of_name(Some(question.image), question.namespace);
         let digest = approval.digest;
-        Admission { image: question.image.clone(), approval, digest, origin: Origin::Rule, evidence: None, mode }
+        Admission { image: question.image.clone(), approval, digest, origin: Origin::Rule, evidence: None, mode, pinned_at: None }
     }
 
     /// Judges an image by what is held, at this moment and under today's policy. No packet is sent.
@@ -481,7 +485,7 @@ impl Admit {
 fn admitted(question: Question<'_>, judged: Judged, mode: Mode) -> Admission {
     let Judged { approval, evidence, origin } = judged;
     let digest = approval.digest;
-    Admission { image: question.image.clone(), approval, digest, origin, evidence: Some(evidence), mode }
+    Admission { image: question.image.clone(), approval, digest, origin, evidence: Some(evidence), mode, pinned_at: None }
 }
 
 /// Runs what waits for the disk where it holds up nobody.

@@ -1,8 +1,9 @@
 //! What a tag means for a service: what the pin of its revision says, where that can be proven here and now; else what is signed
 //! now. A pin admits nothing that the signatures do not admit: it only says which of the digests that they admit is meant.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use countersign_trust::evidence::{Evidence, Gun};
 use countersign_trust::name::{EvidenceDigest, ImageReference, ManifestDigest, Selector};
@@ -10,10 +11,15 @@ use countersign_trust::{Question, Reason};
 
 use super::refusal::Refusal;
 use super::{Admission, Admit, Origin};
-use crate::resolve::{Cause, Meaning, Pin, Pins, ResolveError, Revision};
+use crate::resolve::{Cause, Kind, Meaning, Pin, Pins, ResolveError, Revision};
 
 /// For how long a digest that is superseded is used on. A revision that is older means what is signed now, from its next pull on.
 pub const SUPERSEDED_SERVES_SECONDS: i64 = 180 * 24 * 60 * 60;
+/// For how long a pin is kept that no pod of this node is of: a revision that comes back, by a rollback of its Deployment or on a
+/// node that was drained, finds its pin.
+const UNUSED_IS_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// The same where a revision is one pod or one Job, which never comes back. It is not at once: pods wait for their images.
+const UNUSED_ONCE_IS_KEPT: Duration = Duration::from_secs(60 * 60);
 /// Evidence of pins that is kept in memory. A node runs some hundred services, of which few are superseded.
 const MOST_EVIDENCE: usize = 64;
 
@@ -46,6 +52,8 @@ pub(super) enum Effect {
 pub(super) struct Pinning {
     taken: OnceLock<(Arc<Pins>, String)>,
     evidence: Mutex<HashMap<EvidenceDigest, Arc<Evidence>>>,
+    /// Since when no pod is of a revision that has pins.
+    unused: Mutex<HashMap<Revision, Instant>>,
 }
 
 impl Admit {
@@ -127,7 +135,7 @@ impl Admit {
     }
 
     /// What an admission says that the tag means now, with the evidence that shows it.
-    fn meaning_of(&self, admission: &Admission, cause: Cause) -> Option<(Meaning, Evidence)> {
+    pub(super) fn meaning_of(&self, admission: &Admission, cause: Cause) -> Option<(Meaning, Evidence)> {
         let (_, node) = self.pinning.taken.get()?;
         let held = self.memory().ok()?.held(&Gun::for_repository(admission.image.repository()))?;
         let evidence = admission.evidence.filter(|name| held.evidence.digest() == *name)?;
@@ -136,7 +144,7 @@ impl Admit {
     }
 
     /// Judges a tag by what it was pinned as.
-    async fn ride(&self, question: Question<'_>, pin: &Pin) -> Result<Admission, Refusal> {
+    pub(super) async fn ride(&self, question: Question<'_>, pin: &Pin) -> Result<Admission, Refusal> {
         let (now, policy, meaning) = (self.now()?, self.policy(), &pin.meaning);
         let unproven = |why| Refusal::Trust(countersign_trust::Refusal::of_image(question.image, unproven(meaning.digest, why)));
         if meaning.at.plus_seconds(SUPERSEDED_SERVES_SECONDS) < now || meaning.at > now.plus_seconds(super::time::TOLERANCE_SECONDS) {
@@ -147,11 +155,18 @@ impl Admit {
         let judged = self.memory()?.judge_pinned(question, pinned, &policy, now)?;
         let mode = policy.trust.mode_for(question, now);
         let digest = judged.approval.digest;
-        let image = question.image.clone();
-        Ok(Admission { image, approval: judged.approval, digest, origin: judged.origin, evidence: Some(meaning.evidence), mode })
+        Ok(Admission {
+            image: question.image.clone(),
+            approval: judged.approval,
+            digest,
+            origin: judged.origin,
+            evidence: Some(meaning.evidence),
+            mode,
+            pinned_at: Some(meaning.at),
+        })
     }
 
-    async fn pinned_evidence(&self, meaning: &Meaning) -> Option<Arc<Evidence>> {
+    pub(super) async fn pinned_evidence(&self, meaning: &Meaning) -> Option<Arc<Evidence>> {
         let kept = || self.pinning.evidence.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(evidence) = kept().get(&meaning.evidence) {
             return Some(Arc::clone(evidence));
@@ -166,6 +181,11 @@ impl Admit {
         }
         kept.insert(meaning.evidence, Arc::clone(&evidence));
         Some(evidence)
+    }
+
+    /// The evidence of a pin, if it was looked at not long ago.
+    pub(super) fn evidence_looked_at(&self, name: &EvidenceDigest) -> Option<Arc<Evidence>> {
+        self.pinning.evidence.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
     /// A pin that does not verify is as good as absent, and is reported.
@@ -231,18 +251,67 @@ impl Admit {
         }
     }
 
+    /// Ends pins of revisions that no pod has been of for long. `alive` is every revision that a pod of this node is of.
+    pub async fn end_unused_pins(&self, alive: &HashSet<Revision>) {
+        let Some(pins) = self.pins() else { return };
+        let all = pins.all();
+        for pin in self.pinning.long_unused(&all, alive, Instant::now()) {
+            tracing::debug!(image = %pin.image, service = %pin.revision.service, revision = pin.revision.id, "a pin that nothing uses has ended");
+            let ended = pins.end(&pin).await;
+            if let Err(error) = ended {
+                return tracing::warn!(%error, "pins that nothing uses could not be removed");
+            }
+            if let Err(error) = pins.forget_evidence_of(&pin).await {
+                return tracing::warn!(%error, "evidence that nothing uses could not be removed");
+            }
+        }
+    }
+
     /// A digest of an image that a revision has pinned as it, under a tag that is signed as another by now.
     pub(super) async fn pinned_as(&self, digest: ManifestDigest, image: &ImageReference, sought: Sought<'_>) -> Option<Admission> {
         let (pins, revision) = self.pins().zip(sought.revision)?;
-        for pin in pins.of_revision(revision) {
-            if pin.meaning.digest == digest && pin.image.repository() == image.repository() {
-                let question = Question { image: &pin.image, ..sought.question };
-                if let Ok(admission) = self.ride(question, &pin).await {
-                    return Some(admission);
-                }
+        self.first_that_rides(pins.of_revision(revision), digest, image).await
+    }
+
+    /// Whether some service keeps this digest of an image, under a tag that is signed as another by now.
+    pub(super) async fn is_kept_by_a_service(&self, digest: ManifestDigest, image: &ImageReference) -> bool {
+        let pins = self.pins().map(|pins| pins.all()).unwrap_or_default();
+        self.first_that_rides(pins, digest, image).await.is_some()
+    }
+
+    async fn first_that_rides(&self, pins: Vec<Arc<Pin>>, digest: ManifestDigest, image: &ImageReference) -> Option<Admission> {
+        let is_meant = |pin: &&Arc<Pin>| pin.meaning.digest == digest && pin.image.repository() == image.repository();
+        for pin in pins.iter().filter(is_meant) {
+            let question = Question { image: &pin.image, namespace: Some(&pin.revision.service.namespace) };
+            if let Ok(admission) = self.ride(question, pin).await {
+                return Some(admission);
             }
         }
         None
+    }
+}
+
+impl Pinning {
+    /// The pins that have been unused for longer than they are kept.
+    fn long_unused(&self, all: &[Arc<Pin>], alive: &HashSet<Revision>, now: Instant) -> Vec<Arc<Pin>> {
+        let mut unused = self.unused.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_pins: HashSet<&Revision> = all.iter().map(|pin| &pin.revision).collect();
+        unused.retain(|revision, _| has_pins.contains(revision) && !alive.contains(revision));
+        let is_over = |pin: &&Arc<Pin>| -> bool {
+            if alive.contains(&pin.revision) {
+                return false;
+            }
+            let since = *unused.entry(pin.revision.clone()).or_insert(now);
+            now.duration_since(since) > kept_for(pin.revision.service.kind)
+        };
+        all.iter().filter(is_over).cloned().collect()
+    }
+}
+
+const fn kept_for(kind: Kind) -> Duration {
+    match kind {
+        Kind::Job | Kind::CronJob | Kind::Pod => UNUSED_ONCE_IS_KEPT,
+        Kind::Named | Kind::Deployment | Kind::StatefulSet | Kind::DaemonSet | Kind::Static => UNUSED_IS_KEPT,
     }
 }
 
@@ -254,4 +323,43 @@ fn unproven(pinned: ManifestDigest, why: Reason) -> Reason {
 fn says_unsigned(refusal: &Refusal) -> bool {
     let Refusal::Trust(refusal) = refusal else { return false };
     matches!(refusal.reason(), Reason::TagNotSigned | Reason::TargetUnusable | Reason::ReleasesRequired)
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_trust::name::Sha256;
+    use countersign_trust::time::UnixTime;
+
+    use super::*;
+    use crate::resolve::Service;
+
+    fn pin(kind: Kind, id: &str) -> Arc<Pin> {
+        let service = Service { namespace: "shop".into(), kind, name: "web".into() };
+        let meaning = Meaning {
+            digest: ManifestDigest::new(Sha256::of(b"old")),
+            evidence: EvidenceDigest::of(b"old"),
+            at: UnixTime::from_seconds(1_800_000_000),
+            by: "node-1".into(),
+            cause: Cause::FirstUse,
+        };
+        Arc::new(Pin::first(Revision { service, id: id.into() }, "r.test/app:1".parse().unwrap(), meaning).unwrap())
+    }
+
+    #[test]
+    fn a_pin_ends_when_nothing_has_used_it_for_long_and_sooner_if_its_pod_cannot_come_back() {
+        let pinning = Pinning::default();
+        let all = [pin(Kind::Deployment, "5d4f"), pin(Kind::Deployment, "7c9f"), pin(Kind::Pod, "u-1"), pin(Kind::CronJob, "j-1")];
+        let alive: HashSet<Revision> = [all[1].revision.clone()].into();
+        let begin = Instant::now();
+        let ended = |alive: &HashSet<Revision>, after: Duration| {
+            let ended = pinning.long_unused(&all, alive, begin + after);
+            ended.iter().map(|pin| pin.revision.id.clone()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(ended(&alive, Duration::ZERO), "");
+        assert_eq!(ended(&alive, UNUSED_ONCE_IS_KEPT), "");
+        assert_eq!(ended(&alive, UNUSED_ONCE_IS_KEPT * 2), "u-1 j-1");
+        assert_eq!(ended(&HashSet::from([all[2].revision.clone()]), UNUSED_ONCE_IS_KEPT * 3), "j-1", "a pod that is there again");
+        assert_eq!(ended(&alive, UNUSED_ONCE_IS_KEPT * 4), "j-1", "and its time begins anew");
+        assert_eq!(ended(&alive, UNUSED_IS_KEPT * 2), "5d4f u-1 j-1");
+    }
 }

@@ -94,6 +94,7 @@ impl Admit {
         let question = Question::without_namespace(&by_digest);
         match self.judge(question) {
             Ok(_) => Ok(()),
+            Err(_) if self.is_kept_by_a_service(target, &image).await => Ok(()),
             Err(refusal) => self.platform_of_signed(question, refusal).await.map(drop),
         }
     }

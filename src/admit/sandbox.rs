@@ -35,7 +35,7 @@ impl SandboxImage {
 
 fn listed(name: &ImageReference, digest: ManifestDigest, mode: Mode) -> Admission {
     let approval = Approval { digest, basis: Basis::ListedByRule, rule: RULE.to_owned(), valid_until: UnixTime::NEVER };
-    Admission { image: name.clone(), approval, digest, origin: Origin::Rule, evidence: None, mode }
+    Admission { image: name.clone(), approval, digest, origin: Origin::Rule, evidence: None, mode, pinned_at: None }
 }
 
 /// Under which name containerd keeps `image`: with a tag and a digest it drops the tag.

@@ -134,6 +134,9 @@ pub struct Line {
     /// As what it was looked at: `held`, `expired`, or `fetched` and refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub looked_at_as: Option<String>,
+    /// When that evidence was current, if the tag is signed as another digest since and its service keeps this one, in RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned_at: Option<String>,
     /// Whether policy, evidence and moment alone make the verdict; else it rests on what a server or containerd said.
     pub replayable: bool,
     /// Names the configuration.
@@ -179,6 +182,7 @@ impl Line {
             origin: None,
             evidence: None,
             looked_at_as: None,
+            pinned_at: None,
             replayable: true,
             policy: made.policy.to_string(),
             took_us: u64::try_from(call.began.elapsed().as_micros()).unwrap_or(u64::MAX),
@@ -186,7 +190,7 @@ impl Line {
     }
 
     pub(super) fn of_admission(made: Made, call: Call<'_>, admission: &Admission, image_id: Option<String>) -> Self {
-        let Admission { image, approval, digest, origin, evidence, mode: _ } = admission;
+        let Admission { image, approval, digest, origin, evidence, mode: _, pinned_at } = admission;
         let judged_as = image.to_string();
         let (signers, more_signers) = signers(approval);
         Self {
@@ -201,6 +205,7 @@ impl Line {
             origin: Some(origin_word(*origin).to_owned()),
             evidence: evidence.map(|evidence| evidence.to_string()),
             looked_at_as: evidence.map(|_| looked_word(looked(*origin)).to_owned()),
+            pinned_at: pinned_at.map(|at| at.to_string()),
             ..Self::begin(made, call, Verdict::Allow)
         }
     }

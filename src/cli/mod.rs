@@ -15,6 +15,7 @@ mod pin;
 mod reload;
 mod reset;
 mod serve;
+mod service;
 pub mod show;
 mod status;
 mod verify;
@@ -195,6 +196,11 @@ enum Command {
     /// Exit status: 0 shown, 1 a repository has no trust data, its root is unusable or not the pinned one, 2 wrong usage or
     /// configuration, 3 a server could not be reached.
     Pin(pin::PinArguments),
+    /// Services, and which digests their tags mean: each revision of a service keeps the one that was signed when it began
+    Service {
+        #[command(subcommand)]
+        command: service::ServiceCommand,
+    },
     /// Work with the configuration file
     Config {
         #[command(subcommand)]
@@ -344,6 +350,7 @@ pub fn main() -> ExitCode {
         Command::Doctor { file, output } => doctor::run(&file.path, output),
         Command::Status { file, output } => status::run(&file.path, output),
         Command::Pin(arguments) => pin::run(&arguments),
+        Command::Service { command } => service::run(&command),
         Command::Config { command: ConfigCommand::Check { file } } => config::check(&file),
         Command::Import { from } => import::run(&from),
     };

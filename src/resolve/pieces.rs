@@ -50,7 +50,7 @@ pub(super) async fn write(store: &dyn Store, evidence: &Evidence) -> Result<Evid
     {
         return Ok(name);
     }
-    let packed = pack(&encoded).ok_or_else(|| ResolveError::EvidenceTooLarge { name, limit: MAX_PACKED_BYTES })?;
+    let packed = pack(&encoded).ok_or(ResolveError::EvidenceTooLarge { name, limit: MAX_PACKED_BYTES })?;
     let pieces: Vec<Bytes> = packed.chunks(PIECE_BYTES).map(Bytes::copy_from_slice).collect();
     let index = Index { version: VERSION, pieces: pieces.len(), packed_bytes: packed.len() };
     for (number, piece) in pieces.into_iter().enumerate() {

@@ -8,6 +8,7 @@ mod inspect;
 mod inspect_json;
 mod pin;
 mod root;
+mod service;
 mod status;
 mod table;
 
@@ -20,6 +21,7 @@ pub use grandfather::{ended_json, services_json, services_text, taken_json, take
 pub use inspect::{InspectText, Seen, Shower};
 pub use inspect_json::InspectJson;
 pub use pin::{PinShown, pins_json, pins_text};
+pub use service::{changes_json, changes_text, pins_of_services_json, service_text, services_of_pins_text};
 pub use status::{is_well, status_json, status_text};
 use table::Table;
 

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::resolve::{Kind, Service};
 
 fn sandbox(namespace: &str) -> v1::PodSandboxConfig {
     let metadata = v1::PodSandboxMetadata { name: "pod".into(), uid: "0-1".into(), namespace: namespace.into(), attempt: 3 };

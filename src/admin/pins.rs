@@ -1,0 +1,97 @@
+//! What tags mean for services: told of, looked up anew and rolled back by operators.
+
+use countersign_trust::name::shown;
+
+use super::reset::kept_text;
+use super::{moment, refused, v1};
+use crate::admit::{Admit, Meant, Repinned};
+use crate::resolve::{Kind, Meaning, Pin, Service};
+
+/// Every pin, by service, revision and image.
+#[must_use]
+pub(super) fn list(admit: &Admit, request: &v1::ListPinsRequest) -> v1::ListPinsResponse {
+    let Some(pins) = admit.pins() else {
+        return v1::ListPinsResponse { fault: "the store of pins cannot be used: see the daemon's log".to_owned(), pins: Vec::new() };
+    };
+    let is_meant = |pin: &Pin| {
+        let service = &pin.revision.service;
+        (request.namespace.is_empty() || service.namespace == request.namespace)
+            && (request.service.is_empty() || written(service) == request.service)
+    };
+    let mut found: Vec<_> = pins.all().into_iter().filter(|pin| is_meant(pin)).collect();
+    found.sort_by(|a, b| (&a.revision, a.meaning.at, a.image.to_string()).cmp(&(&b.revision, b.meaning.at, b.image.to_string())));
+    v1::ListPinsResponse { pins: found.iter().map(|pin| message(pin)).collect(), fault: String::new() }
+}
+
+/// Looks up anew what tags mean, or goes back.
+pub(super) async fn change(admit: &std::sync::Arc<Admit>, request: &v1::ChangePinsRequest) -> v1::ChangePinsResponse {
+    let fault = |fault: String| v1::ChangePinsResponse { fault, changes: Vec::new() };
+    let meant = match meant(request) {
+        Ok(meant) => meant,
+        Err(why) => return fault(why),
+    };
+    let by = kept_text(&request.by);
+    let outcomes = match request.act() {
+        v1::PinAct::Update => admit.update_pins(&meant, &by).await,
+        v1::PinAct::Rollback => admit.roll_pins_back(&meant, &by).await,
+        v1::PinAct::Unspecified => return fault("what is to be done with the pins must be said".to_owned()),
+    };
+    if outcomes.is_empty() {
+        return fault(format!("no pin of {} is here: see `countersign service ls`", shown(&request.service)));
+    }
+    let changes = outcomes.into_iter().map(|(pin, outcome)| changed(&pin, outcome)).collect();
+    v1::ChangePinsResponse { changes, fault: String::new() }
+}
+
+fn meant(request: &v1::ChangePinsRequest) -> Result<Meant, String> {
+    let service = read(&request.service).ok_or_else(|| {
+        format!("`{}` is no service: it is written NAMESPACE/KIND/NAME, as `countersign service ls` shows it", shown(&request.service))
+    })?;
+    let image = match request.image.as_str() {
+        "" => None,
+        image => Some(image.parse().map_err(|error| format!("{error}"))?),
+    };
+    Ok(Meant { service, revision: Some(request.revision.clone()).filter(|id| !id.is_empty()), image })
+}
+
+/// A namespace and a kind have no slash.
+fn read(text: &str) -> Option<Service> {
+    let (namespace, rest) = text.split_once('/')?;
+    let (kind, name) = rest.split_once('/')?;
+    Some(Service { namespace: namespace.to_owned(), kind: Kind::read(kind)?, name: name.to_owned() })
+}
+
+fn written(Service { namespace, kind, name }: &Service) -> String {
+    format!("{namespace}/{}/{name}", kind.as_str())
+}
+
+fn changed(pin: &Pin, outcome: Repinned) -> v1::PinChange {
+    let image = pin.image.to_string();
+    let (outcome, refusal, error) = match outcome {
+        Repinned::Changed(pin) => {
+            return v1::PinChange { pin: Some(message(&pin)), outcome: v1::PinOutcome::Changed.into(), ..v1::PinChange::default() };
+        }
+        Repinned::Unchanged => (v1::PinOutcome::Unchanged, None, String::new()),
+        Repinned::NoPast => (v1::PinOutcome::NoPast, None, String::new()),
+        Repinned::Refused(refusal) => (v1::PinOutcome::Refused, Some(refused(&refusal, image)), String::new()),
+        Repinned::Raced => (v1::PinOutcome::Raced, None, String::new()),
+        Repinned::Store(error) => (v1::PinOutcome::Failed, None, error.to_string()),
+    };
+    v1::PinChange { pin: Some(message(pin)), outcome: outcome.into(), refusal, error }
+}
+
+fn message(pin: &Pin) -> v1::ServicePin {
+    v1::ServicePin {
+        service: shown(&written(&pin.revision.service)),
+        revision: shown(&pin.revision.id),
+        image: pin.image.to_string(),
+        meaning: Some(meaning(&pin.meaning)),
+        generation: pin.generation,
+        past: pin.past.iter().map(meaning).collect(),
+    }
+}
+
+fn meaning(Meaning { digest, evidence, at, by, cause }: &Meaning) -> v1::PinMeaning {
+    let cause = serde_json::to_value(cause).ok().and_then(|cause| cause.as_str().map(str::to_owned)).unwrap_or_default();
+    v1::PinMeaning { digest: digest.to_string(), evidence: evidence.to_string(), at: moment(*at), by: shown(by), cause }
+}

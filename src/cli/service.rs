@@ -1,0 +1,139 @@
+//! `countersign service`: which digests the tags of services mean.
+
+use std::path::Path;
+
+use clap::Subcommand;
+use tonic::transport::Channel;
+use tonic::{Response, Status};
+
+use super::daemon::{self, Answerer, AskError};
+use super::reset::who;
+use super::show::{changes_json, changes_text, pins_of_services_json, service_text, services_of_pins_text};
+use super::{ConfigFile, Exit, Output, complain, print};
+use crate::admin::v1::admin_client::AdminClient;
+use crate::admin::v1::{self, PinAct, PinOutcome};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ServiceCommand {
+    /// Show the services, their revisions and what their tags mean
+    Ls {
+        /// Only of this namespace
+        #[arg(long, value_name = "NAMESPACE", default_value = "", hide_default_value = true)]
+        namespace: String,
+        #[command(flatten)]
+        file: ConfigFile,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Show what the tags of a service mean, by whose word, and what they meant before
+    Inspect {
+        /// NAMESPACE/KIND/NAME, as `countersign service ls` shows it
+        service: String,
+        #[command(flatten)]
+        file: ConfigFile,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Look up anew what the tags of a service mean, for pods that are made from now on; what runs, runs on
+    ///
+    /// Exit status: 0 done, 1 something was refused, 2 wrong usage or configuration, 3 the daemon or a server does not answer.
+    Update(ChangeArguments),
+    /// Go back to what the tags of a service meant before, where that can still be proven; what runs, runs on
+    ///
+    /// Exit status: 0 done, 1 something was refused or there is nothing to go back to, 2 wrong usage or configuration, 3 the daemon
+    /// does not answer.
+    Rollback(ChangeArguments),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ChangeArguments {
+    /// NAMESPACE/KIND/NAME, as `countersign service ls` shows it
+    service: String,
+    /// Only of this revision
+    #[arg(long, value_name = "REVISION", default_value = "", hide_default_value = true)]
+    revision: String,
+    /// Only of this image, with its tag
+    #[arg(long, value_name = "IMAGE", default_value = "", hide_default_value = true)]
+    image: String,
+    #[command(flatten)]
+    file: ConfigFile,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+pub(super) fn run(command: &ServiceCommand) -> Exit {
+    match command {
+        ServiceCommand::Ls { namespace, file, output } => {
+            let request = v1::ListPinsRequest { namespace: namespace.clone(), service: String::new() };
+            list(request, &file.path, |pins| match output {
+                Output::Text => services_of_pins_text(pins),
+                Output::Json => pins_of_services_json(pins).to_string(),
+            })
+        }
+        ServiceCommand::Inspect { service, file, output } => {
+            let request = v1::ListPinsRequest { namespace: String::new(), service: service.clone() };
+            list(request, &file.path, |pins| match output {
+                Output::Text => service_text(service, pins),
+                Output::Json => pins_of_services_json(pins).to_string(),
+            })
+        }
+        ServiceCommand::Update(arguments) => change(PinAct::Update, arguments),
+        ServiceCommand::Rollback(arguments) => change(PinAct::Rollback, arguments),
+    }
+}
+
+fn list(request: v1::ListPinsRequest, config: &Path, text: impl FnOnce(&[v1::ServicePin]) -> String) -> Exit {
+    let wants_one = !request.service.is_empty();
+    match ask(config, async |mut daemon| daemon.list_pins(request).await) {
+        Err(exit) => exit,
+        Ok(v1::ListPinsResponse { fault, .. }) if !fault.is_empty() => wrong(&fault),
+        Ok(v1::ListPinsResponse { pins, .. }) if wants_one && pins.is_empty() => {
+            wrong("no such service is here: see `countersign service ls`")
+        }
+        Ok(v1::ListPinsResponse { pins, .. }) => {
+            print(&text(&pins));
+            Exit::Ok
+        }
+    }
+}
+
+fn change(act: PinAct, arguments: &ChangeArguments) -> Exit {
+    let ChangeArguments { service, revision, image, file, output } = arguments;
+    let (service, revision, image) = (service.clone(), revision.clone(), image.clone());
+    let request = v1::ChangePinsRequest { act: act.into(), service, revision, image, by: who() };
+    let changes = match ask(&file.path, async |mut daemon| daemon.change_pins(request).await) {
+        Err(exit) => return exit,
+        Ok(v1::ChangePinsResponse { fault, .. }) if !fault.is_empty() => return wrong(&fault),
+        Ok(v1::ChangePinsResponse { changes, .. }) => changes,
+    };
+    print(&match output {
+        Output::Text => changes_text(&changes),
+        Output::Json => changes_json(&changes).to_string(),
+    });
+    exit_of(&changes)
+}
+
+fn exit_of(changes: &[v1::PinChange]) -> Exit {
+    let is_outage = |change: &v1::PinChange| change.refusal.as_ref().is_some_and(|refusal| refusal.cannot_tell_now);
+    let is_done = |change: &v1::PinChange| matches!(change.outcome(), PinOutcome::Changed | PinOutcome::Unchanged);
+    if changes.iter().all(is_done) {
+        return Exit::Ok;
+    }
+    if changes.iter().filter(|change| !is_done(change)).all(is_outage) { Exit::CannotTellNow } else { Exit::Denied }
+}
+
+fn ask<T>(config: &Path, question: impl AsyncFnOnce(AdminClient<Channel>) -> Result<Response<T>, Status>) -> Result<T, Exit> {
+    daemon::run(config, async |config, _| {
+        let (daemon, socket) = Answerer::daemon(config).await?;
+        let answer = question(daemon).await;
+        answer.map(Response::into_inner).map_err(|source| AskError::Daemon { socket, source })
+    })
+}
+
+fn wrong(fault: &str) -> Exit {
+    complain(&format_args!("countersign: {fault}"));
+    Exit::Usage
+}
