@@ -131,8 +131,12 @@ impl Trouble<'_> {
         while began.elapsed() < self.plan.run || !first.is_empty() || too_little() {
             let [least, most] = self.plan.between_faults;
             tokio::time::sleep(self.dice.between(least, most)).await;
-            let fault = first.pop().unwrap_or_else(|| *self.dice.pick(&FAULTS));
-            if first.is_empty() && fault.ends_the_gate() && began.elapsed() > self.plan.run * 4 / 5 {
+            if let Some(fault) = first.pop() {
+                self.happens(fault).await;
+                continue;
+            }
+            let fault = *self.dice.pick(&FAULTS);
+            if fault.ends_the_gate() && began.elapsed() > self.plan.run * 4 / 5 {
                 continue;
             }
             self.happens(fault).await;
