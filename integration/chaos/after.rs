@@ -123,11 +123,10 @@ impl After<'_> {
 
     async fn everything_signed_runs(&self, when: &str) {
         let town = self.town;
-        let pod = town.pod().await.expect("a sandbox is made when all is well");
         let tags = self.versions.iter().enumerate().map(|(tag, version)| (town.tag(tag), &town.images[tag][*version]));
         for (name, image) in tags.chain([(town.guarded.0.clone(), &town.guarded.1)]) {
             let began = Instant::now();
-            while let Err(why) = self.runs(&pod, &name, &image.chain_id().to_string()).await {
+            while let Err(why) = self.runs(&name, &image.chain_id().to_string()).await {
                 if began.elapsed() > RUNS_AGAIN_WITHIN {
                     town.account.breach(Invariant::NothingSignedIsLost, format!("{name} does not run {when}: {why}"));
                     break;
@@ -139,8 +138,10 @@ impl After<'_> {
         }
     }
 
-    async fn runs(&self, pod: &Pod, name: &str, chain: &str) -> Result<(), String> {
+    /// In a pod of its own: one that asked before the gate had heard of the newest signature keeps what it began with.
+    async fn runs(&self, name: &str, chain: &str) -> Result<(), String> {
         let (town, told) = (self.town, |status: tonic::Status| format!("{status:?}"));
+        let pod = &town.pod().await.ok_or("no sandbox was made")?;
         let id = town.call("pull signed, after", town.cri.pull_with(name, None, Some(&pod.config))).await.map_err(told)?;
         let made = town.create("create signed, after", pod, container(&id, name)).await.map_err(told)?;
         town.call("start signed, after", town.cri.start(&made)).await.map_err(told)?;
