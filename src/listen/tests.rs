@@ -134,8 +134,8 @@ async fn a_connection_of_another_user_is_closed_and_the_next_one_served() {
     let own = listener.own;
     // Only root can be somebody else; any other user takes itself for another one.
     let mut stranger = tokio::process::Command::new(std::env::current_exe().unwrap());
-    stranger.args(["--exact", "cri::listen::tests::connect_and_wait_for_the_end", "--include-ignored"]);
-    stranger.env("SOCKET_OF_ANOTHER_USER", &path).stdout(std::process::Stdio::null());
+    stranger.args(["--exact", "listen::tests::connect_and_wait_for_the_end", "--include-ignored"]);
+    stranger.env("SOCKET_OF_ANOTHER_USER", &path).stdout(std::process::Stdio::piped());
     if own == 0 {
         narrow(root.path(), 0o755);
         narrow(&path, 0o666);
@@ -144,10 +144,12 @@ async fn a_connection_of_another_user_is_closed_and_the_next_one_served() {
         listener.own = own + 1;
     }
     let refused = tokio::select! {
-        refused = stranger.status() => refused.unwrap(),
+        refused = stranger.output() => refused.unwrap(),
         _ = listener.accept() => panic!("the stranger was let in"),
     };
-    assert!(refused.success(), "{refused}");
+    // A stranger that never came was not refused.
+    let said = String::from_utf8_lossy(&refused.stdout);
+    assert!(refused.status.success() && said.contains("1 passed"), "{said}");
     listener.own = own;
     let (client, server) = tokio::join!(UnixStream::connect(&path), listener.accept());
     client.unwrap();
