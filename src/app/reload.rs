@@ -40,7 +40,21 @@ pub struct Reloading {
     path: PathBuf,
     admit: Arc<Admit>,
     archive: Option<Arc<Archive>>,
-    in_force: Mutex<Config>,
+    in_force: Mutex<InForce>,
+}
+
+/// What is in force, and whether a restart would find it.
+#[derive(Debug)]
+struct InForce {
+    config: Config,
+    is_kept: bool,
+}
+
+impl InForce {
+    fn new(config: Config) -> Self {
+        let is_kept = keep(&config);
+        Self { config, is_kept }
+    }
 }
 
 impl Reloading {
@@ -48,8 +62,7 @@ impl Reloading {
     /// are made under it.
     #[must_use]
     pub fn new(path: PathBuf, config: Config, admit: Arc<Admit>, archive: Option<Arc<Archive>>) -> Self {
-        keep(&config);
-        Self { path, admit, archive, in_force: Mutex::new(config) }
+        Self { path, admit, archive, in_force: Mutex::new(InForce::new(config)) }
     }
 
     /// Reads the file again and puts what it says in force, all of it or nothing. Gives back its name. Waits for the disk.
@@ -58,15 +71,15 @@ impl Reloading {
     /// [`ReloadError`].
     pub fn reload(&self) -> Result<Sha256, ReloadError> {
         let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = self.next(&in_force);
+        let next = self.next(&in_force.config);
         match &next {
             Ok((config, _)) => {
-                tracing::info!(policy = %config.digest, mode = %config.policy.mode, before = %in_force.digest, "the configuration was reloaded")
+                tracing::info!(policy = %config.digest, mode = %config.policy.mode, before = %in_force.config.digest, "the configuration was reloaded")
             }
             Err(error) => {
-                tracing::error!(error = chain(error), policy = %in_force.digest, "the configuration was not reloaded");
+                tracing::error!(error = chain(error), policy = %in_force.config.digest, "the configuration was not reloaded");
                 // A full disk may have refused it before, and a restart that finds this bad file needs it.
-                keep(&in_force);
+                in_force.is_kept = keep(&in_force.config);
             }
         }
         let (config, policy) = next?;
@@ -77,18 +90,20 @@ impl Reloading {
             keep_policy(archive, &config);
         }
         self.admit.adopt(policy);
-        keep(&config);
         let digest = config.digest;
-        *in_force = config;
+        *in_force = InForce::new(config);
         Ok(digest)
     }
 
     /// Keeps the configuration in force, if it is not kept, for a restart that finds a bad file: a full disk may have refused it,
     /// and whoever makes room does not think of a reload. Waits for the disk.
     pub fn keep_again(&self) {
-        let in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        if in_force.is_kept {
+            return;
+        }
         // That it could not be kept was said when it was put in force.
-        let _ = write_or_forget(&in_force.state_directory, in_force.text());
+        in_force.is_kept = write_or_forget(&in_force.config.state_directory, in_force.config.text()).is_ok();
     }
 
     fn next(&self, in_force: &Config) -> Result<(Config, crate::admit::Policy), ReloadError> {
@@ -109,11 +124,14 @@ impl Reloading {
     }
 }
 
-/// Keeps the configuration for a restart that finds the file bad. That it cannot be kept changes nothing now.
-fn keep(config: &Config) {
-    if let Err(error) = write_or_forget(&config.state_directory, config.text()) {
+/// Keeps the configuration for a restart that finds the file bad, and tells whether it is kept. That it cannot be changes nothing
+/// now.
+fn keep(config: &Config) -> bool {
+    let written = write_or_forget(&config.state_directory, config.text());
+    if let Err(error) = &written {
         tracing::warn!(%error, "the configuration in force could not be kept: until it is, a restart needs a good file");
     }
+    written.is_ok()
 }
 
 /// What cannot be kept does not leave an older one in its place: that may trust whom the operator has taken out since. To
