@@ -207,6 +207,22 @@ async fn a_watch_that_is_cut_off_goes_on_from_where_the_store_said_that_it_had_c
 }
 
 #[tokio::test]
+async fn a_watch_that_is_cut_off_whenever_it_is_opened_is_not_opened_without_a_pause() {
+    let opened = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&opened);
+    let store = store_at(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+        watched(&[])
+    })
+    .await;
+    let _changes = store.follow(&Prefix::all(), Revision::new(5)).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    let opened = opened.load(Ordering::SeqCst);
+    // 0, then after 0.2, 0.6 and 1.4 s; fewer on a busy machine.
+    assert!((1..=5).contains(&opened), "{opened}");
+}
+
+#[tokio::test]
 async fn a_revision_of_which_only_a_piece_has_come_is_asked_for_again() {
     const B: &str = "/countersign/prod/k/b";
     let (tell, mut told) = tokio::sync::mpsc::channel(64);

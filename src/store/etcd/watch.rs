@@ -106,11 +106,18 @@ impl Watch {
 
     /// Hands changes on until there is an end that waiting does not mend.
     async fn run(&mut self, mut opened: Opened) {
+        let mut pause = RECONNECT_FIRST;
         loop {
+            let before = self.seen;
             let fault = self.hand_on(&mut opened).await;
             tracing::debug!(?fault, seen = self.seen, "a watch of the store was cut off");
+            // One that is cut off again and again before it has come any further is not opened without a pause.
+            pause = if self.seen > before { RECONNECT_FIRST } else { (pause * 2).min(RECONNECT_MOST) };
             let again = match fault {
-                Fault::Outage(_) | Fault::Broken | Fault::Token => self.reopen().await,
+                Fault::Outage(_) | Fault::Broken | Fault::Token => {
+                    tokio::time::sleep(pause).await;
+                    self.reopen().await
+                }
                 Fault::AnswerTooLong | Fault::NoLease | Fault::Compacted | Fault::Forbidden | Fault::Store(_) => Err(self.end(fault)),
             };
             match again {
