@@ -35,4 +35,5 @@ pub mod proof;
 pub mod resolve;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod watch;

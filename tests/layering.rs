@@ -9,18 +9,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Each room with the rooms that it may know, lowest first: an arrow never points up. `countersign_trust` is below all.
-const ROOMS: [(&str, &[&str]); 22] = [
+const ROOMS: [(&str, &[&str]); 23] = [
     ("clock", &[]),
     ("crash", &[]),
     ("telemetry", &[]),
     ("listen", &[]),
     ("metrics", &["listen"]),
     ("connection", &[]),
+    ("tls", &[]),
     ("config", &[]),
     ("import", &["config"]),
-    ("fetch", &[]),
+    ("fetch", &["tls"]),
     ("ledger", &["crash"]),
-    ("store", &[]),
+    ("store", &["tls"]),
     ("resolve", &["store"]),
     ("containerd", &["crash", "connection", "resolve"]),
     ("admit", &["clock", "crash", "fetch", "ledger", "containerd", "resolve"]),

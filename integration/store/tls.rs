@@ -1,6 +1,7 @@
 //! Who is spoken to, and as whom.
 
-use countersign::store::{EtcdStore, Store as _, StoreError, StoreTls, TlsFault};
+use countersign::store::{EtcdStore, Store as _, StoreError, StoreTls};
+use countersign::tls::TlsFault;
 use tokio::net::TcpListener;
 
 use crate::harness::etcd::EtcdOptions;

@@ -4,6 +4,12 @@ use std::fmt;
 
 use countersign_trust::evidence::FileName;
 
+use crate::tls::TlsFault;
+
+/// What is said of a certificate whose authority is not known.
+const UNKNOWN_ISSUER: &str =
+    "its certificate is from an authority that is not known here; register the authority's certificate as the registry's CA bundle";
+
 /// Why a file was not fetched.
 ///
 /// The text is the same for the same cause: it has no times, no addresses and no request IDs, since kubelet
@@ -39,7 +45,7 @@ pub enum FetchError {
         status: u16,
     },
     /// The TLS handshake failed for what the server presented: a wrong server, never an outage.
-    #[error("{server} cannot be trusted: {fault}")]
+    #[error("{server} cannot be trusted: {}", fault.words(UNKNOWN_ISSUER))]
     Tls {
         /// Scheme, host and port.
         server: String,
@@ -207,35 +213,6 @@ impl fmt::Display for Unreached {
         f.write_str(match self {
             Self::Name => "its name could not be resolved",
             Self::Connect => "no connection could be made",
-        })
-    }
-}
-
-/// What is wrong with the server's side of the TLS handshake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TlsFault {
-    /// No known authority has issued the certificate.
-    UnknownIssuer,
-    /// The certificate names other hosts.
-    WrongHost,
-    /// The certificate has expired.
-    Expired,
-    /// The certificate is not valid yet.
-    NotYetValid,
-    /// Anything else: no common version, a client certificate demanded, not TLS at all.
-    Handshake,
-}
-
-impl fmt::Display for TlsFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::UnknownIssuer => {
-                "its certificate is from an authority that is not known here; register the authority's certificate as the registry's CA bundle"
-            }
-            Self::WrongHost => "its certificate is for another host (only subject alternative names count)",
-            Self::Expired => "its certificate has expired, or this node's clock is wrong",
-            Self::NotYetValid => "its certificate is not valid yet, or this node's clock is wrong",
-            Self::Handshake => "the TLS handshake failed",
         })
     }
 }

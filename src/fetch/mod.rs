@@ -29,7 +29,7 @@ mod token;
 mod transport;
 
 pub use credential::Credential;
-pub use error::{FetchError, TlsFault, Unreached};
+pub use error::{FetchError, Unreached};
 pub use limits::{HELPER_DEADLINE, Limits};
 pub use node_credentials::{FileFault, HelperFault, NodeCredentialError, NodeCredentials};
 pub use notary::{Conversation, NotaryClient};

@@ -9,12 +9,12 @@ use countersign_trust::name::shown;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, LOCATION, TRANSFER_ENCODING};
 use reqwest::{Certificate, Client, Request, Response, StatusCode, Version, redirect, tls};
-use rustls::CertificateError;
 use url::Url;
 
-use super::error::{FetchError, TlsFault, Unreached};
+use super::error::{FetchError, Unreached};
 use super::limits::{BODY_RESERVE_BYTES, ERROR_BODY_BYTES, Limits, MAX_HEADER_BYTES};
 use super::server::TrustServer;
+use crate::tls::{TlsFault, causes, error_in};
 
 /// The HTTP client of one registration: it verifies servers with the registered CA bundle and with the system's roots.
 ///
@@ -91,7 +91,7 @@ impl HttpClient {
         // Nothing of a request leaves before its server is verified, so that this one can be sent anew.
         let again = request.try_clone();
         match (exchange(with_bundle, request).await, again) {
-            (Err(error), Some(again)) if tls_error(&error).is_some() => exchange(self.with_all_roots()?, again).await.map_err(failed),
+            (Err(error), Some(again)) if error_in(&error).is_some() => exchange(self.with_all_roots()?, again).await.map_err(failed),
             (answer, _) => answer.map_err(failed),
         }
     }
@@ -120,7 +120,7 @@ async fn exchange(client: &Client, request: Request) -> reqwest::Result<Response
 
 /// Whether the connection was there, and ended before an answer came.
 fn is_cut_off(error: &reqwest::Error) -> bool {
-    !error.is_timeout() && !error.is_connect() && tls_error(error).is_none() && is_network(error)
+    !error.is_timeout() && !error.is_connect() && error_in(error).is_none() && is_network(error)
 }
 
 fn built(server: &TrustServer, limits: &Limits, roots: Roots) -> Result<Client, FetchError> {
@@ -158,7 +158,7 @@ pub(super) fn failure(server: &str, error: reqwest::Error) -> FetchError {
     let error = error.without_url();
     tracing::debug!(server, ?error, "no answer");
     let server = server.to_owned();
-    if let Some(fault) = tls_error(&error).map(tls_fault) {
+    if let Some(fault) = error_in(&error).map(TlsFault::of) {
         return FetchError::Tls { server, fault };
     }
     if error.is_timeout() || has_io_error(&error, |kind| kind == io::ErrorKind::TimedOut) {
@@ -171,10 +171,6 @@ pub(super) fn failure(server: &str, error: reqwest::Error) -> FetchError {
         return FetchError::Unreachable { server, why: Unreached::Connect };
     }
     if is_network(&error) { FetchError::Interrupted { server } } else { FetchError::Protocol { server } }
-}
-
-fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
-    causes(error).find_map(<dyn Error>::downcast_ref)
 }
 
 /// Whether the network ended the exchange. hyper reports what is not HTTP, bad chunks too, as a parse error or as data that is invalid.
@@ -196,32 +192,6 @@ fn has_io_error(error: &reqwest::Error, is_meant: impl Fn(io::ErrorKind) -> bool
     // The innermost one tells: hyper-rustls wraps others as `Other`.
     let innermost = causes(error).filter_map(<dyn Error>::downcast_ref::<io::Error>).last();
     innermost.is_some_and(|error| is_meant(error.kind()))
-}
-
-/// `error` and all that caused it. `io::Error::source` leaves out the error that it wraps.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
-        None => error.source(),
-    })
-}
-
-fn tls_fault(error: &rustls::Error) -> TlsFault {
-    let rustls::Error::InvalidCertificate(error) = error else { return TlsFault::Handshake };
-    // A known authority's name over another key is no known authority either: typically one that was set up anew.
-    if matches!(error, CertificateError::UnknownIssuer | CertificateError::BadSignature) {
-        return TlsFault::UnknownIssuer;
-    }
-    if matches!(error, CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) {
-        return TlsFault::WrongHost;
-    }
-    if matches!(error, CertificateError::Expired | CertificateError::ExpiredContext { .. }) {
-        return TlsFault::Expired;
-    }
-    if matches!(error, CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) {
-        return TlsFault::NotYetValid;
-    }
-    TlsFault::Handshake
 }
 
 /// What an answer means that carries neither a file nor "not found". `None` for a status that has no meaning of its own.

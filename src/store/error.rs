@@ -4,6 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::limits::{MAX_LISTED_BYTES, MAX_LISTED_ENTRIES, MAX_WATCHES};
+use crate::tls::TlsFault;
+
+/// What is said of a certificate whose authority is not the configured one.
+const UNKNOWN_ISSUER: &str =
+    "its certificate is not from the authority in store.ca-file; put the certificate of etcd's authority there, if it is the right server";
 
 /// Why a store did not do what was asked. Nothing here ever means "there is no such entry".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,7 +30,7 @@ pub enum StoreError {
         what: String,
     },
     /// The TLS handshake failed for what an endpoint presented: a wrong server, never an outage.
-    #[error("{endpoint} of the store cannot be trusted: {fault}")]
+    #[error("{endpoint} of the store cannot be trusted: {}", fault.words(UNKNOWN_ISSUER))]
     Tls {
         /// Scheme, host and port.
         endpoint: String,
@@ -252,35 +257,6 @@ impl fmt::Display for Outage {
             Self::Timeout => f.write_str("(it did not answer in time)"),
             Self::Said(said) => write!(f, "(it says: {said})"),
         }
-    }
-}
-
-/// What is wrong with an endpoint's side of the TLS handshake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TlsFault {
-    /// The configured authority has not issued the certificate.
-    UnknownIssuer,
-    /// The certificate names other hosts.
-    WrongHost,
-    /// The certificate has expired.
-    Expired,
-    /// The certificate is not valid yet.
-    NotYetValid,
-    /// Anything else: no common version, not TLS at all.
-    Handshake,
-}
-
-impl fmt::Display for TlsFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::UnknownIssuer => {
-                "its certificate is not from the authority in store.ca-file; put the certificate of etcd's authority there, if it is the right server"
-            }
-            Self::WrongHost => "its certificate is for another host (only subject alternative names count)",
-            Self::Expired => "its certificate has expired, or this node's clock is wrong",
-            Self::NotYetValid => "its certificate is not valid yet, or this node's clock is wrong",
-            Self::Handshake => "the TLS handshake failed; does it speak https?",
-        })
     }
 }
 

@@ -28,7 +28,7 @@ use bytes::Bytes;
 pub use changes::{Change, Changes};
 pub use embedded::EmbeddedStore;
 pub use entry::{After, Entry, Expected, Page, Put, Removed, Revision, Unusable, UnusableValue};
-pub use error::{LoginFault, Outage, StoreError, TlsFault, Try};
+pub use error::{LoginFault, Outage, StoreError, Try};
 
 pub use etcd::{EtcdSettings, EtcdStore, Login, StoreTls};
 pub use key::{Key, KeyError, Prefix, Segment};

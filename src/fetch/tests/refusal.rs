@@ -2,7 +2,7 @@
 
 use super::server::leaf;
 use super::*;
-use crate::fetch::TlsFault;
+use crate::tls::TlsFault;
 
 /// Asserts that it is a refusal with this code, and gives its text without the server's port.
 fn refused(answer: Result<Answer, FetchError>, code: &str) -> String {

@@ -125,7 +125,7 @@ impl Connection {
         tls: Option<&StoreTls>,
         tcp: TcpStream,
     ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Fault> {
-        let unknown = || endpoint.refused(HandshakeFault::Server(crate::store::error::TlsFault::UnknownIssuer));
+        let unknown = || endpoint.refused(HandshakeFault::Server(crate::tls::TlsFault::UnknownIssuer));
         let config = tls::config(tls.ok_or_else(unknown)?).await.map_err(Fault::Store)?;
         let name = endpoint.server_name().ok_or(Fault::Outage(Outage::Name))?;
         let connected = TlsConnector::from(config).connect(name, tcp).await;

@@ -1,17 +1,17 @@
 //! TLS to a member of etcd: its certificate is from the configured authority and for its own name, or it is not spoken to.
 
 use std::error::Error;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+use rustls::{AlertDescription, ClientConfig, RootCertStore};
 
 use super::files;
 use super::settings::StoreTls;
-use crate::store::error::{StoreError, TlsFault};
+use crate::store::error::StoreError;
+use crate::tls::{self, TlsFault};
 
 /// What a handshake said of this node's certificate, or of the server's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,46 +63,25 @@ fn roots(path: &Path, pem: &[u8]) -> Result<RootCertStore, StoreError> {
 
 /// What TLS said, if it was TLS that ended a connection.
 pub(super) fn fault_in(error: &(dyn Error + 'static)) -> Option<HandshakeFault> {
-    // `io::Error::source` leaves out the error that it wraps.
-    let causes = std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
-        None => error.source(),
-    });
-    causes.filter_map(<dyn Error>::downcast_ref::<rustls::Error>).map(fault).next()
+    let error = tls::error_in(error)?;
+    if let rustls::Error::AlertReceived(alert) = error
+        && is_about_ours(*alert)
+    {
+        return Some(HandshakeFault::Client);
+    }
+    Some(HandshakeFault::Server(TlsFault::of(error)))
 }
 
-fn fault(error: &rustls::Error) -> HandshakeFault {
-    if let rustls::Error::AlertReceived(alert) = error {
-        let is_about_ours = matches!(
-            alert,
-            AlertDescription::CertificateRequired
-                | AlertDescription::BadCertificate
-                | AlertDescription::UnsupportedCertificate
-                | AlertDescription::CertificateRevoked
-                | AlertDescription::CertificateExpired
-                | AlertDescription::CertificateUnknown
-                | AlertDescription::UnknownCA
-                | AlertDescription::AccessDenied
-        );
-        return if is_about_ours { HandshakeFault::Client } else { HandshakeFault::Server(TlsFault::Handshake) };
-    }
-    let rustls::Error::InvalidCertificate(error) = error else { return HandshakeFault::Server(TlsFault::Handshake) };
-    HandshakeFault::Server(certificate_fault(error))
-}
-
-fn certificate_fault(error: &CertificateError) -> TlsFault {
-    // A known authority's name over another key is no known authority either: typically one that was set up anew.
-    if matches!(error, CertificateError::UnknownIssuer | CertificateError::BadSignature) {
-        return TlsFault::UnknownIssuer;
-    }
-    if matches!(error, CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) {
-        return TlsFault::WrongHost;
-    }
-    if matches!(error, CertificateError::Expired | CertificateError::ExpiredContext { .. }) {
-        return TlsFault::Expired;
-    }
-    if matches!(error, CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) {
-        return TlsFault::NotYetValid;
-    }
-    TlsFault::Handshake
+const fn is_about_ours(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::CertificateRequired
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+    )
 }
