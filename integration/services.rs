@@ -10,6 +10,7 @@ use tonic::{Code, Status};
 use super::gate::binary;
 use super::harness::containerd::Version;
 use super::harness::cri::{Cri, Pod, Ran};
+use super::harness::faulty::FaultyServer;
 use super::harness::image::{Image, Recipe};
 use super::harness::world::World;
 
@@ -17,6 +18,8 @@ on_every_containerd! {
     replicas_of_a_revision_keep_the_digest_while_the_tag_moves_on,
     a_revision_keeps_its_digest_after_a_restart_and_is_no_container_without_evidence,
     a_tag_that_was_unsigned_is_not_revived_by_a_pin,
+    a_tag_that_was_unsigned_while_one_revision_asked_is_revived_by_no_other,
+    what_is_pulled_while_the_trust_server_is_away_is_not_kept_when_it_is_back,
     a_replica_gets_what_is_signed_now_when_who_signed_for_it_then_may_not_sign_any_more,
     labels_of_another_namespace_reach_no_pin_of_a_service,
     an_operator_updates_a_service_and_rolls_it_back_and_admits_nothing_by_it,
@@ -179,6 +182,41 @@ async fn a_tag_that_was_unsigned_is_not_revived_by_a_pin(containerd: Version) {
     assert!(refused.message().contains("(CS-TAG-NOT-SIGNED)"), "{refused:?}");
     scene.tag_moves_to(&scene.new).await;
     assert_eq!(scene.prints("5d4f").await, "new\n", "what was seen unsigned once does not come back");
+}
+
+/// Whoever holds a pin that nobody asked for while the tag was unsigned holds what was withdrawn.
+async fn a_tag_that_was_unsigned_while_one_revision_asked_is_revived_by_no_other(containerd: Version) {
+    let scene = Scene::on(containerd, "unsigned_while_one_asked").await;
+    assert_eq!(scene.prints("5d4f").await, "old\n");
+    assert_eq!(scene.prints("7c9f").await, "old\n");
+    scene.world.notary.signer("admin").remove_tag(&scene.world.gun(REPOSITORY), "1").await;
+    // A pod of no service: the node has seen it all the same.
+    let refused = scene.cri().pull(&scene.name).await.unwrap_err();
+    assert!(refused.message().contains("(CS-TAG-NOT-SIGNED)"), "{refused:?}");
+    scene.tag_moves_to(&scene.new).await;
+    assert_eq!(scene.prints("7c9f").await, "new\n");
+    assert_eq!(scene.prints("5d4f").await, "new\n");
+}
+
+/// Whoever keeps a node from its trust server while a revision begins must not have it keep an old digest for as long as it lives.
+async fn what_is_pulled_while_the_trust_server_is_away_is_not_kept_when_it_is_back(containerd: Version) {
+    let mut scene = Scene::on(containerd, "pulled_while_the_server_is_away").await;
+    let mut front = FaultyServer::before(&scene.world.notary.url(), &scene.world.ca).await;
+    let root = scene.world.notary.signer("admin").root_ids(&scene.world.gun(REPOSITORY)).await;
+    let mut configuration = scene.world.gate_config().root_key(scene.world.gun(REPOSITORY), root.canonical.to_string());
+    configuration.registries[0].notary_server = front.url();
+    scene.world.start_gate(binary(), &configuration).await;
+    scene.runs(scene.pod_of("shop", "api", "1")).await.unwrap();
+
+    front.stop();
+    assert_eq!(scene.prints("5d4f").await, "old\n", "what is held serves");
+    scene.tag_moves_to(&scene.new).await;
+    assert_eq!(scene.prints("5d4f").await, "old\n", "and nothing else can be known");
+    let (code, said, _) = scene.countersign(&["service", "update", "shop/deployment/api"]).await;
+    assert_eq!((code, said.contains("its trust server could not be reached")), (Some(3), true), "{said}");
+    front.start().await;
+    assert_eq!(scene.prints("5d4f").await, "new\n");
+    assert_eq!(scene.runs(scene.pod_of("shop", "api", "1")).await.unwrap().output, "old\n", "this one was pinned when it was current");
 }
 
 async fn a_replica_gets_what_is_signed_now_when_who_signed_for_it_then_may_not_sign_any_more(containerd: Version) {

@@ -42,8 +42,7 @@ const WORK_THREADS: usize = 2;
 const CONTAINERD_POLL: Duration = Duration::from_millis(200);
 /// How often a ledger that could not be opened is tried again: `countersign verify` holds it for as long as it takes.
 const LEDGER_POLL: Duration = Duration::from_secs(1);
-/// How often it is looked whether the configuration in force is kept, which reads one small file: until it is, a restart needs a
-/// good file.
+/// How often a configuration in force that could not be kept is tried again: until it is kept, a restart needs a good file.
 const KEPT_POLL: Duration = Duration::from_secs(5);
 
 /// Why the daemon, or a command that works without it, does not start.
@@ -328,6 +327,7 @@ async fn serve_admin(listener: Listener, served: admin::Served, mut stopped: tok
 async fn warm(admit: Arc<Admit>) {
     let repositories = admit.warm();
     tracing::info!(repositories, "held trust data was read");
+    admit.end_all_unsigned_pins().await;
 }
 
 /// Opens the ledger as soon as it can be. One that is damaged is left to the operator, who may be mending it just now.

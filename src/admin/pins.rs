@@ -74,6 +74,7 @@ fn changed(pin: &Pin, outcome: Repinned) -> v1::PinChange {
         Repinned::Unchanged => (v1::PinOutcome::Unchanged, None, String::new()),
         Repinned::NoPast => (v1::PinOutcome::NoPast, None, String::new()),
         Repinned::Refused(refusal) => (v1::PinOutcome::Refused, Some(refused(&refusal, image)), String::new()),
+        Repinned::Unconfirmed => (v1::PinOutcome::Unconfirmed, None, String::new()),
         Repinned::Raced => (v1::PinOutcome::Raced, None, String::new()),
         Repinned::Store(error) => (v1::PinOutcome::Failed, None, error.to_string()),
     };
@@ -92,6 +93,6 @@ fn message(pin: &Pin) -> v1::ServicePin {
 }
 
 fn meaning(Meaning { digest, evidence, at, by, cause }: &Meaning) -> v1::PinMeaning {
-    let cause = serde_json::to_value(cause).ok().and_then(|cause| cause.as_str().map(str::to_owned)).unwrap_or_default();
-    v1::PinMeaning { digest: digest.to_string(), evidence: evidence.to_string(), at: moment(*at), by: shown(by), cause }
+    let (digest, evidence, cause) = (digest.to_string(), evidence.to_string(), cause.as_str().to_owned());
+    v1::PinMeaning { digest, evidence, at: moment(*at), by: shown(by), cause }
 }

@@ -97,7 +97,6 @@ impl Admit {
         // Which image of the repository is named does not matter to a refresh.
         let Ok(image) = repository.to_string().parse::<ImageReference>() else { return false };
         let outcome = self.refresh_by_node(&image).await.map(|(origin, _)| origin);
-        self.end_unsigned_pins(gun).await;
         match &outcome {
             Ok(origin) => tracing::debug!(repository = %gun, ?origin, "trust data was refreshed"),
             // Its registration or its pin was taken out of the configuration; whoever asks for an image is told.

@@ -8,7 +8,7 @@ use countersign_trust::name::{ChainId, ImageId, ImageReference, ManifestDigest, 
 
 use super::refusal::Refusal;
 use super::rehearsal::refuse_reserved;
-use super::{Admission, Admit, Effect, Sought, Workload, record_name};
+use super::{Admission, Admit, Asker, Effect, Sought, Workload, record_name};
 use crate::containerd::chain::{ImageContent, image_under, images_under};
 use crate::containerd::{ContainerRecord, Record, Standing as ContentStanding, stands_on};
 use crate::ledger::VerifiedImage;
@@ -45,6 +45,14 @@ pub struct Asked {
     pub was_let_pass: bool,
     /// Which revision of which service it is of, if that was known.
     pub revision: Option<Revision>,
+}
+
+impl Asked {
+    /// Who asked.
+    #[must_use]
+    pub fn asker(&self) -> Asker<'_> {
+        Asker { namespace: self.namespace.as_deref(), revision: self.revision.as_ref() }
+    }
 }
 
 /// The pod of a sandbox, as kubelet told when the sandbox was made.
@@ -92,15 +100,15 @@ impl Admit {
     pub async fn admit_container(
         self: &Arc<Self>,
         subject: &Subject,
-        (namespace, revision): (Option<&str>, Option<&Revision>),
+        asker: Asker<'_>,
         image_id: ImageId,
         shown: &str,
     ) -> Result<(Admission, VerifiedImage), Refusal> {
         match subject {
-            Subject::Named(image) => self.admit_named(Sought { question: Question { image, namespace }, revision }, image_id).await,
+            Subject::Named(image) => self.admit_named(Sought { image, asker }, image_id).await,
             Subject::Unnamed => {
                 let candidates = self.memory()?.images_with(&image_id);
-                self.first_allowed(candidates, (namespace, revision), || Refusal::NotHeld { image: shown.to_owned() }).await
+                self.first_allowed(candidates, asker, || Refusal::NotHeld { image: shown.to_owned() }).await
             }
         }
     }
@@ -110,7 +118,7 @@ impl Admit {
         sought: Sought<'_>,
         image_id: ImageId,
     ) -> Result<(Admission, VerifiedImage), Refusal> {
-        let question = sought.question;
+        let question = sought.question();
         refuse_reserved(question.image)?;
         if let Some(admitted) = self.listed_content(question, image_id).await? {
             return Ok(admitted);
@@ -192,7 +200,7 @@ impl Admit {
     pub(super) async fn first_allowed(
         &self,
         candidates: Vec<VerifiedImage>,
-        asker: (Option<&str>, Option<&Revision>),
+        asker: Asker<'_>,
         none: impl FnOnce() -> Refusal,
     ) -> Result<(Admission, VerifiedImage), Refusal> {
         let mut first_refusal = None;
@@ -205,16 +213,13 @@ impl Admit {
         Err(first_refusal.unwrap_or_else(none))
     }
 
-    async fn allowed_on_record(
-        &self,
-        image: VerifiedImage,
-        (namespace, revision): (Option<&str>, Option<&Revision>),
-    ) -> Result<(Admission, VerifiedImage), Refusal> {
+    async fn allowed_on_record(&self, image: VerifiedImage, asker: Asker<'_>) -> Result<(Admission, VerifiedImage), Refusal> {
         let by_digest = ImageReference::by_digest(image.repository.clone(), image.digest);
-        let question = Question { image: &by_digest, namespace };
+        let sought = Sought { image: &by_digest, asker };
+        let question = sought.question();
         let admission = match self.judge(question) {
             Ok(admission) => admission,
-            Err(refusal) => match self.pinned_as(image.digest, question.image, Sought { question, revision }).await {
+            Err(refusal) => match self.pinned_as(image.digest, sought).await {
                 Some(admission) => admission,
                 None => self.platform_of_signed(question, refusal).await?,
             },
@@ -341,19 +346,17 @@ impl Admit {
     /// [`Refusal::UnknownRootFs`]; [`Refusal::Snapshotter`]; or why the image on record is refused.
     pub async fn admit_start(self: &Arc<Self>, container_id: &str, asked: Option<&Asked>) -> Result<(Admission, VerifiedImage), Refusal> {
         let (container, parent) = self.root_fs_of(container_id).await?;
-        let namespace = asked.and_then(|asked| asked.namespace.as_deref());
-        let revision = asked.and_then(|asked| asked.revision.as_ref());
-        self.admit_volumes(&container, (namespace, revision)).await?;
+        let asker = asked.map(Asked::asker).unwrap_or_default();
+        self.admit_volumes(&container, asker).await?;
         let mut candidates = self.memory()?.images_on(|chain| stands_on(&parent, chain, container.id_mapping.as_ref()));
         // One that was made for a name is judged for that name: what another name with the same files needs is no matter.
         let Some(image) = asked.and_then(|asked| asked.name.clone()) else {
-            return self.first_allowed(candidates, (namespace, revision), || Refusal::UnknownRootFs { found: shown(&parent) }).await;
+            return self.first_allowed(candidates, asker, || Refusal::UnknownRootFs { found: shown(&parent) }).await;
         };
         let mut refusal = Refusal::UnknownRootFs { found: shown(&parent) };
         candidates.retain(|candidate| candidate.repository == *image.repository());
         for candidate in candidates {
-            let sought = Sought { question: Question { image: &image, namespace }, revision };
-            match self.admit_named(sought, candidate.image_id).await {
+            match self.admit_named(Sought { image: &image, asker }, candidate.image_id).await {
                 Ok((admission, verified)) if verified.chain_id == candidate.chain_id => return Ok((admission, verified)),
                 Ok(_) => {}
                 Err(error) => refusal = error,

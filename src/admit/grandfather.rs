@@ -117,8 +117,7 @@ impl Admit {
         }
         self.refuse_forbidden(asked)?;
         let (container, parent) = self.root_fs_of(container_id).await?;
-        let asker = asked.map(|asked| (asked.namespace.as_deref(), asked.revision.as_ref())).unwrap_or_default();
-        self.admit_volumes(&container, asker).await?;
+        self.admit_volumes(&container, asked.map(Asked::asker).unwrap_or_default()).await?;
         if stands_on(&parent, &service.content.chain_id, container.id_mapping.as_ref()) { Ok(service) } else { Err(refusal) }
     }
 

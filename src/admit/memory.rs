@@ -150,6 +150,13 @@ impl Memory {
         Some(Arc::clone(&repository.held))
     }
 
+    /// What is held of a repository, if its server answered when it was asked last: it confirmed this at `checked_at`.
+    pub(super) fn confirmed(&self, gun: &Gun) -> Option<Arc<Held>> {
+        let repository = self.repository(gun)?;
+        let repository = repository.lock().unwrap_or_else(PoisonError::into_inner);
+        (repository.contact == Contact::Answered).then(|| Arc::clone(&repository.held))
+    }
+
     /// What is held of a repository, with its evidence's name.
     pub(super) fn named(&self, gun: &Gun) -> Option<(Arc<Held>, EvidenceDigest)> {
         let repository = self.repository(gun)?;

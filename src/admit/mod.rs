@@ -65,8 +65,8 @@ use on_demand::InVain;
 use passage::Passages;
 pub use passage::{Creating, Starting};
 use patience::Patience;
+pub use pinned::{Asker, SUPERSEDED_SERVES_SECONDS, Sought};
 use pinned::{Effect, Pinning};
-pub use pinned::{SUPERSEDED_SERVES_SECONDS, Sought};
 use policy::Local;
 pub use policy::Policy;
 pub use refresh::UPDATE_DEADLINE;
@@ -353,7 +353,7 @@ impl Admit {
     /// # Errors
     /// A [`Refusal`]; see [`Refusal::standing`].
     pub async fn pull(self: &Arc<Self>, sought: Sought<'_>, credential: Option<Credential>) -> Result<Admission, Refusal> {
-        let question = sought.question;
+        let question = sought.question();
         if is_reserved(question.image) {
             return self.judge_staged(question);
         }
@@ -465,6 +465,7 @@ impl Admit {
         Step::RefreshRecorded.reached();
         memory.hold(Arc::clone(&held), facts, contact);
         self.in_vain.forget(held.evidence.gun());
+        self.end_unsigned_pins(held.evidence.gun()).await;
         Ok(held)
     }
 

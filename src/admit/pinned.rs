@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use countersign_trust::evidence::{Evidence, Gun};
 use countersign_trust::name::{EvidenceDigest, ImageReference, ManifestDigest, Selector};
+use countersign_trust::time::UnixTime;
 use countersign_trust::{Question, Reason};
 
+use super::memory::Memory;
 use super::refusal::Refusal;
 use super::{Admission, Admit, Origin};
-use crate::resolve::{Cause, Kind, Meaning, Pin, Pins, ResolveError, Revision};
+use crate::resolve::{Cause, Kind, Meaning, Pin, Pins, Revision};
 
 /// For how long a digest that is superseded is used on. A revision that is older means what is signed now, from its next pull on.
 pub const SUPERSEDED_SERVES_SECONDS: i64 = 180 * 24 * 60 * 60;
@@ -23,18 +25,43 @@ const UNUSED_ONCE_IS_KEPT: Duration = Duration::from_secs(60 * 60);
 /// Evidence of pins that is kept in memory. A node runs some hundred services, of which few are superseded.
 const MOST_EVIDENCE: usize = 64;
 
-/// An image that is sought, and for which revision of which service.
-#[derive(Debug, Clone, Copy)]
-pub struct Sought<'a> {
-    /// The image, and the namespace.
-    pub question: Question<'a>,
-    /// The revision of the service that asks, if it is known.
+/// For whom an image is sought, as far as that is known.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asker<'a> {
+    /// The pod's namespace.
+    pub namespace: Option<&'a str>,
+    /// The revision of the service that the pod is of.
     pub revision: Option<&'a Revision>,
 }
 
+/// An image that is sought, and for whom.
+#[derive(Debug, Clone, Copy)]
+pub struct Sought<'a> {
+    /// The image.
+    pub image: &'a ImageReference,
+    /// Who asks.
+    pub asker: Asker<'a>,
+}
+
+impl<'a> Sought<'a> {
+    /// The question, without the service.
+    #[must_use]
+    pub const fn question(self) -> Question<'a> {
+        Question { image: self.image, namespace: self.asker.namespace }
+    }
+
+    /// The revision that may have a pin of this, if `judged` is what is signed now: a digest, and what a rule lists, means one
+    /// thing already.
+    fn pinnable_for(self, judged: &Result<Admission, Refusal>) -> Option<&'a Revision> {
+        let is_listed = judged.as_ref().is_ok_and(|admission| admission.origin == Origin::Rule);
+        let is_tag = matches!(self.image.selector(), Selector::Tag(_));
+        self.asker.revision.filter(|_| is_tag && !is_listed)
+    }
+}
+
 impl<'a> From<Question<'a>> for Sought<'a> {
-    fn from(question: Question<'a>) -> Self {
-        Self { question, revision: None }
+    fn from(Question { image, namespace }: Question<'a>) -> Self {
+        Self { image, asker: Asker { namespace, revision: None } }
     }
 }
 
@@ -79,27 +106,17 @@ impl Admit {
         judged: Result<Admission, Refusal>,
         effect: Effect,
     ) -> Result<Admission, Refusal> {
-        let Some((pins, revision)) = self.pins().zip(sought.revision) else { return judged };
-        let image = sought.question.image;
-        let is_listed = judged.as_ref().is_ok_and(|admission| admission.origin == Origin::Rule);
-        if is_listed || !matches!(image.selector(), Selector::Tag(_)) {
-            return judged;
-        }
-        let pin = match (pins.of(revision, image), &judged) {
-            (Some(pin), _) => pin,
-            (None, Ok(admission)) if effect == Effect::Pins => match self.begin_pin(revision, admission).await {
-                Ok(pin) => pin,
-                Err(error) => {
-                    tracing::warn!(%image, service = %revision.service, %error, "the image could not be pinned for its service; it is what is signed now");
-                    return judged;
-                }
-            },
-            (None, _) => return judged,
+        let Some((pins, revision)) = self.pins().zip(sought.pinnable_for(&judged)) else { return judged };
+        let begun = match (pins.of(revision, sought.image), &judged) {
+            (Some(pin), _) => Some(pin),
+            (None, Ok(admission)) if effect == Effect::Pins => self.begin_pin(revision, admission).await,
+            (None, _) => None,
         };
+        let Some(pin) = begun else { return judged };
         if judged.as_ref().is_ok_and(|admission| admission.digest == pin.meaning.digest) {
             return judged;
         }
-        match self.ride(sought.question, &pin).await {
+        match self.ride(sought.question(), &pin).await {
             Ok(admission) => Ok(admission),
             Err(refusal) => self.without_pin(&pin, judged, &refusal, effect).await,
         }
@@ -107,40 +124,50 @@ impl Admit {
 
     /// The pin of a revision that has none yet, written where nobody waits for it.
     pub(super) fn pin_later(self: &Arc<Self>, sought: Sought<'_>, judged: &Result<Admission, Refusal>) {
-        let (Some(pins), Some(revision), Ok(admission)) = (self.pins(), sought.revision, judged) else { return };
-        let is_pinned = pins.of(revision, sought.question.image).is_some();
-        if is_pinned || admission.origin == Origin::Rule || !matches!(sought.question.image.selector(), Selector::Tag(_)) {
+        let (Some((pins, revision)), Ok(admission)) = (self.pins().zip(sought.pinnable_for(judged)), judged) else { return };
+        if pins.of(revision, sought.image).is_some() {
             return;
         }
         let (admit, revision, admission) = (Arc::clone(self), revision.clone(), admission.clone());
-        self.work.spawn(async move {
-            if let Err(error) = admit.begin_pin(&revision, &admission).await {
-                tracing::warn!(image = %admission.image, service = %revision.service, %error, "the image could not be pinned for its service");
-            }
-        });
+        self.work.spawn(async move { admit.begin_pin(&revision, &admission).await });
     }
 
-    async fn begin_pin(&self, revision: &Revision, admission: &Admission) -> Result<Arc<Pin>, ResolveError> {
-        let internal = |what| ResolveError::Internal { what };
-        let (pins, _) = self.pinning.taken.get().ok_or_else(|| internal("there are no pins"))?;
-        let (meaning, evidence) =
-            self.meaning_of(admission, Cause::FirstUse).ok_or_else(|| internal("its evidence is not held any more"))?;
+    /// The pin that stands after this node has tried to be the first. None where there is none, and what is signed now goes on.
+    async fn begin_pin(&self, revision: &Revision, admission: &Admission) -> Option<Arc<Pin>> {
+        let (pins, _) = self.pinning.taken.get()?;
+        let (meaning, evidence) = self.meaning_of(admission, Cause::FirstUse)?;
         let digest = meaning.digest;
-        let pin = Pin::first(revision.clone(), admission.image.clone(), meaning).ok_or_else(|| internal("it names no tag"))?;
-        let pin = pins.begin(pin, &evidence).await?;
+        let (image, service) = (&admission.image, &revision.service);
+        let pin = match pins.begin(Pin::first(revision.clone(), image.clone(), meaning)?, &evidence).await {
+            Ok(pin) => pin,
+            Err(error) => {
+                tracing::warn!(%image, %service, %error, "the image could not be pinned for its service; it is what is signed now");
+                return None;
+            }
+        };
         if pin.meaning.digest != digest {
-            tracing::info!(image = %admission.image, service = %revision.service, digest = %pin.meaning.digest, by = pin.meaning.by, "another node had pinned the image for this service");
+            tracing::info!(%image, %service, digest = %pin.meaning.digest, by = pin.meaning.by, "another node had pinned the image for this service");
         }
-        Ok(pin)
+        // The tag may have been unsigned since it was judged, and all pins that stood then have ended.
+        let question = Question { image, namespace: Some(&service.namespace) };
+        match self.judge(question) {
+            Err(refusal) if says_unsigned(&refusal) => {
+                self.end_pin(&pin, &refusal).await;
+                None
+            }
+            Ok(_) | Err(_) => Some(pin),
+        }
     }
 
-    /// What an admission says that the tag means now, with the evidence that shows it.
+    /// What an admission says that the tag means now, with the evidence that shows it and the moment at which its server last
+    /// confirmed that. None if the server did not answer when it was asked last: what is held then serves, and is no proof of what
+    /// is current. Else whoever keeps a node from its server while a revision begins would keep the revision at an old digest.
     pub(super) fn meaning_of(&self, admission: &Admission, cause: Cause) -> Option<(Meaning, Evidence)> {
         let (_, node) = self.pinning.taken.get()?;
-        let held = self.memory().ok()?.held(&Gun::for_repository(admission.image.repository()))?;
+        let held = self.memory().ok()?.confirmed(&Gun::for_repository(admission.image.repository()))?;
         let evidence = admission.evidence.filter(|name| held.evidence.digest() == *name)?;
-        let meaning = Meaning { digest: admission.digest, evidence, at: self.now().ok()?, by: node.clone(), cause };
-        Some((meaning, held.evidence.clone()))
+        let at = UnixTime::from_seconds(i64::try_from(held.checked_at).ok()?);
+        Some((Meaning { digest: admission.digest, evidence, at, by: node.clone(), cause }, held.evidence.clone()))
     }
 
     /// Judges a tag by what it was pinned as.
@@ -196,18 +223,14 @@ impl Admit {
         refusal: &Refusal,
         effect: Effect,
     ) -> Result<Admission, Refusal> {
-        match &judged {
-            Ok(admission) => {
-                tracing::warn!(
-                    image = %pin.image, service = %pin.revision.service, pinned = %pin.meaning.digest, digest = %admission.digest,
-                    code = refusal.code(), reason = %refusal, "a pin does not count; the service gets what is signed now"
-                );
-                if effect == Effect::Pins {
-                    self.replace_pin(pin, admission).await;
-                }
+        if let Ok(admission) = &judged {
+            tracing::warn!(
+                image = %pin.image, service = %pin.revision.service, pinned = %pin.meaning.digest, digest = %admission.digest,
+                code = refusal.code(), reason = %refusal, "a pin does not count; the service gets what is signed now"
+            );
+            if effect == Effect::Pins {
+                self.replace_pin(pin, admission).await;
             }
-            Err(now) if says_unsigned(now) => self.end_pin(pin, now).await,
-            Err(_) => {}
         }
         judged
     }
@@ -236,8 +259,15 @@ impl Admit {
         }
     }
 
-    /// Ends every pin of a repository whose tag is signed no more. Called when its trust data was brought up to date, since nobody
-    /// may ask for the tag before it is signed again.
+    /// Ends every pin whose tag is signed no more, of all repositories that are held. For a daemon that was killed before it had.
+    pub async fn end_all_unsigned_pins(&self) {
+        for gun in self.memory().map(Memory::guns).unwrap_or_default() {
+            self.end_unsigned_pins(&gun).await;
+        }
+    }
+
+    /// Ends every pin of a repository whose tag is signed no more, whoever asked: it may be signed again before anybody asks for
+    /// the others. Called whenever other trust data of it is held.
     pub(super) async fn end_unsigned_pins(&self, gun: &Gun) {
         let Some(pins) = self.pins() else { return };
         let of_repository = pins.all().into_iter().filter(|pin| Gun::for_repository(pin.image.repository()) == *gun);
@@ -268,9 +298,9 @@ impl Admit {
     }
 
     /// A digest of an image that a revision has pinned as it, under a tag that is signed as another by now.
-    pub(super) async fn pinned_as(&self, digest: ManifestDigest, image: &ImageReference, sought: Sought<'_>) -> Option<Admission> {
-        let (pins, revision) = self.pins().zip(sought.revision)?;
-        self.first_that_rides(pins.of_revision(revision), digest, image).await
+    pub(super) async fn pinned_as(&self, digest: ManifestDigest, sought: Sought<'_>) -> Option<Admission> {
+        let (pins, revision) = self.pins().zip(sought.asker.revision)?;
+        self.first_that_rides(pins.of_revision(revision), digest, sought.image).await
     }
 
     /// Whether some service keeps this digest of an image, under a tag that is signed as another by now.
@@ -328,7 +358,6 @@ fn says_unsigned(refusal: &Refusal) -> bool {
 #[cfg(test)]
 mod tests {
     use countersign_trust::name::Sha256;
-    use countersign_trust::time::UnixTime;
 
     use super::*;
     use crate::resolve::Service;

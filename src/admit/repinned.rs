@@ -7,8 +7,8 @@ use countersign_trust::Question;
 use countersign_trust::evidence::Evidence;
 use countersign_trust::name::ImageReference;
 
-use super::Admit;
 use super::refusal::Refusal;
+use super::{Admit, Origin};
 use crate::resolve::{Cause, Meaning, Pin, ResolveError, Service};
 
 /// Which pins are meant.
@@ -41,6 +41,8 @@ pub enum Repinned {
     NoPast,
     /// What it would mean is not admitted.
     Refused(Refusal),
+    /// Its trust server could not be reached, so that it is not known what is signed now.
+    Unconfirmed,
     /// Somebody else has changed it meanwhile; that stands.
     Raced,
     /// The store does not take it.
@@ -76,9 +78,10 @@ impl Admit {
     }
 
     async fn update_pin(self: &Arc<Self>, pin: &Pin, by: &str) -> Repinned {
-        // What is held serves when its server is away, as at a pull.
-        if let Err(refusal) = self.refresh_by_node(&pin.image).await {
-            return Repinned::Refused(refusal);
+        match self.refresh_by_node(&pin.image).await {
+            Ok((Origin::Server, _)) => {}
+            Ok((Origin::Held | Origin::Expired | Origin::Rule, _)) => return Repinned::Unconfirmed,
+            Err(refusal) => return Repinned::Refused(refusal),
         }
         let question = Question { image: &pin.image, namespace: Some(&pin.revision.service.namespace) };
         let admission = match self.judge(question) {
@@ -88,9 +91,8 @@ impl Admit {
         if admission.digest == pin.meaning.digest {
             return Repinned::Unchanged;
         }
-        let Some((meaning, evidence)) = self.meaning_of(&admission, Cause::Update) else {
-            return Repinned::Refused(Refusal::Internal { what: "the evidence of an admitted image is not held" });
-        };
+        // Somebody else may have asked the server meanwhile, in vain.
+        let Some((meaning, evidence)) = self.meaning_of(&admission, Cause::Update) else { return Repinned::Unconfirmed };
         self.repin(pin, Meaning { by: by.to_owned(), ..meaning }, &evidence).await
     }
 

@@ -10,7 +10,7 @@ use countersign_trust::time::UnixTime;
 use super::container::Asked;
 use super::refusal::{Refusal, Standing};
 use super::rehearsal::refuse_reserved;
-use super::{Admission, Admit, ImageContent};
+use super::{Admission, Admit, Asker, ImageContent};
 use crate::containerd::Record;
 use crate::ledger::VerifiedImage;
 
@@ -83,7 +83,7 @@ impl Admit {
             let other = || Refusal::OtherRecord { record: record.name.clone(), expected: image_id };
             self.content_of(target, image_id).await?.ok_or_else(other)?;
             let candidates = self.memory()?.images_with(&image_id);
-            return self.first_allowed(candidates, (None, None), || Refusal::NotHeld { image: record.name.clone() }).await.map(drop);
+            return self.first_allowed(candidates, Asker::default(), || Refusal::NotHeld { image: record.name.clone() }).await.map(drop);
         }
         let image: ImageReference = record.name.parse().map_err(|error| Refusal::Name { error })?;
         let named = self.judge(Question::without_namespace(&image));

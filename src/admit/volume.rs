@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use countersign_trust::name::shown;
 
-use super::Admit;
 use super::refusal::Refusal;
+use super::{Admit, Asker};
 use crate::containerd::{ContainerRecord, stands_on};
 use crate::ledger::VerifiedImage;
-use crate::resolve::Revision;
 
 /// What is said of a volume whose snapshot is not found.
 const NO_SNAPSHOT: &str = "no snapshot of an image";
@@ -51,11 +50,7 @@ impl Admit {
     }
 
     /// Every image that a container's mounts show was verified here, and is allowed today.
-    pub(super) async fn admit_volumes(
-        self: &Arc<Self>,
-        container: &ContainerRecord,
-        asker: (Option<&str>, Option<&Revision>),
-    ) -> Result<(), Refusal> {
+    pub(super) async fn admit_volumes(self: &Arc<Self>, container: &ContainerRecord, asker: Asker<'_>) -> Result<(), Refusal> {
         for mount in &container.volumes {
             // Without a snapshot it is a directory of the host that is called so.
             let Some(parent) = self.containerd.snapshot_parent(&container.snapshotter, &mount.snapshot_key).await? else { continue };

@@ -99,6 +99,18 @@ impl Answerer {
     }
 }
 
+/// Asks the running daemon for what nobody else can tell.
+pub(super) fn ask<T>(
+    config: &Path,
+    question: impl AsyncFnOnce(AdminClient<Channel>) -> Result<tonic::Response<T>, tonic::Status>,
+) -> Result<T, Exit> {
+    run(config, async |config, _| {
+        let (daemon, socket) = Answerer::daemon(config).await?;
+        let answer = question(daemon).await;
+        answer.map(tonic::Response::into_inner).map_err(|source| AskError::Daemon { socket, source })
+    })
+}
+
 /// The daemon with its socket's name, if one runs.
 pub(super) async fn running(config: &Config) -> Result<Option<(Box<AdminClient<Channel>>, String)>, AskError> {
     let socket = config.listen.admin.display().to_string();

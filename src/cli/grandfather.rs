@@ -2,16 +2,12 @@
 
 use std::path::Path;
 
-use tonic::transport::Channel;
-use tonic::{Response, Status};
-
-use super::daemon::{self, Answerer, AskError};
+use super::daemon::ask;
 use super::reset::who;
 use super::show::{ended_json, services_json, services_text, taken_json, taken_text};
 use super::verify::report_refusal;
-use super::{Exit, GrandfatherCommand, Output, complain, print};
+use super::{Exit, GrandfatherCommand, Output, print, wrong};
 use crate::admin::v1;
-use crate::admin::v1::admin_client::AdminClient;
 
 pub(super) fn run(command: GrandfatherCommand) -> Exit {
     match command {
@@ -76,21 +72,8 @@ fn end(request: &v1::EndServicesRequest, config: &Path, output: Output) -> Exit 
     Exit::Ok
 }
 
-fn ask<T>(config: &Path, question: impl AsyncFnOnce(AdminClient<Channel>) -> Result<Response<T>, Status>) -> Result<T, Exit> {
-    daemon::run(config, async |config, _| {
-        let (daemon, socket) = Answerer::daemon(config).await?;
-        let answer = question(daemon).await;
-        answer.map(Response::into_inner).map_err(|source| AskError::Daemon { socket, source })
-    })
-}
-
 fn reason_missing() -> Exit {
     wrong("--reason must say why: it stays on record")
-}
-
-fn wrong(fault: &str) -> Exit {
-    complain(&format_args!("countersign: {fault}"));
-    Exit::Usage
 }
 
 /// A day is its first moment.

@@ -379,6 +379,12 @@ fn complain(message: &dyn std::fmt::Display) {
     eprintln!("{message}");
 }
 
+/// Tells a person that the command was used wrongly.
+fn wrong(fault: &str) -> Exit {
+    complain(&format_args!("countersign: {fault}"));
+    Exit::Usage
+}
+
 /// Prints a result. Whoever reads it may have gone away (`| head`), which changes no verdict.
 fn print(text: &str) {
     use std::io::Write as _;

@@ -3,14 +3,11 @@
 use std::path::Path;
 
 use clap::Subcommand;
-use tonic::transport::Channel;
-use tonic::{Response, Status};
 
-use super::daemon::{self, Answerer, AskError};
+use super::daemon::ask;
 use super::reset::who;
 use super::show::{changes_json, changes_text, pins_of_services_json, service_text, services_of_pins_text};
-use super::{ConfigFile, Exit, Output, complain, print};
-use crate::admin::v1::admin_client::AdminClient;
+use super::{ConfigFile, Exit, Output, print, wrong};
 use crate::admin::v1::{self, PinAct, PinOutcome};
 
 #[derive(Debug, Subcommand)]
@@ -117,23 +114,12 @@ fn change(act: PinAct, arguments: &ChangeArguments) -> Exit {
 }
 
 fn exit_of(changes: &[v1::PinChange]) -> Exit {
-    let is_outage = |change: &v1::PinChange| change.refusal.as_ref().is_some_and(|refusal| refusal.cannot_tell_now);
+    let is_outage = |change: &v1::PinChange| {
+        change.outcome() == PinOutcome::Unconfirmed || change.refusal.as_ref().is_some_and(|refusal| refusal.cannot_tell_now)
+    };
     let is_done = |change: &v1::PinChange| matches!(change.outcome(), PinOutcome::Changed | PinOutcome::Unchanged);
     if changes.iter().all(is_done) {
         return Exit::Ok;
     }
     if changes.iter().filter(|change| !is_done(change)).all(is_outage) { Exit::CannotTellNow } else { Exit::Denied }
-}
-
-fn ask<T>(config: &Path, question: impl AsyncFnOnce(AdminClient<Channel>) -> Result<Response<T>, Status>) -> Result<T, Exit> {
-    daemon::run(config, async |config, _| {
-        let (daemon, socket) = Answerer::daemon(config).await?;
-        let answer = question(daemon).await;
-        answer.map(Response::into_inner).map_err(|source| AskError::Daemon { socket, source })
-    })
-}
-
-fn wrong(fault: &str) -> Exit {
-    complain(&format_args!("countersign: {fault}"));
-    Exit::Usage
 }

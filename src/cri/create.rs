@@ -17,10 +17,9 @@ use super::methods::{CREATE_CONTAINER, CheckedMethod, IMAGE_STATUS, REMOVE_CONTA
 use super::patch;
 use super::status::Status;
 use super::upstream::{Reply, Upstream};
-use crate::admit::{Admission, Asked, KeyGuard, RecordsRead, Refusal, Subject, Volume, Workload, record_name};
+use crate::admit::{Admission, Asked, Asker, KeyGuard, RecordsRead, Refusal, Subject, Volume, Workload, record_name};
 use crate::crash::Step;
 use crate::ledger::{RanContent, VerifiedImage};
-use crate::resolve::Revision;
 
 /// The image that is meant.
 struct Resolved {
@@ -37,14 +36,13 @@ struct Resolved {
 #[derive(Clone, Copy)]
 struct Wanted<'a> {
     spec: &'a ImageSpec,
-    namespace: Option<&'a str>,
-    revision: Option<&'a Revision>,
+    asker: Asker<'a>,
     began: Instant,
 }
 
 impl<'a> Wanted<'a> {
     fn judged(self) -> Judged<'a> {
-        Judged { image: shown_name(self.spec), container: None, namespace: self.namespace, began: self.began }
+        Judged { image: shown_name(self.spec), container: None, namespace: self.asker.namespace, began: self.began }
     }
 }
 
@@ -181,13 +179,12 @@ impl Guard {
         began: Instant,
     ) -> Result<(Admitted, Vec<KeyGuard<ImageId>>), Refusal> {
         Step::CreateAsked.reached();
-        let (namespace, revision) = (asked.namespace.as_deref(), asked.revision.as_ref());
-        let wanted = Wanted { spec: &request.image, namespace, revision, began };
+        let wanted = Wanted { spec: &request.image, asker: asked.asker(), began };
         // Before any lock is taken: a trust server may not answer for long.
         for spec in request.image_mounts.iter().map(|mount| &mount.image).chain([wanted.spec]) {
             let is_service = spec == wanted.spec && self.is_service(asked, spec);
             if let Some(image) = named(spec).filter(|_| !is_service) {
-                self.admit.bring(Question { image: &image, namespace: wanted.namespace }, spec.image.parse().ok()).await?;
+                self.admit.bring(Question { image: &image, namespace: wanted.asker.namespace }, spec.image.parse().ok()).await?;
             }
         }
         let (resolved, resolved_volumes) = match request.image_mounts.as_slice() {
@@ -275,8 +272,8 @@ impl Guard {
     }
 
     async fn judge(&self, wanted: Wanted<'_>, image_id: ImageId) -> Result<(Admission, VerifiedImage), Refusal> {
-        let Wanted { spec, namespace, revision, began: _ } = wanted;
-        self.admit.admit_container(&subject(spec, image_id)?, (namespace, revision), image_id, shown_name(spec)).await
+        let Wanted { spec, asker, began: _ } = wanted;
+        self.admit.admit_container(&subject(spec, image_id)?, asker, image_id, shown_name(spec)).await
     }
 
     async fn admit_create(

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use countersign_trust::Question;
 use countersign_trust::mode::Mode;
 use countersign_trust::name::{ImageId, ImageReference, Selector};
 
@@ -13,7 +12,7 @@ use super::methods::{CheckedMethod, IMAGE_STATUS, PULL_IMAGE};
 use super::patch;
 use super::status::Status;
 use super::upstream::{Reply, Upstream};
-use crate::admit::{Admission, Refusal, Sought, chain};
+use crate::admit::{Admission, Asker, Refusal, Sought, chain};
 use crate::crash::Step;
 use crate::fetch::Credential;
 
@@ -113,9 +112,8 @@ impl Guard {
 
     async fn admit_pull(&self, request: &PullImageRequest, namespace: Option<&str>) -> Result<Admission, Refusal> {
         let image: ImageReference = request.image.image.parse().map_err(|error| Refusal::Name { error })?;
-        let revision = request.sandbox.as_ref().and_then(|pod| pod.revision.as_ref());
-        let sought = Sought { question: Question { image: &image, namespace }, revision };
-        self.admit.pull(sought, request.auth.as_ref().and_then(credential)).await
+        let asker = Asker { namespace, revision: request.sandbox.as_ref().and_then(|pod| pod.revision.as_ref()) };
+        self.admit.pull(Sought { image: &image, asker }, request.auth.as_ref().and_then(credential)).await
     }
 
     /// Records what was pulled, on disk first, and names it in containerd's image store, so that `IfNotPresent`,

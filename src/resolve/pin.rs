@@ -32,6 +32,20 @@ pub enum Cause {
     Set,
 }
 
+impl Cause {
+    /// As it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::FirstUse => "first-use",
+            Self::Replaced => "replaced",
+            Self::Update => "update",
+            Self::Rollback => "rollback",
+            Self::Set => "set",
+        }
+    }
+}
+
 /// What a tag was found to mean.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meaning {
@@ -260,6 +274,13 @@ pub(super) mod tests {
         assert_eq!(pin.past[0].digest, ManifestDigest::new(Sha256::of(b"18")), "newest first");
         assert_eq!(Pin::decode(&key(), &pin.encode().unwrap()), Ok(pin));
         assert_eq!(key().as_str(), "pins/shop/deployment/web/5d4f/r.test%2Fteam%2Fapp%3A1");
+    }
+
+    #[test]
+    fn a_cause_is_shown_as_it_is_written() {
+        for cause in [Cause::FirstUse, Cause::Replaced, Cause::Update, Cause::Rollback, Cause::Set] {
+            assert_eq!(serde_json::to_value(cause).unwrap(), cause.as_str());
+        }
     }
 
     #[test]

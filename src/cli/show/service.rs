@@ -56,6 +56,7 @@ pub fn changes_text(changes: &[PinChange]) -> String {
                 let refusal = change.refusal.clone().unwrap_or_default();
                 format!("means {digest}, as before: {} ({})", refusal.message, refusal.code)
             }
+            PinOutcome::Unconfirmed => format!("means {digest}, as before: its trust server could not be reached"),
             PinOutcome::Raced => "was changed by somebody else meanwhile; that stands".to_owned(),
             PinOutcome::Failed => format!("means {digest}, as before: {}", change.error),
             PinOutcome::Unspecified => "was answered by another version of countersign".to_owned(),
@@ -74,6 +75,7 @@ pub fn changes_json(changes: &[PinChange]) -> Value {
             PinOutcome::Unchanged => "unchanged",
             PinOutcome::NoPast => "no-past",
             PinOutcome::Refused => "refused",
+            PinOutcome::Unconfirmed => "unconfirmed",
             PinOutcome::Raced => "raced",
             PinOutcome::Failed => "failed",
             PinOutcome::Unspecified => "unknown",
