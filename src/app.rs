@@ -20,7 +20,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin;
-use crate::admit::{Admit, Policy, SandboxImage, chain};
+use crate::admit::{Admit, Policy, SandboxImage, WithoutStore, chain};
 use crate::clock::{ClockError, SystemClock};
 use crate::config::{self, Config, ExpiredTrustData, OnBypass, Registry, StoreBackend};
 use crate::containerd::Containerd;
@@ -280,11 +280,11 @@ async fn take_pins(config: &Config, admit: &Arc<Admit>, work: &Handle) {
         }
         Err(_) => return tracing::error!("opening the pins of services panicked: each tag means what is signed now"),
     };
-    let pins = Arc::new(Pins::new(Arc::new(store)));
+    let pins = Arc::new(Pins::own(Arc::new(store)));
     if let Err(error) = pins.load().await {
         tracing::error!(error = chain(&error), "the pins of services cannot be read");
     }
-    admit.take_pins(Arc::clone(&pins), node_name());
+    admit.take_pins(Arc::clone(&pins), node_name(), WithoutStore::Local);
     work.spawn(pins.follow());
 }
 

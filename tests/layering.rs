@@ -22,7 +22,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
     ("fetch", &["tls"]),
     ("ledger", &["crash"]),
     ("store", &["tls"]),
-    ("resolve", &["store"]),
+    ("resolve", &["clock", "store"]),
     ("containerd", &["crash", "connection", "resolve"]),
     ("admit", &["clock", "crash", "fetch", "ledger", "containerd", "resolve"]),
     ("audit", &["listen", "metrics", "ledger", "admit"]),

@@ -126,6 +126,7 @@ fn only_what_another_try_may_mend_cannot_be_told_now() {
         "CS-SERVER-BUSY",
         "CS-SERVER-INTERRUPTED",
         "CS-SERVER-NOT-ASKED",
+        "CS-STORE",
         "CS-SERVER-TIMEOUT",
         "CS-SERVER-UNREACHABLE",
         "CS-TAG-NOT-SHOWN",

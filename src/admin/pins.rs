@@ -75,6 +75,7 @@ fn changed(pin: &Pin, outcome: Repinned) -> v1::PinChange {
         Repinned::NoPast => (v1::PinOutcome::NoPast, None, String::new()),
         Repinned::Refused(refusal) => (v1::PinOutcome::Refused, Some(refused(&refusal, image)), String::new()),
         Repinned::Unconfirmed => (v1::PinOutcome::Unconfirmed, None, String::new()),
+        Repinned::Void(fault) => (v1::PinOutcome::Failed, None, fault.to_string()),
         Repinned::Raced => (v1::PinOutcome::Raced, None, String::new()),
         Repinned::Store(error) => (v1::PinOutcome::Failed, None, error.to_string()),
     };
@@ -92,7 +93,7 @@ fn message(pin: &Pin) -> v1::ServicePin {
     }
 }
 
-fn meaning(Meaning { digest, evidence, at, by, cause }: &Meaning) -> v1::PinMeaning {
+fn meaning(Meaning { digest, evidence, at, by, cause, voucher: _ }: &Meaning) -> v1::PinMeaning {
     let (digest, evidence, cause) = (digest.to_string(), evidence.to_string(), cause.as_str().to_owned());
     v1::PinMeaning { digest, evidence, at: moment(*at), by: shown(by), cause }
 }

@@ -10,6 +10,7 @@ use countersign_trust::evidence::Gun;
 use countersign_trust::name::{ImageReference, Repository};
 use tokio::time::Instant;
 
+use super::cluster::Asks;
 use super::{Admit, Refusal, Standing};
 
 /// How often it is looked which repositories are held by now.
@@ -94,9 +95,12 @@ impl Admit {
     /// Asks the server of a repository as a pull by this node would, and tells whether it could not be reached.
     async fn refresh_held(self: &Arc<Self>, gun: &Gun) -> bool {
         let Ok(repository) = gun.as_str().parse::<Repository>() else { return false };
+        if self.is_confirmed_elsewhere(gun, self.policy().refresh_interval).await {
+            return false;
+        }
         // Which image of the repository is named does not matter to a refresh.
         let Ok(image) = repository.to_string().parse::<ImageReference>() else { return false };
-        let outcome = self.refresh_by_node(&image).await.map(|(origin, _)| origin);
+        let outcome = self.refresh_by_node(&image, Asks::OneForAll).await.map(|(origin, _)| origin);
         match &outcome {
             Ok(origin) => tracing::debug!(repository = %gun, ?origin, "trust data was refreshed"),
             // Its registration or its pin was taken out of the configuration; whoever asks for an image is told.

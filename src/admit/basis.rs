@@ -51,7 +51,11 @@ impl RefusedFetches {
         if bytes > MOST_REFUSED_BYTES {
             return;
         }
-        let basis = Basis { evidence: evidence.digest(), held: Arc::new(Held { known, evidence, checked_at: 0 }), looked: Looked::Fetched };
+        let basis = Basis {
+            evidence: evidence.digest(),
+            held: Arc::new(Held { known, evidence, checked_at: 0, is_own: true }),
+            looked: Looked::Fetched,
+        };
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|(other, other_basis, _)| other != refusal || other_basis.held.evidence.gun() != basis.held.evidence.gun());
         kept.push_back((refusal.clone(), basis, bytes));
@@ -97,7 +101,7 @@ impl Admit {
     #[must_use]
     pub fn basis_of_admission(&self, admission: &Admission) -> Option<Basis> {
         let looked = match admission.origin {
-            Origin::Server | Origin::Held => Looked::Held,
+            Origin::Server | Origin::Cluster | Origin::Held => Looked::Held,
             Origin::Expired => Looked::Expired,
             Origin::Rule => return None,
         };
@@ -112,7 +116,11 @@ impl Admit {
     /// What a service keeps rests on the evidence of then, which was looked at with nothing known.
     fn basis_of_pin(&self, name: EvidenceDigest) -> Option<Basis> {
         let evidence = Evidence::clone(&*self.evidence_looked_at(&name)?);
-        Some(Basis { evidence: name, held: Arc::new(Held { known: Known::default(), evidence, checked_at: 0 }), looked: Looked::Held })
+        Some(Basis {
+            evidence: name,
+            held: Arc::new(Held { known: Known::default(), evidence, checked_at: 0, is_own: true }),
+            looked: Looked::Held,
+        })
     }
 
     /// What a refusal rests on: what was fetched and is refused, else what is held. None where no trust data was looked at.

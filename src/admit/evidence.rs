@@ -10,6 +10,7 @@ use countersign_trust::name::{EvidenceDigest, ImageReference, Repository};
 use countersign_trust::time::UnixTime;
 use countersign_trust::{Facts, Freshness, MAX_ROOT_BYTES, Progress, Terms, TrustedRepository, evaluate};
 
+use super::cluster::Asks;
 use super::memory::Contact;
 use super::policy::Source;
 use super::{Admit, Refusal};
@@ -44,7 +45,7 @@ impl Admit {
     /// A [`Refusal`], as for a pull; only what verifies here is handed on.
     pub async fn export(self: &Arc<Self>, repository: &Repository) -> Result<Evidence, Refusal> {
         let image = any_image_of(repository)?;
-        let (origin, credential) = self.refresh_by_node(&image).await?;
+        let (origin, credential) = self.refresh_by_node(&image, Asks::Server).await?;
         let gun = Gun::for_repository(repository);
         let held = self.memory()?.held(&gun).ok_or_else(|| Refusal::NotHeld { image: repository.to_string() })?;
         let mut evidence = held.evidence.clone();
@@ -103,13 +104,13 @@ impl Admit {
             Err(refusal) => return Err(Refusal::Trust(refusal)),
         };
         let checked_at = u64::try_from(now.seconds()).unwrap_or_default();
-        let held = Held { known: trusted.known().clone(), evidence: trusted.evidence().clone(), checked_at };
+        let held = Held { known: trusted.known().clone(), evidence: trusted.evidence().clone(), checked_at, is_own: true };
         let evidence = held.evidence.digest();
         self.hold(held, facts, Contact::None).await?;
         drop(turn);
         if has_expired {
             // How it ends is kept in mind, and told to those who ask for an image.
-            drop(self.refresh_by_node(&image).await);
+            drop(self.refresh_by_node(&image, Asks::Server).await);
         } else {
             self.found_good_at(now);
         }
@@ -127,7 +128,8 @@ impl Admit {
     }
 }
 
-fn trusted(
+/// Judges evidence that must be whole.
+pub(super) fn trusted(
     evidence: &Evidence,
     known: &countersign_trust::known::Known,
     terms: Terms<'_>,

@@ -53,7 +53,7 @@ impl Explained {
 impl Admit {
     /// Judges an image as [`Admit::pull`] without a credential does, by the same evaluation, and says what the verdict rests on.
     pub async fn explain(self: &Arc<Self>, question: Question<'_>) -> Explained {
-        let prepared = self.prepare(question, None).await;
+        let prepared = self.prepare(question, None, super::cluster::Asks::Server).await;
         let now = match self.now() {
             Ok(now) => now,
             Err(refusal) => return Explained::without_account(Err(refusal), UnixTime::default()),

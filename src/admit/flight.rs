@@ -9,6 +9,7 @@ use countersign_trust::name::{ImageReference, Sha256};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 
+use super::cluster::Asks;
 use super::refresh::Refresh;
 use super::{Admit, Origin, Refusal};
 use crate::fetch::Credential;
@@ -20,6 +21,7 @@ struct FlightKey {
     namespace: String,
     credential: Option<Sha256>,
     policy: Sha256,
+    asks: Asks,
 }
 
 pub(super) type Flight = Shared<BoxFuture<'static, Result<Origin, Refusal>>>;
@@ -36,27 +38,32 @@ impl std::fmt::Debug for Flights {
 
 impl Admit {
     /// Brings a repository up to date for nobody in particular, with this node's own credential.
-    pub(super) async fn refresh_by_node(self: &Arc<Self>, image: &ImageReference) -> Result<(Origin, Option<Credential>), Refusal> {
+    pub(super) async fn refresh_by_node(
+        self: &Arc<Self>,
+        image: &ImageReference,
+        asks: Asks,
+    ) -> Result<(Origin, Option<Credential>), Refusal> {
         self.policy().consult_for_repository(image, self.now()?)?;
         let credential = self.node_credential(image.repository()).await?;
-        let origin = self.join(Question::without_namespace(image), credential.clone()).await?;
+        let origin = self.join(Question::without_namespace(image), credential.clone(), asks).await?;
         Ok((origin, credential))
     }
 
     /// Joins the refresh that is under way for the same repository, namespace, credential and policy, or starts one.
-    pub(super) fn join(self: &Arc<Self>, question: Question<'_>, credential: Option<Credential>) -> Flight {
+    pub(super) fn join(self: &Arc<Self>, question: Question<'_>, credential: Option<Credential>, asks: Asks) -> Flight {
         let image = question.image;
         let key = FlightKey {
             gun: Gun::for_repository(image.repository()),
             namespace: question.namespace.unwrap_or_default().to_owned(),
             credential: credential.as_ref().map(Credential::fingerprint),
             policy: self.policy().digest,
+            asks,
         };
         let mut flights = self.flights.0.lock().unwrap_or_else(PoisonError::into_inner);
         let start = || {
             let (admit, image, key) = (Arc::clone(self), image.clone(), key.clone());
             let task = self.work.spawn(async move {
-                let outcome = admit.refresh(&image, credential.as_ref()).await;
+                let outcome = admit.refresh(&image, credential.as_ref(), asks).await;
                 admit.flights.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
                 outcome
             });
@@ -73,7 +80,7 @@ impl Admit {
         }
     }
 
-    async fn refresh(&self, image: &ImageReference, credential: Option<&Credential>) -> Result<Origin, Refusal> {
+    async fn refresh(&self, image: &ImageReference, credential: Option<&Credential>, asks: Asks) -> Result<Origin, Refusal> {
         let _turn = self.refreshes.lock(Gun::for_repository(image.repository())).await;
         let now = self.now()?;
         // Whether a rule of some namespace needs no trust data does not matter to the repository.
@@ -81,6 +88,6 @@ impl Admit {
         let Some(source) = policy.source_of(image) else {
             return Err(Refusal::NotRegistered { host: image.repository().host().clone() });
         };
-        Refresh { admit: self, policy: &policy, image, source, now }.run(credential).await
+        Refresh { admit: self, policy: &policy, image, source, now, asks }.run(credential).await
     }
 }

@@ -280,6 +280,7 @@ impl Refusal {
             | Self::NamespaceWaited { .. }
             | Self::NamespaceFull { .. }
             | Self::ServerNotAsked { .. }
+            | Self::Store { .. }
             | Self::NotHeld { .. }
             | Self::OtherImage { .. }
             | Self::UnknownRootFs { .. } => true,

@@ -11,6 +11,7 @@ use countersign_trust::pin::Pin;
 use countersign_trust::time::UnixTime;
 use countersign_trust::{Facts, Freshness, Progress, Terms, TrustedRepository, evaluate};
 
+use super::cluster::Asks;
 use super::explain::TrustData;
 use super::memory::is_expiry;
 use super::offered::newest_root;
@@ -83,7 +84,7 @@ impl Admit {
     }
 
     async fn look_at_pinned(self: &Arc<Self>, shown: &mut Inspected, image: &ImageReference) -> Result<(), Refusal> {
-        let refreshed = self.refresh_by_node(image).await.map(|(origin, _)| origin);
+        let refreshed = self.refresh_by_node(image, Asks::Server).await.map(|(origin, _)| origin);
         let held = self.memory()?.held(&shown.gun);
         let held = match (held, &refreshed) {
             (Some(held), _) => held,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
 
 use countersign_trust::evidence::{Answer, Evidence, FileName, Gun};
 use countersign_trust::explain::{Explanation, explain};
@@ -37,6 +38,8 @@ struct Repository {
     contact: Contact,
     /// When it was found good as the ledger has it, in seconds since the Unix epoch. What is held may be confirmed since.
     recorded_at: u64,
+    /// When this node last had an answer of the server itself, or first held something of the repository since it began.
+    asked_at: Instant,
 }
 
 /// How the last try to reach the repository's server ended.
@@ -70,7 +73,7 @@ pub(super) struct Accounted {
 impl Repository {
     fn new(held: Arc<Held>, facts: Facts, contact: Contact) -> Self {
         let recorded_at = held.checked_at;
-        Self { held, facts, name: None, contact, recorded_at }
+        Self { held, facts, name: None, contact, recorded_at, asked_at: Instant::now() }
     }
 
     /// How the last try to reach the server ended, and whether expired data serves because of that.
@@ -78,12 +81,12 @@ impl Repository {
         (self.contact, self.expired_serves(policy, now))
     }
 
-    /// Whether it is allowed to go on with expired data: its server cannot be reached, and the data was found good not too long
-    /// ago (`docs/notary-v1.md`, 10.3).
+    /// Whether it is allowed to go on with expired data: its server cannot be reached, and this node had the data from there, and
+    /// found it good, not too long ago (`docs/notary-v1.md`, 10.3).
     fn expired_serves(&self, policy: &Policy, now: UnixTime) -> bool {
         let found_good = UnixTime::from_seconds(i64::try_from(self.held.checked_at).unwrap_or(i64::MAX));
         let lasts = |length: std::time::Duration| found_good.plus_seconds(i64::try_from(length.as_secs()).unwrap_or(i64::MAX)) >= now;
-        self.contact == Contact::Outage && policy.expired_serves_for.is_some_and(lasts)
+        self.held.is_own && self.contact == Contact::Outage && policy.expired_serves_for.is_some_and(lasts)
     }
 }
 
@@ -175,6 +178,29 @@ impl Memory {
     pub(super) fn confirm(&self, held: Arc<Held>, facts: Facts) {
         let recorded_at = self.recorded_at(held.evidence.gun()).unwrap_or_default();
         self.insert(Repository { recorded_at, ..Repository::new(held, facts, Contact::Answered) });
+    }
+
+    /// Holds what the ledger has, and another node had from the server.
+    pub(super) fn hold_of_cluster(&self, held: Arc<Held>, facts: Facts) {
+        let asked_at = self.asked_at(held.evidence.gun()).unwrap_or_else(Instant::now);
+        self.insert(Repository { asked_at, ..Repository::new(held, facts, Contact::Answered) });
+    }
+
+    /// Takes note that another node has had confirmed what is held.
+    pub(super) fn confirmed_to_cluster(&self, gun: &Gun, checked_at: u64) {
+        let Some(repository) = self.repository(gun) else { return };
+        let mut repository = repository.lock().unwrap_or_else(PoisonError::into_inner);
+        if repository.held.checked_at < checked_at {
+            repository.held = Arc::new(Held { checked_at, ..(*repository.held).clone() });
+        }
+        repository.contact = Contact::Answered;
+    }
+
+    /// When this node last had an answer of the server itself, or first held something of the repository since it began.
+    pub(super) fn asked_at(&self, gun: &Gun) -> Option<Instant> {
+        let repository = self.repository(gun)?;
+        let repository = repository.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(repository.asked_at)
     }
 
     /// When what is held of a repository was found good, as the ledger has it.
@@ -439,7 +465,7 @@ mod tests {
     fn what_is_confirmed_again_and_again_stays_recorded_when_it_was() {
         let gun = Gun::for_repository(&"r.test/team/app".parse().unwrap());
         let evidence = Evidence::new(gun.clone(), "https://r.test".into());
-        let held = |checked_at| Arc::new(Held { known: Known::default(), evidence: evidence.clone(), checked_at });
+        let held = |checked_at| Arc::new(Held { known: Known::default(), evidence: evidence.clone(), checked_at, is_own: true });
         let memory = Memory::new([], []);
         memory.hold(held(1000), Facts::default(), Contact::Answered);
         for moment in [2000, 3000] {

@@ -7,6 +7,7 @@ mod again;
 mod allowance;
 mod background;
 mod basis;
+mod cluster;
 mod container;
 mod credential;
 mod ends;
@@ -48,6 +49,7 @@ pub use crate::containerd::chain::ImageContent;
 use allowance::Allowance;
 use basis::RefusedFetches;
 pub use basis::{Basis, Looked};
+use cluster::{Asks, Cluster};
 pub use container::{Asked, Pod, RecordsRead, Subject};
 pub use credential::ANSWER_DEADLINE;
 pub use ends::TrustEnd;
@@ -65,7 +67,7 @@ use on_demand::InVain;
 use passage::Passages;
 pub use passage::{Creating, Starting};
 use patience::Patience;
-pub use pinned::{Asker, SUPERSEDED_SERVES_SECONDS, Sought};
+pub use pinned::{Asker, SUPERSEDED_SERVES_SECONDS, Sought, WithoutStore};
 use pinned::{Effect, Pinning};
 use policy::Local;
 pub use policy::Policy;
@@ -92,6 +94,8 @@ use countersign_trust::time::UnixTime;
 pub enum Origin {
     /// The trust server confirmed it just now.
     Server,
+    /// The trust server confirmed it to another node of the cluster, so lately that it was not asked again.
+    Cluster,
     /// The server could not be reached, or was not asked; what this node holds is still valid.
     Held,
     /// The server could not be reached and what this node holds has expired, which is allowed.
@@ -177,6 +181,7 @@ pub struct Admit {
     on_record: RwLock<OnRecord>,
     refused_fetches: RefusedFetches,
     pinning: Pinning,
+    cluster: Cluster,
     /// Held alone while an image's tag record is written, shared while a container is created from it: a create that takes
     /// long, or that containerd never answers, holds up no other.
     pub image_locks: KeyedLocks<ImageId>,
@@ -213,6 +218,7 @@ impl Admit {
             on_record: RwLock::default(),
             refused_fetches: RefusedFetches::default(),
             pinning: Pinning::default(),
+            cluster: Cluster::default(),
             image_locks: KeyedLocks::default(),
         };
         admit.take_ledger(ledger);
@@ -357,17 +363,31 @@ impl Admit {
         if is_reserved(question.image) {
             return self.judge_staged(question);
         }
-        match self.prepare(question, credential).await? {
+        let asks = if self.has_pin(sought) { Asks::Seldom } else { Asks::OneForAll };
+        match self.prepare(question, credential.clone(), asks).await? {
             Prepared::Listed(admission) => Ok(*admission),
-            Prepared::Refreshed(origin) => match self.for_service(sought, self.judge(question), Effect::Pins).await {
-                Ok(admission) => Ok(Admission { origin, ..admission }),
-                Err(refusal) => self.platform_of_signed(question, refusal).await.map(|admission| Admission { origin, ..admission }),
-            },
+            // Signing again must help at once, whatever others heard before.
+            Prepared::Refreshed(Origin::Cluster) if self.judge(question).is_err() => {
+                self.prepare(question, credential, Asks::Server).await?;
+                self.decide(sought, Origin::Server).await
+            }
+            Prepared::Refreshed(origin) => self.decide(sought, origin).await,
         }
     }
 
+    /// What the tag means by what is held now.
+    async fn decide(self: &Arc<Self>, sought: Sought<'_>, origin: Origin) -> Result<Admission, Refusal> {
+        let question = sought.question();
+        let admission = match self.for_service(sought, self.judge(question), Effect::Pins).await {
+            Ok(admission) => admission,
+            Err(refusal @ Refusal::Store { .. }) => return Err(refusal),
+            Err(refusal) => self.platform_of_signed(question, refusal).await?,
+        };
+        Ok(Admission { origin, ..admission })
+    }
+
     /// Everything before the judgement: what needs no trust data, and bringing that up to date.
-    async fn prepare(self: &Arc<Self>, question: Question<'_>, credential: Option<Credential>) -> Result<Prepared, Refusal> {
+    async fn prepare(self: &Arc<Self>, question: Question<'_>, credential: Option<Credential>, asks: Asks) -> Result<Prepared, Refusal> {
         let now = self.now()?;
         if let Local::Allowed(approval) = self.policy().consult(question, now)? {
             return Ok(Prepared::Listed(Box::new(self.listed(question, approval))));
@@ -375,7 +395,7 @@ impl Admit {
         let is_new = self.memory()?.held(&Gun::for_repository(question.image.repository())).is_none();
         let work = async {
             let credential = self.credential_for(question.image.repository(), credential).await?;
-            self.join(question, credential).await
+            self.join(question, credential, asks).await
         };
         match self.on_account(question, is_new, work).await {
             Ok(refreshed) => refreshed.map(Prepared::Refreshed).map_err(|refusal| refusal.about(question.image)),
@@ -467,6 +487,18 @@ impl Admit {
         self.in_vain.forget(held.evidence.gun());
         self.end_unsigned_pins(held.evidence.gun()).await;
         Ok(held)
+    }
+
+    /// As [`Admit::hold`], of what another node had from the server.
+    async fn hold_of_cluster(&self, held: Held, facts: Facts) -> Result<(), Refusal> {
+        let (ledger, memory) = self.ledger()?;
+        let held = Arc::new(held);
+        let (ledger, record) = (ledger.clone(), Arc::clone(&held));
+        blocking(move || ledger.store_repository(&record)).await??;
+        memory.hold_of_cluster(Arc::clone(&held), facts);
+        self.in_vain.forget(held.evidence.gun());
+        self.end_unsigned_pins(held.evidence.gun()).await;
+        Ok(())
     }
 
     fn ledger(&self) -> Result<&(Ledger, Memory), Refusal> {

@@ -10,6 +10,7 @@ use countersign_trust::evidence::Gun;
 use countersign_trust::name::ImageId;
 use tokio::time::Instant;
 
+use super::cluster::Asks;
 use super::refusal::Refusal;
 use super::{Admission, Admit};
 
@@ -67,7 +68,7 @@ impl Admit {
         {
             return Ok(());
         }
-        let refreshed = self.on_account(question, true, self.refresh_by_node(question.image)).await?;
+        let refreshed = self.on_account(question, true, self.refresh_by_node(question.image, Asks::OneForAll)).await?;
         if let Err(refusal) = refreshed {
             self.in_vain.keep(gun, refusal);
         }

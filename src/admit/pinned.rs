@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use countersign_trust::evidence::{Evidence, Gun};
-use countersign_trust::name::{EvidenceDigest, ImageReference, ManifestDigest, Selector};
+use countersign_trust::name::{EvidenceDigest, ImageReference, ManifestDigest, Selector, Sha256};
 use countersign_trust::time::UnixTime;
 use countersign_trust::{Question, Reason};
 
 use super::memory::Memory;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, chain};
 use super::{Admission, Admit, Origin};
-use crate::resolve::{Cause, Kind, Meaning, Pin, Pins, Revision};
+use crate::resolve::{Cause, Kind, Meaning, Pin, Pins, Reach, ResolveError, Revision};
 
 /// For how long a digest that is superseded is used on. A revision that is older means what is signed now, from its next pull on.
 pub const SUPERSEDED_SERVES_SECONDS: i64 = 180 * 24 * 60 * 60;
@@ -74,26 +74,48 @@ pub(super) enum Effect {
     Looks,
 }
 
+/// What becomes of a revision that has no pin while the store that nodes share cannot be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WithoutStore {
+    /// It has to wait: another node may have pinned something else.
+    Deny,
+    /// This node answers by itself, and compares later.
+    Local,
+}
+
 /// The pins, once there is a store that can be used, and who writes them.
 #[derive(Debug, Default)]
 pub(super) struct Pinning {
-    taken: OnceLock<(Arc<Pins>, String)>,
+    taken: OnceLock<Taken>,
     evidence: Mutex<HashMap<EvidenceDigest, Arc<Evidence>>>,
     /// Since when no pod is of a revision that has pins.
     unused: Mutex<HashMap<Revision, Instant>>,
 }
 
+#[derive(Debug)]
+struct Taken {
+    pins: Arc<Pins>,
+    node: String,
+    without_store: WithoutStore,
+}
+
 impl Admit {
     /// Takes the pins of services. Before, and without them, each tag means what is signed now. `node` is the name that this node
     /// writes them under.
-    pub fn take_pins(&self, pins: Arc<Pins>, node: String) {
-        drop(self.pinning.taken.set((pins, node)));
+    pub fn take_pins(&self, pins: Arc<Pins>, node: String, without_store: WithoutStore) {
+        drop(self.pinning.taken.set(Taken { pins, node, without_store }));
     }
 
     /// The pins of services.
     #[must_use]
     pub fn pins(&self) -> Option<&Arc<Pins>> {
-        self.pinning.taken.get().map(|(pins, _)| pins)
+        self.pinning.taken.get().map(|taken| &taken.pins)
+    }
+
+    /// Whether it is decided what the tag means for the service that seeks it.
+    pub(super) fn has_pin(&self, sought: Sought<'_>) -> bool {
+        let of = |pins: &Arc<Pins>| sought.asker.revision.and_then(|revision| pins.of(revision, sought.image));
+        self.pins().and_then(of).is_some()
     }
 
     /// What the tag means for the service that seeks it, if `judged` is what is signed now.
@@ -109,8 +131,8 @@ impl Admit {
         let Some((pins, revision)) = self.pins().zip(sought.pinnable_for(&judged)) else { return judged };
         let begun = match (pins.of(revision, sought.image), &judged) {
             (Some(pin), _) => Some(pin),
-            (None, Ok(admission)) if effect == Effect::Pins => self.begin_pin(revision, admission).await,
-            (None, _) => None,
+            (None, Ok(admission)) => self.begin_or_wait(revision, admission, effect).await?,
+            (None, Err(_)) => None,
         };
         let Some(pin) = begun else { return judged };
         if judged.as_ref().is_ok_and(|admission| admission.digest == pin.meaning.digest) {
@@ -129,22 +151,49 @@ impl Admit {
             return;
         }
         let (admit, revision, admission) = (Arc::clone(self), revision.clone(), admission.clone());
+        // Why there is none is in the log; the next create tries again.
         self.work.spawn(async move { admit.begin_pin(&revision, &admission).await });
     }
 
+    async fn begin_or_wait(&self, revision: &Revision, admission: &Admission, effect: Effect) -> Result<Option<Arc<Pin>>, Refusal> {
+        if effect == Effect::Pins {
+            return self.begin_pin(revision, admission).await;
+        }
+        // Others may have pinned what this node cannot see.
+        let is_blind = self.pins().is_some_and(|pins| pins.is_shared() && pins.reach() == Reach::Away);
+        if is_blind && self.waits_for_store(revision) {
+            return Err(store_refusal(
+                revision,
+                &admission.image,
+                "it was not reached when it was tried last; see countersign's log".to_owned(),
+            ));
+        }
+        Ok(None)
+    }
+
+    /// Whether a revision without a pin has to wait while the store cannot be asked. A static pod is this node's own, and may be
+    /// what the store needs to come back.
+    fn waits_for_store(&self, revision: &Revision) -> bool {
+        let denies = self.pinning.taken.get().is_some_and(|taken| taken.pins.is_shared() && taken.without_store == WithoutStore::Deny);
+        denies && revision.service.kind != Kind::Static
+    }
+
     /// The pin that stands after this node has tried to be the first. None where there is none, and what is signed now goes on.
-    async fn begin_pin(&self, revision: &Revision, admission: &Admission) -> Option<Arc<Pin>> {
-        let (pins, _) = self.pinning.taken.get()?;
-        let (meaning, evidence) = self.meaning_of(admission, Cause::FirstUse)?;
+    ///
+    /// # Errors
+    /// [`Refusal::Store`] where a revision without a pin has to wait.
+    async fn begin_pin(&self, revision: &Revision, admission: &Admission) -> Result<Option<Arc<Pin>>, Refusal> {
+        let Some(taken) = self.pinning.taken.get() else { return Ok(None) };
+        let Some((meaning, evidence)) = self.meaning_of(admission, Cause::FirstUse) else { return Ok(None) };
         let digest = meaning.digest;
         let (image, service) = (&admission.image, &revision.service);
-        let pin = match pins.begin(Pin::first(revision.clone(), image.clone(), meaning)?, &evidence).await {
-            Ok(pin) => pin,
-            Err(error) => {
-                tracing::warn!(%image, %service, %error, "the image could not be pinned for its service; it is what is signed now");
-                return None;
-            }
+        let Some(first) = Pin::first(revision.clone(), image.clone(), meaning, self.now()?) else { return Ok(None) };
+        let (pins, pin, shown) = (Arc::clone(&taken.pins), first.clone(), evidence.clone());
+        let begun = match self.at_work(async move { pins.begin(pin, &shown).await }).await {
+            Ok(pin) => Some(pin),
+            Err(error) => self.without_store(taken, first, &evidence, error).await?,
         };
+        let Some(pin) = begun else { return Ok(None) };
         if pin.meaning.digest != digest {
             tracing::info!(%image, %service, digest = %pin.meaning.digest, by = pin.meaning.by, "another node had pinned the image for this service");
         }
@@ -153,21 +202,42 @@ impl Admit {
         match self.judge(question) {
             Err(refusal) if says_unsigned(&refusal) => {
                 self.end_pin(&pin, &refusal).await;
-                None
+                Ok(None)
             }
-            Ok(_) | Err(_) => Some(pin),
+            Ok(_) | Err(_) => Ok(Some(pin)),
         }
+    }
+
+    /// What is done about a pin that could not be made.
+    async fn without_store(
+        &self,
+        taken: &Taken,
+        first: Pin,
+        evidence: &Evidence,
+        error: ResolveError,
+    ) -> Result<Option<Arc<Pin>>, Refusal> {
+        let (image, service) = (first.image.clone(), first.revision.service.clone());
+        if error.is_of_store() && self.waits_for_store(&first.revision) {
+            return Err(store_refusal(&first.revision, &first.image, chain(&error)));
+        }
+        tracing::warn!(%image, %service, %error, "the image could not be pinned for its service; it is what is signed now");
+        if !taken.pins.is_shared() || !error.is_of_store() {
+            return Ok(None);
+        }
+        let (pins, evidence) = (Arc::clone(&taken.pins), evidence.clone());
+        let begun = self.at_work(async move { pins.begin_unshared(first, &evidence).await }).await;
+        Ok(begun.inspect_err(|error| tracing::warn!(%image, %service, %error, "nor for this node alone")).ok())
     }
 
     /// What an admission says that the tag means now, with the evidence that shows it and the moment at which its server last
     /// confirmed that. None if the server did not answer when it was asked last: what is held then serves, and is no proof of what
     /// is current. Else whoever keeps a node from its server while a revision begins would keep the revision at an old digest.
     pub(super) fn meaning_of(&self, admission: &Admission, cause: Cause) -> Option<(Meaning, Evidence)> {
-        let (_, node) = self.pinning.taken.get()?;
+        let node = &self.pinning.taken.get()?.node;
         let held = self.memory().ok()?.confirmed(&Gun::for_repository(admission.image.repository()))?;
         let evidence = admission.evidence.filter(|name| held.evidence.digest() == *name)?;
         let at = UnixTime::from_seconds(i64::try_from(held.checked_at).ok()?);
-        Some((Meaning { digest: admission.digest, evidence, at, by: node.clone(), cause }, held.evidence.clone()))
+        Some((Meaning { digest: admission.digest, evidence, at, by: node.clone(), cause, voucher: None }, held.evidence.clone()))
     }
 
     /// Judges a tag by what it was pinned as.
@@ -198,7 +268,8 @@ impl Admit {
         if let Some(evidence) = kept().get(&meaning.evidence) {
             return Some(Arc::clone(evidence));
         }
-        let read = self.pins()?.evidence(meaning).await;
+        let (pins, meant) = (Arc::clone(self.pins()?), meaning.clone());
+        let read = self.at_work(async move { pins.evidence(&meant).await }).await;
         let evidence =
             read.inspect_err(|error| tracing::warn!(%error, evidence = %meaning.evidence, "evidence of a pin cannot be read")).ok()??;
         let evidence = Arc::new(evidence);
@@ -236,27 +307,42 @@ impl Admit {
     }
 
     async fn replace_pin(&self, pin: &Pin, admission: &Admission) {
-        let Some(((pins, _), (meaning, evidence))) = self.pinning.taken.get().zip(self.meaning_of(admission, Cause::Replaced)) else {
+        let (Some(pins), Some((meaning, evidence)), Ok(now)) = (self.pins(), self.meaning_of(admission, Cause::Replaced), self.now())
+        else {
             return;
         };
-        if let Err(error) = pins.succeed(pin, meaning, &evidence).await {
+        let (pins, before) = (Arc::clone(pins), pin.clone());
+        let replaced = self.at_work(async move { pins.succeed(&before, before.succeeded_by(meaning, now), &evidence).await }).await;
+        if let Err(error) = replaced {
             tracing::warn!(image = %pin.image, service = %pin.revision.service, %error, "the pin could not be replaced");
         }
+    }
+
+    /// Signs, packs and asks the store where that holds up no call that is only passed on.
+    async fn at_work<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, ResolveError>> + Send + 'static,
+    ) -> Result<T, ResolveError> {
+        let done = self.work.spawn(work).await;
+        done.unwrap_or(Err(ResolveError::Internal { what: "the store's task panicked" }))
     }
 
     /// What was seen unsigned once is never revived: the next time that the tag is signed, it means what it is signed as then.
     async fn end_pin(&self, pin: &Pin, why: &Refusal) {
         let Some(pins) = self.pins() else { return };
         tracing::info!(image = %pin.image, service = %pin.revision.service, pinned = %pin.meaning.digest, reason = %why, "a pin has ended: its tag is not signed any more");
-        let ended = pins.end(pin).await;
-        let outcome = match ended {
-            Ok(true) => pins.forget_evidence_of(pin).await,
-            Ok(false) => Ok(()),
-            Err(error) => Err(error),
-        };
+        let outcome = self.withdraw(pins, pin).await;
         if let Err(error) = outcome {
             tracing::warn!(image = %pin.image, service = %pin.revision.service, %error, "an ended pin could not be removed");
         }
+    }
+
+    async fn withdraw(&self, pins: &Pins, pin: &Pin) -> Result<(), ResolveError> {
+        // First: whoever holds the store could bring the pin back.
+        if let Ok(now) = self.now() {
+            pins.withdraw(&pin.image, now).await?;
+        }
+        if pins.end(pin).await? { pins.forget_evidence_of(pin).await } else { Ok(()) }
     }
 
     /// Ends every pin whose tag is signed no more, of all repositories that are held. For a daemon that was killed before it had.
@@ -281,20 +367,49 @@ impl Admit {
         }
     }
 
-    /// Ends pins of revisions that no pod has been of for long. `alive` is every revision that a pod of this node is of.
-    pub async fn end_unused_pins(&self, alive: &HashSet<Revision>) {
-        let Some(pins) = self.pins() else { return };
-        let all = pins.all();
-        for pin in self.pinning.long_unused(&all, alive, Instant::now()) {
-            tracing::debug!(image = %pin.image, service = %pin.revision.service, revision = pin.revision.id, "a pin that nothing uses has ended");
-            let ended = pins.end(&pin).await;
-            if let Err(error) = ended {
-                return tracing::warn!(%error, "pins that nothing uses could not be removed");
-            }
-            if let Err(error) = pins.forget_evidence_of(&pin).await {
-                return tracing::warn!(%error, "evidence that nothing uses could not be removed");
+    /// Keeps house among the pins, now and then: what is used lives on, and what nothing uses ends. `alive` is every revision that
+    /// a pod of this node is of.
+    pub async fn keep_pins(self: &Arc<Self>, alive: HashSet<Revision>) {
+        let admit = Arc::clone(self);
+        let kept = self.at_work(async move { admit.keep_pins_now(&alive).await }).await;
+        if let Err(error) = kept {
+            tracing::warn!(%error, "the pins of services could not be kept in order");
+        }
+    }
+
+    async fn keep_pins_now(&self, alive: &HashSet<Revision>) -> Result<(), ResolveError> {
+        match self.pinning.taken.get() {
+            Some(taken) if taken.pins.is_shared() => self.keep_shared_pins(taken, alive).await,
+            Some(taken) => self.end_unused_pins(taken, alive).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Where nodes share them, pins that no node renews end by themselves.
+    async fn keep_shared_pins(&self, taken: &Taken, alive: &HashSet<Revision>) -> Result<(), ResolveError> {
+        for pin in taken.pins.unkept(|revision| alive.contains(revision)) {
+            if let Some(evidence) = self.pinned_evidence(&pin.meaning).await {
+                taken.pins.keep(&pin, &evidence).await?;
             }
         }
+        if let Ok(now) = self.now() {
+            taken.pins.forget_old(now, now.plus_seconds(-SUPERSEDED_SERVES_SECONDS)).await?;
+        }
+        if taken.pins.reach() == Reach::Away {
+            return Ok(());
+        }
+        taken.pins.renew(|revision| alive.contains(revision), share_of(&taken.node)).await?;
+        taken.pins.remove_ended().await
+    }
+
+    /// Ends pins of revisions that no pod has been of for long.
+    async fn end_unused_pins(&self, taken: &Taken, alive: &HashSet<Revision>) -> Result<(), ResolveError> {
+        for pin in self.pinning.long_unused(&taken.pins.all(), alive, Instant::now()) {
+            tracing::debug!(image = %pin.image, service = %pin.revision.service, revision = pin.revision.id, "a pin that nothing uses has ended");
+            taken.pins.end(&pin).await?;
+            taken.pins.forget_evidence_of(&pin).await?;
+        }
+        Ok(())
     }
 
     /// A digest of an image that a revision has pinned as it, under a tag that is signed as another by now.
@@ -305,7 +420,7 @@ impl Admit {
 
     /// Whether some service keeps this digest of an image, under a tag that is signed as another by now.
     pub(super) async fn is_kept_by_a_service(&self, digest: ManifestDigest, image: &ImageReference) -> bool {
-        let pins = self.pins().map(|pins| pins.all()).unwrap_or_default();
+        let pins = self.pins().map(|pins| pins.of_digest(digest)).unwrap_or_default();
         self.first_that_rides(pins, digest, image).await.is_some()
     }
 
@@ -338,6 +453,17 @@ impl Pinning {
     }
 }
 
+/// A part of one that is another for each node.
+fn share_of(node: &str) -> f64 {
+    let hash = Sha256::of(node.as_bytes());
+    let first = hash.as_bytes().first().copied().unwrap_or_default();
+    f64::from(first) / f64::from(u8::MAX)
+}
+
+fn store_refusal(revision: &Revision, image: &ImageReference, what: String) -> Refusal {
+    Refusal::Store { image: Box::new(image.clone()), service: revision.service.to_string(), what }
+}
+
 const fn kept_for(kind: Kind) -> Duration {
     match kind {
         Kind::Job | Kind::CronJob | Kind::Pod => UNUSED_ONCE_IS_KEPT,
@@ -357,8 +483,6 @@ fn says_unsigned(refusal: &Refusal) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use countersign_trust::name::Sha256;
-
     use super::*;
     use crate::resolve::Service;
 
@@ -370,8 +494,10 @@ mod tests {
             at: UnixTime::from_seconds(1_800_000_000),
             by: "node-1".into(),
             cause: Cause::FirstUse,
+            voucher: None,
         };
-        Arc::new(Pin::first(Revision { service, id: id.into() }, "r.test/app:1".parse().unwrap(), meaning).unwrap())
+        let now = meaning.at;
+        Arc::new(Pin::first(Revision { service, id: id.into() }, "r.test/app:1".parse().unwrap(), meaning, now).unwrap())
     }
 
     #[test]

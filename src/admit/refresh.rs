@@ -11,6 +11,7 @@ use countersign_trust::time::UnixTime;
 use countersign_trust::{Facts, Freshness, Progress, Terms, TrustedRepository, evaluate, proven_root_steps};
 use tokio::time::Instant;
 
+use super::cluster::{Asks, HEARD, Heard};
 use super::memory::{Contact, is_expiry, is_outdated, with_fetched_roots};
 use super::policy::{Policy, Source};
 use super::refusal::{HeldData, Refusal, chain};
@@ -40,12 +41,25 @@ pub(super) struct Refresh<'a> {
     pub(super) image: &'a ImageReference,
     pub(super) source: Source<'a>,
     pub(super) now: UnixTime,
+    /// Whom it asks.
+    pub(super) asks: Asks,
 }
 
 impl Refresh<'_> {
-    /// Fetches, evaluates and records. What is held afterwards may be used.
+    /// Fetches, evaluates and records, unless another node of the cluster has. What is held afterwards may be used.
     pub(super) async fn run(&self, credential: Option<&Credential>) -> Result<Origin, Refusal> {
         let gun = Gun::for_repository(self.image.repository());
+        let turn = match self.hear(&gun).await {
+            Heard::Serves => return Ok(HEARD),
+            Heard::Ask(turn) => turn,
+        };
+        let outcome = self.ask_server(gun.clone(), credential).await;
+        let confirmed = self.admit.memory()?.held(&gun).filter(|_| matches!(outcome, Ok(Origin::Server)));
+        self.admit.tell_cluster(confirmed.map(|held| (held.evidence.clone(), self.now)), turn);
+        outcome
+    }
+
+    async fn ask_server(&self, gun: Gun, credential: Option<&Credential>) -> Result<Origin, Refusal> {
         let server = self.source.server;
         let held = self.admit.memory()?.held(&gun);
         let (asked, began) = (server.to_string(), Instant::now());
@@ -55,7 +69,10 @@ impl Refresh<'_> {
             tracing::warn!(image = %self.image, server = asked, "the trust server made a pull wait just now and is not asked; going on with the trust data that this node holds");
             return Ok(origin);
         }
-        let known = held.as_ref().map(|held| held.known.clone()).unwrap_or_default();
+        let known = match &held {
+            Some(held) => held.known.clone(),
+            None => self.floors(&gun).await,
+        };
         let conversation = self.admit.notary.conversation(server, &gun, credential);
         let conversation = conversation.map_err(|error| self.server_refusal(error, HeldData::Nothing))?;
         let mut evidence = Evidence::new(gun.clone(), server.to_string());
@@ -85,7 +102,7 @@ impl Refresh<'_> {
         outcome
     }
 
-    fn terms(&self, freshness: Freshness) -> Terms<'_> {
+    pub(super) fn terms(&self, freshness: Freshness) -> Terms<'_> {
         Terms { anchor: self.source.anchor, policy: &self.policy.trust, now: self.now, freshness }
     }
 
@@ -98,7 +115,7 @@ impl Refresh<'_> {
         }
         self.admit.found_good_at(self.now);
         let checked_at = u64::try_from(self.now.seconds()).unwrap_or_default();
-        let next = Held { known: trusted.known().clone(), evidence: trusted.evidence().clone(), checked_at };
+        let next = Held { known: trusted.known().clone(), evidence: trusted.evidence().clone(), checked_at, is_own: true };
         let memory = self.admit.memory()?;
         let recorded_at = memory.recorded_at(next.evidence.gun()).unwrap_or_default();
         let says_the_same = held.is_some_and(|held| held.known == next.known && held.evidence == next.evidence);
@@ -122,7 +139,7 @@ impl Refresh<'_> {
         if proven_root_steps(&combined, &held.known, terms, &mut facts) <= before {
             return Ok(Some(held));
         }
-        let next = Held { known: held.known.clone(), evidence: combined, checked_at: held.checked_at };
+        let next = Held { known: held.known.clone(), evidence: combined, checked_at: held.checked_at, is_own: held.is_own };
         self.admit.hold(next, facts, Contact::None).await.map(Some)
     }
 
@@ -160,7 +177,7 @@ impl Refresh<'_> {
     fn tell_outage(&self, failure: &Failure, server: &crate::fetch::TrustServer, origin: Origin) {
         let told = match origin {
             Origin::Expired => "the trust server could not be asked; going on with EXPIRED trust data (allow-expired-cached-trust-data)",
-            Origin::Server | Origin::Held | Origin::Rule => {
+            Origin::Server | Origin::Cluster | Origin::Held | Origin::Rule => {
                 "the trust server could not be asked; going on with the trust data that this node holds"
             }
         };

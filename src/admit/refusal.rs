@@ -126,6 +126,18 @@ pub enum Refusal {
         /// Why what is held does not serve.
         refusal: Box<countersign_trust::Refusal>,
     },
+    /// The nodes of the cluster share what the tag means, and the store where they do could not be asked.
+    #[error(
+        "the store of the cluster could not be asked what {image} means for {service}: {what}; pods of revisions that this node has pinned go on (store.when-unreachable = \"local\" lets a node answer alone)"
+    )]
+    Store {
+        /// The image that was asked about.
+        image: Box<ImageReference>,
+        /// Its service, escaped.
+        service: String,
+        /// What happened, and what to do.
+        what: String,
+    },
     /// A file of evidence is none.
     #[error("this is no evidence that `countersign evidence export` wrote: {error}; export it again")]
     Evidence {
@@ -313,6 +325,7 @@ impl Refusal {
             Self::NamespaceWaited { .. } => "CS-NAMESPACE-WAITED",
             Self::NamespaceFull { .. } => "CS-NAMESPACE-FULL",
             Self::ServerNotAsked { .. } => "CS-SERVER-NOT-ASKED",
+            Self::Store { .. } => "CS-STORE",
             Self::Evidence { .. } => "CS-EVIDENCE-MALFORMED",
             Self::NotHeld { .. } => "CS-NOT-HELD",
             Self::OtherImage { .. } => "CS-OTHER-IMAGE",
@@ -367,6 +380,7 @@ impl Refusal {
             Self::UpdateTimedOut { .. }
             | Self::NamespaceWaited { .. }
             | Self::ServerNotAsked { .. }
+            | Self::Store { .. }
             | Self::TagNotShown { .. }
             | Self::RecordDropped { .. }
             | Self::ClockBack { .. } => Standing::CannotTellNow,

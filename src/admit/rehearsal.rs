@@ -72,7 +72,7 @@ impl Rehearsal {
         let mut held = Vec::new();
         for Rehearsed { evidence, root_key } in repositories {
             pins.add_root_keys(evidence.gun().as_str(), [root_key.to_string().as_str()]).ok()?;
-            held.push(Held { known: Known::default(), evidence, checked_at: 0 });
+            held.push(Held { known: Known::default(), evidence, checked_at: 0, is_own: true });
         }
         let server = TrustServer::of_registry(host.clone(), None).ok()?;
         let trust = countersign_trust::Policy::new(Mode::Enforced, pins);

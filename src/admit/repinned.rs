@@ -7,9 +7,10 @@ use countersign_trust::Question;
 use countersign_trust::evidence::Evidence;
 use countersign_trust::name::ImageReference;
 
+use super::cluster::Asks;
 use super::refusal::Refusal;
 use super::{Admit, Origin};
-use crate::resolve::{Cause, Meaning, Pin, ResolveError, Service};
+use crate::resolve::{Cause, Meaning, Pin, PinFault, ResolveError, Service};
 
 /// Which pins are meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub enum Repinned {
     NoPast,
     /// What it would mean is not admitted.
     Refused(Refusal),
+    /// No node whose word counts has seen as current what it meant before.
+    Void(PinFault),
     /// Its trust server could not be reached, so that it is not known what is signed now.
     Unconfirmed,
     /// Somebody else has changed it meanwhile; that stands.
@@ -78,9 +81,9 @@ impl Admit {
     }
 
     async fn update_pin(self: &Arc<Self>, pin: &Pin, by: &str) -> Repinned {
-        match self.refresh_by_node(&pin.image).await {
+        match self.refresh_by_node(&pin.image, Asks::Server).await {
             Ok((Origin::Server, _)) => {}
-            Ok((Origin::Held | Origin::Expired | Origin::Rule, _)) => return Repinned::Unconfirmed,
+            Ok((Origin::Cluster | Origin::Held | Origin::Expired | Origin::Rule, _)) => return Repinned::Unconfirmed,
             Err(refusal) => return Repinned::Refused(refusal),
         }
         let question = Question { image: &pin.image, namespace: Some(&pin.revision.service.namespace) };
@@ -101,6 +104,9 @@ impl Admit {
         let meaning = Meaning { cause: Cause::Rollback, by: by.to_owned(), ..before.clone() };
         let back = Pin { meaning: meaning.clone(), ..pin.clone() };
         let question = Question { image: &pin.image, namespace: Some(&pin.revision.service.namespace) };
+        if let Err(fault) = self.pins().map_or(Ok(()), |pins| pins.refuse_past(pin, before)) {
+            return Repinned::Void(fault);
+        }
         if let Err(refusal) = self.ride(question, &back).await {
             return Repinned::Refused(refusal);
         }
@@ -112,7 +118,11 @@ impl Admit {
 
     async fn repin(&self, pin: &Pin, meaning: Meaning, evidence: &Evidence) -> Repinned {
         let Some(pins) = self.pins() else { return Repinned::Raced };
-        match pins.succeed(pin, meaning, evidence).await {
+        let now = match self.now() {
+            Ok(now) => now,
+            Err(refusal) => return Repinned::Refused(refusal),
+        };
+        match pins.succeed(pin, pin.succeeded_by(meaning, now), evidence).await {
             Ok(Some(pin)) => {
                 tracing::info!(
                     image = %pin.image, service = %pin.revision.service, revision = pin.revision.id, digest = %pin.meaning.digest,

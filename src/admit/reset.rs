@@ -71,7 +71,7 @@ impl Admit {
         if !had_floor && !was_published {
             return Err(Refusal::NotHeld { image: format!("{repository} ({role})") });
         }
-        let next = Arc::new(Held { known, evidence: held.evidence.clone(), checked_at: held.checked_at });
+        let next = Arc::new(Held { known, ..(*held).clone() });
         self.store_act(act, Effect::Replace(Arc::clone(&next))).await?;
         self.memory()?.hold(next, Facts::default(), Contact::None);
         Ok(())

@@ -280,6 +280,7 @@ fn signers(approval: &Approval) -> (Vec<LineSigner>, usize) {
 const fn origin_word(origin: Origin) -> &'static str {
     match origin {
         Origin::Server => "server",
+        Origin::Cluster => "cluster",
         Origin::Held => "held",
         Origin::Expired => "expired",
         Origin::Rule => "rule",
@@ -288,7 +289,7 @@ const fn origin_word(origin: Origin) -> &'static str {
 
 const fn looked(origin: Origin) -> Looked {
     match origin {
-        Origin::Server | Origin::Held | Origin::Rule => Looked::Held,
+        Origin::Server | Origin::Cluster | Origin::Held | Origin::Rule => Looked::Held,
         Origin::Expired => Looked::Expired,
     }
 }

@@ -37,6 +37,8 @@ pub struct Held {
     pub evidence: Evidence,
     /// When the refresh was accepted, in seconds since the Unix epoch.
     pub checked_at: u64,
+    /// Whether this node had it from the repository's server, or from its operator; else another node of the cluster had.
+    pub is_own: bool,
 }
 
 impl Held {

@@ -8,7 +8,7 @@ use super::grandfathered::RanContent;
 use super::{Act, Grandfathered, Held, VerifiedImage, Workload};
 
 /// The first byte of every value. A change of any encoding below changes it.
-const VALUE_VERSION: u8 = 1;
+const VALUE_VERSION: u8 = 2;
 /// Bytes of a SHA-256 hash.
 const HASH_BYTES: usize = 32;
 /// What a sealed value is longer than its payload.
@@ -65,7 +65,8 @@ pub(super) fn open<'a>(key: &[u8], sealed: &'a [u8]) -> Result<&'a [u8], RecordE
 pub(super) fn encode_held(held: &Held) -> Vec<u8> {
     let known = held.known.encode();
     let evidence = held.evidence.encode();
-    let mut payload = Vec::with_capacity(16 + known.len() + evidence.len());
+    let mut payload = Vec::with_capacity(17 + known.len() + evidence.len());
+    payload.push(u8::from(held.is_own));
     payload.extend_from_slice(&held.checked_at.to_be_bytes());
     payload.extend_from_slice(&(known.len() as u64).to_be_bytes());
     payload.extend_from_slice(&known);
@@ -75,11 +76,13 @@ pub(super) fn encode_held(held: &Held) -> Vec<u8> {
 
 /// Reads what is held for the repository named `gun`.
 pub(super) fn decode_held(gun: &str, payload: &[u8]) -> Result<Held, RecordError> {
-    let (checked_at, rest) = payload.split_first_chunk::<8>().ok_or(RecordError::Truncated)?;
+    let (is_own, rest) = payload.split_first().ok_or(RecordError::Truncated)?;
+    let (checked_at, rest) = rest.split_first_chunk::<8>().ok_or(RecordError::Truncated)?;
     let (length, rest) = rest.split_first_chunk::<8>().ok_or(RecordError::Truncated)?;
     let length = usize::try_from(u64::from_be_bytes(*length)).map_err(|_| RecordError::Truncated)?;
     let (known, evidence) = rest.split_at_checked(length).ok_or(RecordError::Truncated)?;
-    let held = Held { known: Known::decode(known)?, evidence: Evidence::decode(evidence)?, checked_at: u64::from_be_bytes(*checked_at) };
+    let (known, evidence) = (Known::decode(known)?, Evidence::decode(evidence)?);
+    let held = Held { known, evidence, checked_at: u64::from_be_bytes(*checked_at), is_own: *is_own == 1 };
     if held.evidence.gun().as_str() == gun { Ok(held) } else { Err(RecordError::Misplaced) }
 }
 
@@ -198,7 +201,7 @@ mod tests {
         assert_eq!(open(b"key", &[]), Err(RecordError::Truncated));
         assert_eq!(open(b"key", &sealed[..20]), Err(RecordError::Truncated));
         let mut newer = sealed;
-        newer[0] = 2;
-        assert_eq!(open(b"key", &newer), Err(RecordError::Version(2)));
+        newer[0] = VALUE_VERSION + 1;
+        assert_eq!(open(b"key", &newer), Err(RecordError::Version(VALUE_VERSION + 1)));
     }
 }

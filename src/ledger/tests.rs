@@ -21,7 +21,7 @@ fn held(repository: &str, version: u64, size: usize) -> Held {
     evidence.add(FileName::Root(version + 1), Answer::NotFound);
     let mut known = Known { root: Some(b"root".as_slice().into()), ..Known::default() };
     known.floors.insert("targets".into(), Floor { version, signed: Sha256::of(&version.to_be_bytes()) });
-    Held { known, evidence, checked_at: 1_700_000_000 + version }
+    Held { known, evidence, checked_at: 1_700_000_000 + version, is_own: true }
 }
 
 fn gun(repository: &str) -> Gun {

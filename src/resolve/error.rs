@@ -33,10 +33,27 @@ pub enum ResolveError {
         /// How many it may have.
         limit: usize,
     },
+    /// The word of this node does not count in its cluster.
+    #[error("{what}")]
+    NotMember {
+        /// Why, and what to do.
+        what: String,
+    },
     /// Something that cannot be.
     #[error("{what}")]
     Internal {
         /// What.
         what: &'static str,
     },
+}
+
+impl ResolveError {
+    /// Whether the store that others write, too, could not be asked, or does not take this node's word: they may know better.
+    #[must_use]
+    pub const fn is_of_store(&self) -> bool {
+        match self {
+            Self::Store(_) | Self::NotMember { .. } => true,
+            Self::EvidenceTooLarge { .. } | Self::Contended { .. } | Self::Quota { .. } | Self::Internal { .. } => false,
+        }
+    }
 }

@@ -3,13 +3,21 @@
 //!
 //! A pin is a hint: the digest that it names is accepted only with evidence that verifies here, by this node's own roots and rules.
 
+mod confirmed;
 mod error;
+mod follow;
+mod local;
 mod pieces;
 mod pin;
 mod pins;
 mod service;
+mod sharing;
+mod vouch;
 
+pub use confirmed::{Confirmation, Confirmations, Turn};
 pub use error::ResolveError;
 pub use pin::{Cause, MAX_PAST, Meaning, Pin, PinFault};
-pub use pins::{MAX_PINS_OF_A_NAMESPACE, Pins};
+pub use pins::{MAX_PINS_OF_A_NAMESPACE, Pins, Reach};
 pub use service::{Kind, MAX_PART_BYTES, PodFacts, REVISION_ANNOTATION, Revision, SERVICE_ANNOTATION, Service, tells_of_service};
+pub use sharing::Sharing;
+pub use vouch::{Voucher, Vouching};

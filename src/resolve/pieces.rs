@@ -14,8 +14,25 @@ use super::error::ResolveError;
 use crate::store::limits::MAX_VALUE_BYTES;
 use crate::store::{Expected, Key, Put, Removed, Store, StoreError};
 
-/// The first segment of the keys of evidence.
-pub(super) const EVIDENCE: &str = "evidence";
+/// What evidence is kept for: it goes with the last that needs it, and nobody else has to be asked for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// Pins rest on it.
+    Pinned,
+    /// A server has confirmed it.
+    Confirmed,
+}
+
+impl Use {
+    /// The first segment of the keys.
+    const fn area(self) -> &'static str {
+        match self {
+            Self::Pinned => "evidence",
+            Self::Confirmed => "confirmed-evidence",
+        }
+    }
+}
+
 /// The last segment of the key that says how many pieces there are. It is written last.
 const INDEX: &str = "index";
 /// The form of what is written.
@@ -42,10 +59,10 @@ struct Index {
 ///
 /// # Errors
 /// [`ResolveError::EvidenceTooLarge`], or why the store does not take it.
-pub(super) async fn write(store: &dyn Store, evidence: &Evidence) -> Result<EvidenceDigest, ResolveError> {
+pub(super) async fn write(store: &dyn Store, used: Use, evidence: &Evidence) -> Result<EvidenceDigest, ResolveError> {
     let encoded = evidence.encode();
     let name = EvidenceDigest::of(&encoded);
-    if let Ok(Some(found)) = read(store, name).await
+    if let Ok(Some(found)) = read(store, used, name).await
         && found == *evidence
     {
         return Ok(name);
@@ -54,10 +71,10 @@ pub(super) async fn write(store: &dyn Store, evidence: &Evidence) -> Result<Evid
     let pieces: Vec<Bytes> = packed.chunks(PIECE_BYTES).map(Bytes::copy_from_slice).collect();
     let index = Index { version: VERSION, pieces: pieces.len(), packed_bytes: packed.len() };
     for (number, piece) in pieces.into_iter().enumerate() {
-        overwrite(store, &key(name, &number.to_string())?, piece).await?;
+        overwrite(store, &key(used, name, &number.to_string())?, piece).await?;
     }
     let index = serde_json::to_vec(&index).map_err(|_| ResolveError::Internal { what: "an index that cannot be written" })?;
-    overwrite(store, &key(name, INDEX)?, index.into()).await?;
+    overwrite(store, &key(used, name, INDEX)?, index.into()).await?;
     Ok(name)
 }
 
@@ -65,12 +82,12 @@ pub(super) async fn write(store: &dyn Store, evidence: &Evidence) -> Result<Evid
 ///
 /// # Errors
 /// Why the store cannot be asked.
-pub(super) async fn read(store: &dyn Store, name: EvidenceDigest) -> Result<Option<Evidence>, ResolveError> {
-    let Some(index) = entry(store, &key(name, INDEX)?).await? else { return Ok(None) };
+pub(super) async fn read(store: &dyn Store, used: Use, name: EvidenceDigest) -> Result<Option<Evidence>, ResolveError> {
+    let Some(index) = entry(store, &key(used, name, INDEX)?).await? else { return Ok(None) };
     let Some(index) = read_index(&index) else { return Ok(None) };
     let mut packed = Vec::with_capacity(index.packed_bytes);
     for number in 0..index.pieces {
-        let Some(piece) = entry(store, &key(name, &number.to_string())?).await? else { return Ok(None) };
+        let Some(piece) = entry(store, &key(used, name, &number.to_string())?).await? else { return Ok(None) };
         if packed.len() + piece.len() > index.packed_bytes {
             return Ok(None);
         }
@@ -85,17 +102,18 @@ pub(super) async fn read(store: &dyn Store, name: EvidenceDigest) -> Result<Opti
 ///
 /// # Errors
 /// Why the store cannot be asked.
-pub(super) async fn remove(store: &dyn Store, name: EvidenceDigest) -> Result<(), ResolveError> {
-    let index = key(name, INDEX)?;
+pub(super) async fn remove(store: &dyn Store, used: Use, name: EvidenceDigest) -> Result<(), ResolveError> {
+    let index = key(used, name, INDEX)?;
     let pieces = entry(store, &index).await?.and_then(|index| read_index(&index)).map_or(0, |index| index.pieces);
     remove_one(store, &index).await?;
     for number in 0..pieces {
-        remove_one(store, &key(name, &number.to_string())?).await?;
+        remove_one(store, &key(used, name, &number.to_string())?).await?;
     }
     Ok(())
 }
 
-async fn remove_one(store: &dyn Store, key: &Key) -> Result<(), ResolveError> {
+/// Removes what stands there, whatever it is.
+pub(super) async fn remove_one(store: &dyn Store, key: &Key) -> Result<(), ResolveError> {
     for _ in 0..TRIES {
         let Some(entry) = store.read(key).await? else { return Ok(()) };
         match store.remove(key, entry.revision).await? {
@@ -116,8 +134,8 @@ async fn entry(store: &dyn Store, key: &Key) -> Result<Option<Bytes>, ResolveErr
     }
 }
 
-/// What is written is named by its hash, so that whoever wrote something else there was wrong.
-async fn overwrite(store: &dyn Store, key: &Key, value: Bytes) -> Result<(), ResolveError> {
+/// Writes what is right there whatever anybody else has written: what is named by its hash, or what only this node writes.
+pub(super) async fn overwrite(store: &dyn Store, key: &Key, value: Bytes) -> Result<(), ResolveError> {
     let mut expected = Expected::Absent;
     for _ in 0..TRIES {
         match store.put(key, value.clone(), expected, None).await? {
@@ -130,9 +148,9 @@ async fn overwrite(store: &dyn Store, key: &Key, value: Bytes) -> Result<(), Res
     Err(ResolveError::Contended { key: key.to_string() })
 }
 
-fn key(name: EvidenceDigest, part: &str) -> Result<Key, ResolveError> {
+fn key(used: Use, name: EvidenceDigest, part: &str) -> Result<Key, ResolveError> {
     let hash = name.hash().to_hex();
-    Key::new([EVIDENCE, &hash, part]).map_err(|_| ResolveError::Internal { what: "a key of evidence that is none" })
+    Key::new([used.area(), &hash, part]).map_err(|_| ResolveError::Internal { what: "a key of evidence that is none" })
 }
 
 fn read_index(bytes: &[u8]) -> Option<Index> {
@@ -193,12 +211,12 @@ mod tests {
         let (_folder, store) = store();
         for length in [0, 1000, PIECE_BYTES, 3 * PIECE_BYTES] {
             let evidence = evidence(noise(length));
-            let name = write(&store, &evidence).await.unwrap();
+            let name = write(&store, Use::Pinned, &evidence).await.unwrap();
             assert_eq!(name, evidence.digest());
-            assert_eq!(read(&store, name).await.unwrap(), Some(evidence.clone()), "{length}");
-            assert_eq!(write(&store, &evidence).await.unwrap(), name, "and is not written twice");
-            remove(&store, name).await.unwrap();
-            assert_eq!(read(&store, name).await.unwrap(), None);
+            assert_eq!(read(&store, Use::Pinned, name).await.unwrap(), Some(evidence.clone()), "{length}");
+            assert_eq!(write(&store, Use::Pinned, &evidence).await.unwrap(), name, "and is not written twice");
+            remove(&store, Use::Pinned, name).await.unwrap();
+            assert_eq!(read(&store, Use::Pinned, name).await.unwrap(), None);
         }
         let left = store.list(&crate::store::Prefix::all(), None, 10).await.unwrap();
         assert_eq!(left.entries, []);
@@ -207,7 +225,7 @@ mod tests {
     #[tokio::test]
     async fn evidence_that_is_too_large_is_not_written() {
         let (_folder, store) = store();
-        let refused = write(&store, &evidence(noise(MAX_PACKED_BYTES + PIECE_BYTES))).await.unwrap_err();
+        let refused = write(&store, Use::Pinned, &evidence(noise(MAX_PACKED_BYTES + PIECE_BYTES))).await.unwrap_err();
         assert!(matches!(refused, ResolveError::EvidenceTooLarge { .. }), "{refused:?}");
     }
 
@@ -216,7 +234,7 @@ mod tests {
         let (_folder, store) = store();
         let good = evidence(noise(1000));
         let other = pack(&evidence(noise(2000)).encode()).unwrap();
-        let name = write(&store, &good).await.unwrap();
+        let name = write(&store, Use::Pinned, &good).await.unwrap();
         let bomb = pack(&vec![0; MAX_BYTES]).unwrap();
         let giant = serde_json::json!({"version": 1, "pieces": 4_000_000, "packed_bytes": 2_000_000_000_000_u64});
         let attacks: [(&str, Vec<u8>); 6] = [
@@ -228,12 +246,12 @@ mod tests {
             (INDEX, b"{}".to_vec()),
         ];
         for (part, bytes) in attacks {
-            let key = key(name, part).unwrap();
+            let key = key(Use::Pinned, name, part).unwrap();
             let there = store.read(&key).await.unwrap().unwrap();
             store.put(&key, bytes.into(), Expected::Revision(there.revision), None).await.unwrap();
-            assert_eq!(read(&store, name).await.unwrap(), None, "{part}");
-            write(&store, &good).await.unwrap();
-            assert_eq!(read(&store, name).await.unwrap(), Some(good.clone()), "{part}");
+            assert_eq!(read(&store, Use::Pinned, name).await.unwrap(), None, "{part}");
+            write(&store, Use::Pinned, &good).await.unwrap();
+            assert_eq!(read(&store, Use::Pinned, name).await.unwrap(), Some(good.clone()), "{part}");
         }
     }
 }

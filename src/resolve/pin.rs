@@ -5,10 +5,11 @@ use countersign_trust::time::UnixTime;
 use serde::{Deserialize, Serialize};
 
 use super::service::{Kind, MAX_PART_BYTES, Revision, Service};
+use super::vouch::{Voucher, WrittenVoucher};
 use crate::store::Key;
 
 /// The form of what is written.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The first segment of the keys of pins.
 pub(super) const PINS: &str = "pins";
 /// What the pins of one reference meant before, newest first. More is in the audit log.
@@ -55,10 +56,12 @@ pub struct Meaning {
     pub evidence: EvidenceDigest,
     /// When that was current.
     pub at: UnixTime,
-    /// Who found it: the name of a node.
+    /// Who had it looked up: the name of a node, or of an operator.
     pub by: String,
     /// Why it was looked up.
     pub cause: Cause,
+    /// The node that saw it as current, where pins are shared. It speaks of this revision and this image alone.
+    pub voucher: Option<Voucher>,
 }
 
 /// What a tag means for one revision of a service.
@@ -70,24 +73,49 @@ pub struct Pin {
     pub image: ImageReference,
     /// What it means.
     pub meaning: Meaning,
-    /// How often that was said: 1 for the first time.
+    /// Grows whenever it is said anew, also after a pin has ended and begins again: the moment in seconds since the Unix epoch, or
+    /// one more than before.
     pub generation: u64,
     /// What it meant before, newest first; at most [`MAX_PAST`].
     pub past: Vec<Meaning>,
+    /// When it is void unless a node that uses it has renewed it, where pins are shared.
+    pub ends: Option<UnixTime>,
+    /// The node that has written this, where pins are shared.
+    pub voucher: Option<Voucher>,
 }
 
 impl Pin {
-    /// The first pin of an image for a revision. None for an image that is not named by a tag alone: it means one thing already.
+    /// The pin of an image for a revision that begins at `now`. None for an image that is not named by a tag alone: it means one
+    /// thing already.
     #[must_use]
-    pub fn first(revision: Revision, image: ImageReference, meaning: Meaning) -> Option<Self> {
-        matches!(image.selector(), Selector::Tag(_)).then_some(Self { revision, image, meaning, generation: 1, past: Vec::new() })
+    pub fn first(revision: Revision, image: ImageReference, meaning: Meaning, now: UnixTime) -> Option<Self> {
+        let generation = later_than(0, now);
+        let pin = Self { revision, image, meaning, generation, past: Vec::new(), ends: None, voucher: None };
+        matches!(pin.image.selector(), Selector::Tag(_)).then_some(pin)
     }
 
-    /// The pin that says something else from now on.
+    /// The pin that says something else from `now` on.
     #[must_use]
-    pub fn succeeded_by(&self, meaning: Meaning) -> Self {
+    pub fn succeeded_by(&self, meaning: Meaning, now: UnixTime) -> Self {
         let past = std::iter::once(&self.meaning).chain(&self.past).take(MAX_PAST).cloned().collect();
-        Self { revision: self.revision.clone(), image: self.image.clone(), meaning, generation: self.generation.saturating_add(1), past }
+        Self { meaning, generation: later_than(self.generation, now), past, ends: None, voucher: None, ..self.clone() }
+    }
+
+    /// What the node that saw `meaning` as current has signed: it speaks of one cluster, revision and image.
+    #[must_use]
+    pub fn claim(&self, cluster: &str, meaning: &Meaning) -> Vec<u8> {
+        let Revision { service: Service { namespace, kind, name }, id } = &self.revision;
+        let (image, digest, evidence) = (self.image.to_string(), meaning.digest.to_string(), meaning.evidence.to_string());
+        let said = ("countersign pin claim", cluster, namespace, kind.as_str(), name, id, image, digest, evidence, meaning.at.seconds());
+        // Text and numbers are always written.
+        serde_json::to_vec(&said).unwrap_or_default()
+    }
+
+    /// What the node that has written this pin has signed: all of it, for one cluster.
+    #[must_use]
+    pub fn statement(&self, cluster: &str) -> Vec<u8> {
+        let unsigned = Written { voucher: None, ..Written::from(self) };
+        serde_json::to_vec(&("countersign pin", cluster, unsigned)).unwrap_or_default()
     }
 
     /// Where the pin of an image for a revision stands in the store. None never comes: there are few segments.
@@ -138,6 +166,38 @@ pub enum PinFault {
     /// It is a pin of another image, revision or service.
     #[error("it is the pin of another service, revision or image")]
     Elsewhere,
+    /// Nobody has signed it.
+    #[error("no node has signed it")]
+    Unsigned,
+    /// The node that has signed it does not count.
+    #[error("the word of node `{node}` does not count: {why}")]
+    Unvouched {
+        /// Which, escaped.
+        node: String,
+        /// Why.
+        why: String,
+    },
+    /// Nobody has renewed it.
+    #[error("it ended at {at}, since no node that uses it has renewed it")]
+    Ended {
+        /// When.
+        at: UnixTime,
+    },
+    /// It says that it was made later than now, or ends later than a pin may.
+    #[error("it is from the future, or ends later than a pin may")]
+    Future,
+    /// A later one is known here.
+    #[error("it is older than the one that this node has seen already")]
+    RolledBack,
+    /// This node has seen its tag unsigned since it was made.
+    #[error("its tag was not signed at {at}, and it was made before")]
+    Withdrawn {
+        /// When.
+        at: UnixTime,
+    },
+    /// Without the time it cannot be told whether it counts.
+    #[error("this node's clock is wrong")]
+    Clock,
 }
 
 /// A pin as it is written. A field that is not known is refused: what it restricts would be lost.
@@ -153,6 +213,10 @@ struct Written {
     generation: u64,
     meaning: WrittenMeaning,
     past: Vec<WrittenMeaning>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ends: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    voucher: Option<WrittenVoucher>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -163,6 +227,8 @@ struct WrittenMeaning {
     at: i64,
     by: String,
     cause: Cause,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    voucher: Option<WrittenVoucher>,
 }
 
 impl From<&Pin> for Written {
@@ -178,6 +244,8 @@ impl From<&Pin> for Written {
             generation: pin.generation,
             meaning: WrittenMeaning::from(&pin.meaning),
             past: pin.past.iter().map(WrittenMeaning::from).collect(),
+            ends: pin.ends.map(UnixTime::seconds),
+            voucher: pin.voucher.as_ref().map(WrittenVoucher::from),
         }
     }
 }
@@ -200,14 +268,19 @@ impl Written {
         let revision = Revision { service, id: self.revision };
         let meaning = self.meaning.read()?;
         let past = self.past.into_iter().map(WrittenMeaning::read).collect::<Result<_, _>>()?;
-        let pin = Pin::first(revision, image, meaning).ok_or_else(|| malformed("its image, which is not named by a tag alone"))?;
-        Ok(Pin { generation: self.generation, past, ..pin })
+        let ends = self.ends.map(UnixTime::from_seconds);
+        let voucher = read_voucher(self.voucher)?;
+        if !matches!(image.selector(), Selector::Tag(_)) {
+            return Err(malformed("its image, which is not named by a tag alone"));
+        }
+        Ok(Pin { revision, image, meaning, generation: self.generation, past, ends, voucher })
     }
 }
 
 impl From<&Meaning> for WrittenMeaning {
-    fn from(Meaning { digest, evidence, at, by, cause }: &Meaning) -> Self {
-        Self { digest: digest.to_string(), evidence: evidence.to_string(), at: at.seconds(), by: by.clone(), cause: *cause }
+    fn from(Meaning { digest, evidence, at, by, cause, voucher }: &Meaning) -> Self {
+        let voucher = voucher.as_ref().map(WrittenVoucher::from);
+        Self { digest: digest.to_string(), evidence: evidence.to_string(), at: at.seconds(), by: by.clone(), cause: *cause, voucher }
     }
 }
 
@@ -218,8 +291,18 @@ impl WrittenMeaning {
         if self.by.len() > MAX_BY_BYTES {
             return Err(malformed("who made it"));
         }
-        Ok(Meaning { digest, evidence, at: UnixTime::from_seconds(self.at), by: self.by, cause: self.cause })
+        let voucher = read_voucher(self.voucher)?;
+        Ok(Meaning { digest, evidence, at: UnixTime::from_seconds(self.at), by: self.by, cause: self.cause, voucher })
     }
+}
+
+fn read_voucher(written: Option<WrittenVoucher>) -> Result<Option<Voucher>, PinFault> {
+    written.map(|written| written.read().ok_or_else(|| malformed("a signature"))).transpose()
+}
+
+/// One more than `generation`, or the moment if that is later: what begins anew after an end is later than what has ended.
+fn later_than(generation: u64, now: UnixTime) -> u64 {
+    generation.saturating_add(1).max(u64::try_from(now.seconds()).unwrap_or_default())
 }
 
 fn malformed(what: &str) -> PinFault {
@@ -243,15 +326,18 @@ pub(super) mod tests {
             at: UnixTime::from_seconds(1_800_000_000),
             by: "node-1".into(),
             cause: Cause::FirstUse,
+            voucher: None,
         }
     }
+
+    pub(crate) const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
 
     pub(crate) fn image() -> ImageReference {
         "r.test/team/app:1".parse().unwrap()
     }
 
     fn pin() -> Pin {
-        Pin::first(revision("web", "5d4f"), image(), meaning("old", b"old")).unwrap()
+        Pin::first(revision("web", "5d4f"), image(), meaning("old", b"old"), NOW).unwrap()
     }
 
     fn key() -> Key {
@@ -268,9 +354,9 @@ pub(super) mod tests {
     fn a_pin_survives_being_written_with_what_it_meant_before() {
         let mut pin = pin();
         for number in 0..20 {
-            pin = pin.succeeded_by(Meaning { cause: Cause::Update, ..meaning(&number.to_string(), b"new") });
+            pin = pin.succeeded_by(Meaning { cause: Cause::Update, ..meaning(&number.to_string(), b"new") }, NOW);
         }
-        assert_eq!((pin.generation, pin.past.len()), (21, MAX_PAST));
+        assert_eq!((pin.generation, pin.past.len()), (1_800_000_020, MAX_PAST));
         assert_eq!(pin.past[0].digest, ManifestDigest::new(Sha256::of(b"18")), "newest first");
         assert_eq!(Pin::decode(&key(), &pin.encode().unwrap()), Ok(pin));
         assert_eq!(key().as_str(), "pins/shop/deployment/web/5d4f/r.test%2Fteam%2Fapp%3A1");
@@ -314,14 +400,14 @@ pub(super) mod tests {
         for (field, value) in [("digest", "sha256:1"), ("evidence", "1"), ("by", &"x".repeat(300)), ("cause", "whim")] {
             assert!(is_malformed(changed(|pin| pin["meaning"][field] = value.into())), "{field}");
         }
-        assert_eq!(changed(|pin| pin["version"] = 2.into()), Err(PinFault::Version { version: 2 }));
+        assert_eq!(changed(|pin| pin["version"] = 1.into()), Err(PinFault::Version { version: 1 }));
     }
 
     #[test]
     fn an_image_that_names_a_digest_needs_no_pin() {
         let digest = "0".repeat(64);
         for text in [format!("r.test/app@sha256:{digest}"), format!("r.test/app:1@sha256:{digest}")] {
-            assert_eq!(Pin::first(revision("web", "1"), text.parse().unwrap(), meaning("old", b"old")), None, "{text}");
+            assert_eq!(Pin::first(revision("web", "1"), text.parse().unwrap(), meaning("old", b"old"), NOW), None, "{text}");
         }
     }
 }

@@ -1,45 +1,143 @@
 //! Every pin, as this node holds it: a mirror of what stands in the store, so that what is known here is answered without asking.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use countersign_trust::evidence::Evidence;
-use countersign_trust::name::{ImageReference, shown};
+use countersign_trust::name::{EvidenceDigest, ImageReference, ManifestDigest, shown};
+use countersign_trust::time::UnixTime;
 
 use super::error::ResolveError;
-use super::pieces;
-use super::pin::{Meaning, PINS, Pin};
+use super::follow::{Follows, follow};
+use super::local::Copy;
+use super::pieces::{self, Use};
+use super::pin::{Meaning, PINS, Pin, PinFault};
 use super::service::Revision;
+use super::sharing::Sharing;
 use crate::store::{Change, Entry, Expected, Key, Prefix, Put, Removed, Revision as Moment, Store, StoreError, list_all};
 
 /// Pins of one namespace: what a tenant can make by making pods. A namespace with so many revisions alive at once is none.
 pub const MAX_PINS_OF_A_NAMESPACE: usize = 4096;
 /// How often a write is tried again because somebody else has written meanwhile.
 const TRIES: usize = 8;
-/// After the changes could not be followed: first wait before everything is listed again, and the longest.
-const FIRST_WAIT: Duration = Duration::from_millis(200);
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// A pin, and which write of the store it is.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Standing {
     pin: Arc<Pin>,
     moment: Moment,
+    /// Made while the store was away: it stands here alone.
+    is_unshared: bool,
+    vouched: Vouched,
 }
 
-/// The pins of the whole cluster.
+/// What was found out about the signatures of a pin, and for which state of the members. Signatures cost more than all else, and a
+/// hostile store could offer many that are wrong.
+#[derive(Debug)]
+struct Vouched(AtomicU64);
+
+impl Vouched {
+    const fn not_checked() -> Self {
+        Self(AtomicU64::new(u64::MAX))
+    }
+
+    /// Whether they are good, if the members are those of `serial`.
+    fn or_check(&self, serial: u64, check: impl FnOnce() -> bool) -> bool {
+        let state = serial.wrapping_mul(2);
+        let found = self.0.load(Ordering::Relaxed);
+        if found == state || found == state.wrapping_add(1) {
+            return found != state;
+        }
+        let is_good = check();
+        self.0.store(state.wrapping_add(u64::from(is_good)), Ordering::Relaxed);
+        is_good
+    }
+}
+
+impl Standing {
+    fn new(pin: Arc<Pin>, moment: Moment) -> Self {
+        Self { pin, moment, is_unshared: false, vouched: Vouched::not_checked() }
+    }
+
+    /// A copy that this node kept: whatever the store has is newer.
+    fn kept(pin: Arc<Pin>, is_unshared: bool) -> Self {
+        Self { is_unshared, ..Self::new(pin, Moment::new(0)) }
+    }
+}
+
+/// What of a write can be known at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// What is held here is what stands in the store, but for what is on its way.
+    Followed,
+    /// The store cannot be followed: others may have written since.
+    Away,
+}
+
+/// The pins of the whole cluster, or of a node that shares with nobody.
 #[derive(Debug)]
 pub struct Pins {
     store: Arc<dyn Store>,
+    /// None where the store is a file of this node's own, which nobody else can write.
+    sharing: Option<Arc<Sharing>>,
     held: RwLock<HashMap<Key, Standing>>,
+    is_followed: AtomicBool,
+}
+
+impl Follows for Pins {
+    fn prefix(&self) -> Prefix {
+        all()
+    }
+
+    async fn load(&self) -> Result<Moment, StoreError> {
+        self.load().await
+    }
+
+    async fn apply(&self, change: Change) {
+        let is_back = change == Change::Resumed;
+        self.put_and_others(change);
+        if is_back {
+            self.share_what_is_unshared().await;
+        }
+    }
 }
 
 impl Pins {
-    /// The pins that stand in `store`. None are held before [`Pins::load`].
+    /// The pins of a node that shares with nobody, in a file of its own. None are held before [`Pins::load`].
     #[must_use]
-    pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, held: RwLock::default() }
+    pub fn own(store: Arc<dyn Store>) -> Self {
+        Self { store, sharing: None, held: RwLock::default(), is_followed: AtomicBool::new(false) }
+    }
+
+    /// The pins of a cluster.
+    #[must_use]
+    pub fn shared(store: Arc<dyn Store>, sharing: Arc<Sharing>) -> Self {
+        Self { sharing: Some(sharing), ..Self::own(store) }
+    }
+
+    /// Whether others can write where the pins are.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        self.sharing.is_some()
+    }
+
+    /// Whether what is held here is what stands in the store.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        if self.is_followed.load(Ordering::Acquire) { Reach::Followed } else { Reach::Away }
+    }
+
+    /// Takes the pins that this node kept for itself into memory, so that it knows them before the store answers.
+    ///
+    /// # Errors
+    /// Why its own file cannot be read.
+    pub async fn load_kept(&self) -> Result<(), StoreError> {
+        let Some(sharing) = &self.sharing else { return Ok(()) };
+        for Copy { key, pin, is_unshared } in sharing.local.load().await? {
+            keep_newer(&mut self.held.write().unwrap_or_else(PoisonError::into_inner), key, Standing::kept(pin, is_unshared));
+        }
+        Ok(())
     }
 
     /// Takes every pin of the store into memory, and gives back the moment from which changes are to be followed.
@@ -53,44 +151,42 @@ impl Pins {
         }
         let read = listing.entries.into_iter().filter_map(|(key, entry)| Some((key.clone(), standing(&key, &entry)?)));
         let listed: HashMap<Key, Standing> = read.collect();
+        // Here nobody waits for signatures.
+        for (key, standing) in &listed {
+            self.counts(key, standing);
+        }
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        // What was written here since the listing began is newer than it.
-        held.retain(|key, own| own.moment > listing.revision || listed.contains_key(key));
+        // What was written here since the listing began is newer than it; and what others could not see yet is told to them.
+        held.retain(|key, own| own.moment > listing.revision || own.is_unshared || listed.contains_key(key));
         for (key, standing) in listed {
-            keep_newer(&mut held, key, standing);
+            // What was pinned here while the store was away gives way where that is reported.
+            if !held.get(&key).is_some_and(|own| own.is_unshared) {
+                keep_newer(&mut held, key, standing);
+            }
         }
         Ok(listing.revision)
     }
 
     /// Follows what others write, until the process ends. What is held stays while the store cannot be asked.
     pub async fn follow(self: Arc<Self>) {
-        let mut wait = FIRST_WAIT;
-        loop {
-            match self.follow_once().await {
-                Ok(()) | Err(StoreError::Compacted { .. }) => wait = FIRST_WAIT,
-                Err(error) => {
-                    tracing::warn!(%error, "the pins of other nodes cannot be followed; what is held goes on");
-                    wait = wait.saturating_mul(2).min(LONGEST_WAIT);
-                }
-            }
-            tokio::time::sleep(wait).await;
-        }
+        follow(&*self, &*self.store, "the pins of other nodes cannot be followed; what is held goes on").await;
     }
 
-    async fn follow_once(&self) -> Result<(), StoreError> {
-        let from = self.load().await?;
-        let mut changes = self.store.follow(&all(), from).await?;
-        while let Some(change) = changes.next().await {
-            self.apply(change?);
+    fn put_and_others(&self, change: Change) {
+        let put = if let Change::Put { key, entry } = &change { standing(key, entry) } else { None };
+        if let (Change::Put { key, .. }, Some(put)) = (&change, &put) {
+            // Before the lock is taken.
+            self.counts(key, put);
         }
-        Ok(())
-    }
-
-    fn apply(&self, change: Change) {
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         match change {
-            Change::Put { key, entry } => match standing(&key, &entry) {
-                Some(standing) => keep_newer(&mut held, key, standing),
+            Change::Put { key, .. } => match put {
+                Some(standing) => {
+                    if let Some(own) = held.get(&key).filter(|own| own.is_unshared) {
+                        tell_disagreement(&own.pin, &standing.pin);
+                    }
+                    keep_newer(&mut held, key, standing);
+                }
                 // It took the place of a pin: there is none any more.
                 None => drop(held.remove(&key)),
             },
@@ -102,51 +198,152 @@ impl Pins {
             Change::Unusable(unusable) => {
                 tracing::warn!(key = shown(&unusable.key), why = %unusable.why, "something was written to the store that is no pin");
             }
+            Change::Interrupted => self.is_followed.store(false, Ordering::Release),
+            Change::Resumed => self.is_followed.store(true, Ordering::Release),
         }
     }
 
-    /// What the tag of `image` means for a revision, as far as it is held here.
+    /// Tells the others of pins that were made while the store was away. Where another node was first, its pin stands, and the
+    /// disagreement is reported.
+    async fn share_what_is_unshared(&self) {
+        let Some(sharing) = &self.sharing else { return };
+        for (key, own) in self.unshared() {
+            let stands = match self.take_place(&key, &own).await {
+                Ok(stands) => stands,
+                Err(error) => return tracing::warn!(%error, "pins that were made while the store was away could not be shared yet"),
+            };
+            tell_disagreement(&own, &stands.pin);
+            if let Err(error) = sharing.local.forget(&key).await {
+                tracing::warn!(%error, "this node's own copy of a pin could not be removed");
+            }
+            self.held.write().unwrap_or_else(PoisonError::into_inner).insert(key, stands);
+        }
+    }
+
+    fn unshared(&self) -> Vec<(Key, Arc<Pin>)> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.iter().filter(|(_, own)| own.is_unshared).map(|(key, own)| (key.clone(), Arc::clone(&own.pin))).collect()
+    }
+
+    /// What the tag of `image` means for a revision, as far as it is held here and counts.
     #[must_use]
     pub fn of(&self, revision: &Revision, image: &ImageReference) -> Option<Arc<Pin>> {
         let key = Pin::key(revision, image)?;
-        self.held.read().unwrap_or_else(PoisonError::into_inner).get(&key).map(|standing| Arc::clone(&standing.pin))
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.get(&key).filter(|standing| self.counts(&key, standing)).map(|standing| Arc::clone(&standing.pin))
     }
 
-    /// Every pin of a revision that is held here.
+    /// Every pin of a revision that is held here and counts.
     #[must_use]
     pub fn of_revision(&self, revision: &Revision) -> Vec<Arc<Pin>> {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        held.values().filter(|standing| standing.pin.revision == *revision).map(|standing| Arc::clone(&standing.pin)).collect()
+        let own = held.iter().filter(|(_, standing)| standing.pin.revision == *revision);
+        own.filter(|(key, standing)| self.counts(key, standing)).map(|(_, standing)| Arc::clone(&standing.pin)).collect()
     }
 
-    /// Every pin that is held here.
+    /// Every pin of this digest that is held here and counts.
+    #[must_use]
+    pub fn of_digest(&self, digest: ManifestDigest) -> Vec<Arc<Pin>> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        let meant = held.iter().filter(|(_, standing)| standing.pin.meaning.digest == digest);
+        meant.filter(|(key, standing)| self.counts(key, standing)).map(|(_, standing)| Arc::clone(&standing.pin)).collect()
+    }
+
+    /// Every pin that is held here and counts.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Pin>> {
-        self.held.read().unwrap_or_else(PoisonError::into_inner).values().map(|standing| Arc::clone(&standing.pin)).collect()
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.iter().filter(|(key, standing)| self.counts(key, standing)).map(|(_, standing)| Arc::clone(&standing.pin)).collect()
+    }
+
+    /// Every pin that is held here and does not count, with the reason.
+    #[must_use]
+    pub fn void(&self) -> Vec<(Arc<Pin>, PinFault)> {
+        let Some(sharing) = &self.sharing else { return Vec::new() };
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.iter().filter_map(|(key, standing)| Some((Arc::clone(&standing.pin), sharing.refuse(key, &standing.pin).err()?))).collect()
+    }
+
+    /// Whether a pin counts here and now. Its signatures are looked at once, and again when the members have changed.
+    fn counts(&self, key: &Key, standing: &Standing) -> bool {
+        let Some(sharing) = &self.sharing else { return true };
+        let check = || match sharing.refuse_unvouched(&standing.pin) {
+            Ok(()) => true,
+            Err(fault) => {
+                tracing::warn!(%key, %fault, "a pin of the store does not count");
+                false
+            }
+        };
+        standing.vouched.or_check(sharing.members.serial(), check) && sharing.refuse_untimely(key, &standing.pin).is_ok()
+    }
+
+    /// Refuses what the pin meant before, where no node that counts has seen it as current.
+    ///
+    /// # Errors
+    /// [`PinFault`].
+    pub fn refuse_past(&self, pin: &Pin, past: &Meaning) -> Result<(), PinFault> {
+        self.sharing.as_ref().map_or(Ok(()), |sharing| sharing.refuse_unclaimed(pin, past))
     }
 
     /// Makes the first pin of an image for a revision, with the evidence that shows what it means, and gives back the pin that
     /// stands: whoever comes first says what it is.
     ///
     /// # Errors
-    /// [`ResolveError::Quota`], or why the store does not take it.
+    /// [`ResolveError::Quota`], [`ResolveError::NotMember`], or why the store does not take it.
     pub async fn begin(&self, pin: Pin, evidence: &Evidence) -> Result<Arc<Pin>, ResolveError> {
         self.refuse_over_quota(&pin.revision.service.namespace)?;
         let key = key_of(&pin)?;
-        pieces::write(&*self.store, evidence).await?;
-        let pin = Arc::new(pin);
-        let mut expected = Expected::Absent;
+        let pin = Arc::new(self.sealed(pin)?);
+        pieces::write(&*self.store, Use::Pinned, evidence).await?;
+        let stands = self.take_place(&key, &pin).await?;
+        Ok(self.hold(key, stands))
+    }
+
+    /// Writes a pin where none stands, and gives back what stands then.
+    async fn take_place(&self, key: &Key, pin: &Arc<Pin>) -> Result<Standing, ResolveError> {
+        let (mut expected, mut void) = (Expected::Absent, None);
         for _ in 0..TRIES {
-            match self.put(&key, &pin, expected).await? {
-                Put::Done(moment) => return Ok(self.hold(key, Standing { pin, moment })),
-                Put::Lost(Some(entry)) => match standing(&key, &entry) {
-                    Some(winner) => return Ok(self.hold(key, winner)),
-                    None => expected = Expected::Revision(entry.revision),
-                },
-                Put::Lost(None) => expected = Expected::Absent,
+            match self.put(key, pin, expected).await? {
+                Put::Done(moment) => {
+                    self.forget_evidence_of_replaced(void, pin).await?;
+                    return Ok(Standing::new(Arc::clone(pin), moment));
+                }
+                Put::Lost(Some(entry)) => {
+                    let found = standing(key, &entry);
+                    if let Some(winner) = found.as_ref().filter(|winner| self.counts(key, winner)) {
+                        return Ok(Standing::new(Arc::clone(&winner.pin), winner.moment));
+                    }
+                    // What does not count is as good as absent.
+                    (expected, void) = (Expected::Revision(entry.revision), found.map(|void| void.pin));
+                }
+                Put::Lost(None) => (expected, void) = (Expected::Absent, None),
             }
         }
         Err(ResolveError::Contended { key: key.to_string() })
+    }
+
+    async fn forget_evidence_of_replaced(&self, replaced: Option<Arc<Pin>>, by: &Pin) -> Result<(), ResolveError> {
+        let Some(replaced) = replaced else { return Ok(()) };
+        for name in replaced.evidence().filter(|name| by.evidence().all(|used| used != *name)) {
+            if !self.any_rests_on(name, |pin| *pin != *replaced) {
+                pieces::remove(&*self.store, Use::Pinned, name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the first pin of an image for a revision for this node alone, until the store is there again.
+    ///
+    /// # Errors
+    /// As [`Pins::begin`], of this node's own file.
+    pub async fn begin_unshared(&self, pin: Pin, evidence: &Evidence) -> Result<Arc<Pin>, ResolveError> {
+        self.refuse_over_quota(&pin.revision.service.namespace)?;
+        let key = key_of(&pin)?;
+        let pin = self.sealed(pin)?;
+        if let Some(sharing) = &self.sharing {
+            sharing.local.keep(&key, &pin, evidence, true).await?;
+        }
+        Ok(self.hold(key, Standing::kept(Arc::new(pin), true)))
     }
 
     /// Says that a pin means something else from now on. None if it is not `before` that stands any more: whoever has changed it
@@ -154,13 +351,13 @@ impl Pins {
     ///
     /// # Errors
     /// Why the store does not take it.
-    pub async fn succeed(&self, before: &Pin, meaning: Meaning, evidence: &Evidence) -> Result<Option<Arc<Pin>>, ResolveError> {
+    pub async fn succeed(&self, before: &Pin, after: Pin, evidence: &Evidence) -> Result<Option<Arc<Pin>>, ResolveError> {
         let key = key_of(before)?;
         let Some(moment) = self.moment_of(&key, before) else { return Ok(None) };
-        pieces::write(&*self.store, evidence).await?;
-        let pin = Arc::new(before.succeeded_by(meaning));
+        let pin = Arc::new(self.sealed(after)?);
+        pieces::write(&*self.store, Use::Pinned, evidence).await?;
         match self.put(&key, &pin, Expected::Revision(moment)).await? {
-            Put::Done(moment) => Ok(Some(self.hold(key, Standing { pin, moment }))),
+            Put::Done(moment) => Ok(Some(self.hold(key, Standing::new(pin, moment)))),
             Put::Lost(Some(entry)) => {
                 if let Some(winner) = standing(&key, &entry) {
                     self.hold(key, winner);
@@ -174,6 +371,95 @@ impl Pins {
         }
     }
 
+    fn sealed(&self, pin: Pin) -> Result<Pin, ResolveError> {
+        match &self.sharing {
+            Some(sharing) => sharing.sealed(pin),
+            None => Ok(pin),
+        }
+    }
+
+    /// Keeps what this node uses: its copy of the pin, and the floor that no other may go below.
+    ///
+    /// # Errors
+    /// Why this node's own file does not take it.
+    pub async fn keep(&self, pin: &Pin, evidence: &Evidence) -> Result<(), ResolveError> {
+        let Some(sharing) = &self.sharing else { return Ok(()) };
+        sharing.local.keep(&key_of(pin)?, pin, evidence, false).await
+    }
+
+    /// Pins that are used here, and of which this node has no copy as they stand now.
+    #[must_use]
+    pub fn unkept(&self, is_used: impl Fn(&Revision) -> bool) -> Vec<Arc<Pin>> {
+        let Some(sharing) = &self.sharing else { return Vec::new() };
+        let is_unkept = |pin: &Arc<Pin>| Pin::key(&pin.revision, &pin.image).is_some_and(|key| !sharing.local.has(&key, pin));
+        self.all().into_iter().filter(|pin| is_used(&pin.revision) && is_unkept(pin)).collect()
+    }
+
+    /// Renews the pins of revisions that pods of this node are of, where they end soon. `share` is from 0 to 1, another for each
+    /// node.
+    ///
+    /// # Errors
+    /// Why the store does not take it.
+    pub async fn renew(&self, is_used: impl Fn(&Revision) -> bool, share: f64) -> Result<(), ResolveError> {
+        let Some(sharing) = &self.sharing else { return Ok(()) };
+        for pin in self.all().into_iter().filter(|pin| is_used(&pin.revision) && sharing.should_renew(pin, share)) {
+            let Some(evidence) = self.evidence(&pin.meaning).await? else { continue };
+            let renewed = Pin { ends: None, voucher: None, ..(*pin).clone() };
+            self.succeed(&pin, renewed, &evidence).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the pins that are over, and what nothing rests on any more. None of them counts anywhere.
+    ///
+    /// # Errors
+    /// Why the store does not take it.
+    pub async fn remove_ended(&self) -> Result<(), ResolveError> {
+        let Some(sharing) = &self.sharing else { return Ok(()) };
+        let over: Vec<Arc<Pin>> = {
+            let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+            held.values().filter(|own| sharing.is_over(&own.pin)).map(|own| Arc::clone(&own.pin)).collect()
+        };
+        for pin in over {
+            self.end(&pin).await?;
+            self.forget_evidence_of(&pin).await?;
+        }
+        for (key, pin) in sharing.local.kept() {
+            let is_held = self.held.read().unwrap_or_else(PoisonError::into_inner).contains_key(&key);
+            if !is_held {
+                sharing.local.forget(&key).await?;
+                self.forget_kept_evidence_of(sharing, &pin).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Of another node's pin, only the copies of its evidence are this node's to remove.
+    async fn forget_kept_evidence_of(&self, sharing: &Sharing, ended: &Pin) -> Result<(), ResolveError> {
+        for name in ended.evidence().filter(|name| !self.rests_on(*name)) {
+            sharing.local.forget_evidence(name).await?;
+        }
+        Ok(())
+    }
+
+    /// No pin of this tag counts on this node that was made until `now`: it was seen unsigned.
+    ///
+    /// # Errors
+    /// Why this node's own file does not take it.
+    pub async fn withdraw(&self, image: &ImageReference, now: UnixTime) -> Result<(), ResolveError> {
+        let Some(sharing) = &self.sharing else { return Ok(()) };
+        sharing.local.withdraw(image, now).await
+    }
+
+    /// Forgets what was seen before, where no pin can be held against it any more.
+    ///
+    /// # Errors
+    /// Why this node's own file does not take it.
+    pub async fn forget_old(&self, now: UnixTime, oldest: UnixTime) -> Result<(), ResolveError> {
+        let Some(sharing) = &self.sharing else { return Ok(()) };
+        sharing.local.forget_old(now, oldest).await
+    }
+
     /// Removes a pin, if it is `pin` that stands: nothing uses it any more, or its tag is signed no longer. False if another
     /// stands.
     ///
@@ -181,6 +467,9 @@ impl Pins {
     /// Why the store does not take it.
     pub async fn end(&self, pin: &Pin) -> Result<bool, ResolveError> {
         let key = key_of(pin)?;
+        if let Some(sharing) = &self.sharing {
+            sharing.local.forget(&key).await?;
+        }
         let Some(moment) = self.moment_of(&key, pin) else { return Ok(false) };
         match self.store.remove(&key, moment).await? {
             Removed::Done => {
@@ -199,7 +488,12 @@ impl Pins {
     /// # Errors
     /// Why the store cannot be asked.
     pub async fn evidence(&self, meaning: &Meaning) -> Result<Option<Evidence>, ResolveError> {
-        pieces::read(&*self.store, meaning.evidence).await
+        if let Some(sharing) = &self.sharing
+            && let Some(evidence) = sharing.local.evidence(meaning.evidence).await?
+        {
+            return Ok(Some(evidence));
+        }
+        pieces::read(&*self.store, Use::Pinned, meaning.evidence).await
     }
 
     /// Removes the evidence of `ended` that no pin rests on any more.
@@ -208,17 +502,31 @@ impl Pins {
     /// Why the store does not take it.
     pub async fn forget_evidence_of(&self, ended: &Pin) -> Result<(), ResolveError> {
         for name in ended.evidence() {
-            let is_used = self.all().iter().any(|pin| pin.evidence().any(|other| other == name));
-            if !is_used {
-                pieces::remove(&*self.store, name).await?;
+            if self.rests_on(name) {
+                continue;
+            }
+            pieces::remove(&*self.store, Use::Pinned, name).await?;
+            if let Some(sharing) = &self.sharing {
+                sharing.local.forget_evidence(name).await?;
             }
         }
         Ok(())
     }
 
+    /// Whether any pin rests on this evidence, also one that does not count here: it may on another node.
+    fn rests_on(&self, name: EvidenceDigest) -> bool {
+        self.any_rests_on(name, |_| true)
+    }
+
+    fn any_rests_on(&self, name: EvidenceDigest, is_meant: impl Fn(&Pin) -> bool) -> bool {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.values().any(|standing| is_meant(&standing.pin) && standing.pin.evidence().any(|other| other == name))
+    }
+
     fn refuse_over_quota(&self, namespace: &str) -> Result<(), ResolveError> {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        let count = held.values().filter(|standing| standing.pin.revision.service.namespace == namespace).count();
+        let is_of = |(key, own): &(&Key, &Standing)| own.pin.revision.service.namespace == namespace && self.counts(key, own);
+        let count = held.iter().filter(is_of).count();
         if count < MAX_PINS_OF_A_NAMESPACE {
             return Ok(());
         }
@@ -252,10 +560,21 @@ fn key_of(pin: &Pin) -> Result<Key, ResolveError> {
     Pin::key(&pin.revision, &pin.image).ok_or(ResolveError::Internal { what: "a key of a pin that is none" })
 }
 
+fn tell_disagreement(own: &Pin, stands: &Pin) {
+    if own.meaning.digest == stands.meaning.digest {
+        return;
+    }
+    tracing::warn!(
+        image = %own.image, service = %own.revision.service, revision = own.revision.id, here = %own.meaning.digest,
+        elsewhere = %stands.meaning.digest, by = shown(&stands.meaning.by),
+        "while the store was away this node pinned another digest than the cluster; pods that are made from now on get the cluster's"
+    );
+}
+
 /// What an entry says. None for what is no pin, which is as good as absent.
 fn standing(key: &Key, entry: &Entry) -> Option<Standing> {
     match Pin::decode(key, &entry.value) {
-        Ok(pin) => Some(Standing { pin: Arc::new(pin), moment: entry.revision }),
+        Ok(pin) => Some(Standing::new(Arc::new(pin), entry.revision)),
         Err(fault) => {
             tracing::warn!(key = shown(&key.to_string()), %fault, "what stands in the store for a pin does not count");
             None
@@ -272,161 +591,6 @@ fn keep_newer(held: &mut HashMap<Key, Standing>, key: Key, standing: Standing) {
 }
 
 #[cfg(test)]
-mod tests {
-    use countersign_trust::evidence::{Answer, FileName, Gun};
-    use countersign_trust::name::EvidenceDigest;
-
-    use super::super::pin::Cause;
-    use super::super::pin::tests::{image, meaning, revision};
-    use super::*;
-    use crate::store::EmbeddedStore;
-
-    fn evidence(text: &str) -> Evidence {
-        let mut evidence = Evidence::new(Gun::for_repository(&"r.test/team/app".parse().unwrap()), "https://r.test".into());
-        evidence.add(FileName::Timestamp, Answer::Found(text.as_bytes().into()));
-        evidence
-    }
-
-    fn pin(digest: &str) -> (Pin, Evidence) {
-        let evidence = evidence(digest);
-        let meaning = Meaning { evidence: evidence.digest(), ..meaning(digest, b"") };
-        (Pin::first(revision("web", "5d4f"), image(), meaning).unwrap(), evidence)
-    }
-
-    fn store() -> (tempfile::TempDir, Arc<EmbeddedStore>) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = EmbeddedStore::open(&folder.path().join("store")).unwrap();
-        (folder, Arc::new(store))
-    }
-
-    async fn until(what: impl Fn() -> bool) {
-        for _ in 0..5000 {
-            if what() {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        panic!("it never came");
-    }
-
-    #[tokio::test]
-    async fn of_a_hundred_first_pulls_on_many_nodes_one_says_what_the_tag_means() {
-        let (_folder, store) = store();
-        let nodes: Vec<Arc<Pins>> = (0..10).map(|_| Arc::new(Pins::new(store.clone()))).collect();
-        let mut pulls = tokio::task::JoinSet::new();
-        for pull in 0..100 {
-            let node = Arc::clone(&nodes[pull % nodes.len()]);
-            pulls.spawn(async move {
-                let (pin, evidence) = pin(&format!("digest {pull}"));
-                node.begin(pin, &evidence).await.unwrap().meaning.digest
-            });
-        }
-        let found = pulls.join_all().await;
-        assert!(found.iter().all(|digest| *digest == found[0]), "{found:?}");
-        for node in &nodes {
-            assert_eq!(node.of(&revision("web", "5d4f"), &image()).unwrap().meaning.digest, found[0]);
-        }
-        assert_eq!(list_all(&*store, &all()).await.unwrap().entries.len(), 1);
-    }
-
-    #[tokio::test]
-    async fn what_one_node_says_is_known_on_another_and_after_a_restart() {
-        let (folder, store) = store();
-        let (one, other) = (Pins::new(store.clone()), Arc::new(Pins::new(store.clone())));
-        let following = tokio::spawn(Arc::clone(&other).follow());
-        let (first, evidence_of_first) = pin("old");
-        let first = one.begin(first, &evidence_of_first).await.unwrap();
-        let known = || other.of(&first.revision, &first.image);
-        until(|| known().is_some()).await;
-        assert_eq!(other.evidence(&first.meaning).await.unwrap(), Some(evidence_of_first));
-
-        let newer = evidence("new");
-        let meaning = Meaning { evidence: newer.digest(), cause: Cause::Update, ..meaning("new", b"") };
-        let second = one.succeed(&first, meaning, &newer).await.unwrap().unwrap();
-        until(|| known().is_some_and(|pin| pin == second)).await;
-        assert_eq!((second.generation, second.past.as_slice()), (2, [first.meaning.clone()].as_slice()));
-
-        following.abort();
-        drop(following.await);
-        drop((one, other, store));
-        let again = Pins::new(Arc::new(EmbeddedStore::open(&folder.path().join("store")).unwrap()));
-        assert_eq!(again.all(), [], "nothing before it is loaded");
-        again.load().await.unwrap();
-        assert_eq!(again.all(), [second]);
-    }
-
-    #[tokio::test]
-    async fn a_pin_that_somebody_else_has_changed_is_neither_changed_nor_ended() {
-        let (_folder, store) = store();
-        let (one, other) = (Pins::new(store.clone()), Pins::new(store.clone()));
-        let (first, evidence_of_first) = pin("old");
-        let first = one.begin(first, &evidence_of_first).await.unwrap();
-        other.load().await.unwrap();
-        let newer = evidence("new");
-        let meaning = |digest| Meaning { evidence: newer.digest(), ..meaning(digest, b"") };
-        let second = other.succeed(&first, meaning("new"), &newer).await.unwrap().unwrap();
-        assert_eq!(one.succeed(&first, meaning("mine"), &newer).await.unwrap(), None);
-        assert_eq!(one.of(&first.revision, &first.image), Some(second.clone()), "and it takes the winner's");
-        assert!(!one.end(&first).await.unwrap());
-        assert!(one.end(&second).await.unwrap());
-        assert_eq!(one.of(&first.revision, &first.image), None);
-        assert_eq!(other.succeed(&second, meaning("late"), &newer).await.unwrap(), None, "it has ended");
-    }
-
-    #[tokio::test]
-    async fn evidence_goes_with_the_last_pin_that_rests_on_it() {
-        let (_folder, store) = store();
-        let pins = Pins::new(store.clone());
-        let (first, shared) = pin("old");
-        let second = Pin { revision: revision("api", "1"), ..first.clone() };
-        let (first, second) = (pins.begin(first, &shared).await.unwrap(), pins.begin(second, &shared).await.unwrap());
-        assert!(pins.end(&first).await.unwrap());
-        pins.forget_evidence_of(&first).await.unwrap();
-        assert_eq!(pins.evidence(&second.meaning).await.unwrap(), Some(shared));
-        assert!(pins.end(&second).await.unwrap());
-        pins.forget_evidence_of(&second).await.unwrap();
-        assert_eq!(pins.evidence(&second.meaning).await.unwrap(), None);
-    }
-
-    #[tokio::test]
-    async fn what_a_hostile_store_offers_for_a_pin_is_as_good_as_absent() {
-        let (_folder, store) = store();
-        let (wanted, evidence) = pin("old");
-        let key = key_of(&wanted).unwrap();
-        let elsewhere = Pin { revision: revision("web", "7c9f"), ..wanted.clone() }.encode().unwrap();
-        for forged in [b"nonsense".to_vec(), elsewhere, vec![b'x'; 500_000]] {
-            let expected = store.read(&key).await.unwrap().map_or(Expected::Absent, |entry| Expected::Revision(entry.revision));
-            store.put(&key, forged.into(), expected, None).await.unwrap();
-            let pins = Pins::new(store.clone());
-            pins.load().await.unwrap();
-            assert_eq!(pins.of(&wanted.revision, &wanted.image), None);
-            let made = pins.begin(wanted.clone(), &evidence).await.unwrap();
-            assert_eq!(*made, wanted, "and it takes its place");
-        }
-        // A pin that is spoiled while others follow is gone for them.
-        let follower = Arc::new(Pins::new(store.clone()));
-        let following = tokio::spawn(Arc::clone(&follower).follow());
-        until(|| follower.of(&wanted.revision, &wanted.image).is_some()).await;
-        let there = store.read(&key).await.unwrap().unwrap();
-        store.put(&key, b"{}".as_slice().into(), Expected::Revision(there.revision), None).await.unwrap();
-        until(|| follower.of(&wanted.revision, &wanted.image).is_none()).await;
-        following.abort();
-        assert_eq!(follower.evidence(&Meaning { evidence: EvidenceDigest::of(b"none"), ..wanted.meaning }).await.unwrap(), None);
-    }
-
-    #[tokio::test]
-    async fn a_namespace_has_no_more_pins_than_its_quota() {
-        let (_folder, store) = store();
-        let pins = Pins::new(store);
-        let (pin, evidence) = pin("old");
-        for number in 0..MAX_PINS_OF_A_NAMESPACE as u64 {
-            let pin = Arc::new(Pin { revision: revision("web", &number.to_string()), ..pin.clone() });
-            pins.hold(key_of(&pin).unwrap(), Standing { pin, moment: Moment::new(number) });
-        }
-        let refused = pins.begin(Pin { revision: revision("one", "more"), ..pin.clone() }, &evidence).await.unwrap_err();
-        assert!(matches!(refused, ResolveError::Quota { .. }), "{refused:?}");
-        let mut elsewhere = Pin { revision: revision("one", "more"), ..pin };
-        elsewhere.revision.service.namespace = "bank".into();
-        pins.begin(elsewhere, &evidence).await.unwrap();
-    }
-}
+mod shared_tests;
+#[cfg(test)]
+mod tests;

@@ -25,6 +25,10 @@ pub enum Change {
     },
     /// Something stands there now that is no entry of this program.
     Unusable(Unusable),
+    /// The store cannot be reached: what has happened since is told when it can be again.
+    Interrupted,
+    /// It can be reached again.
+    Resumed,
 }
 
 /// The changes below a prefix, in their order, none left out. After a connection was lost some may come a second time: a change

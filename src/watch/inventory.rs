@@ -56,7 +56,7 @@ impl Watch {
         }
         round.book.keep_only(|id| listed.iter().any(|container| container.id == id));
         self.note_modes(round, &listed, &known).await;
-        self.admit.end_unused_pins(&known.pods.values().filter_map(|pod| pod.revision.clone()).collect()).await;
+        self.admit.keep_pins(known.pods.values().filter_map(|pod| pod.revision.clone()).collect()).await;
         self.find(round, NAMESPACE, listed.iter().filter(|container| !known.pods.contains_key(&container.id)));
         let elsewhere = self.look_elsewhere(round, namespaces).await?;
         let mut inventory = Inventory { at: self.now(), elsewhere, sandboxes: known.pods.len(), ..Inventory::default() };

@@ -169,7 +169,7 @@ fn repository(policy: &Policy) -> Held {
     let sealed = forge.seal();
     let gun = Gun::for_repository(&GUN.parse().unwrap());
     let trusted = Node::default().refresh_under(&policy.trust, &gun, now(), &Tree::new(&sealed.files, "repo")).unwrap();
-    Held { known: trusted.known().clone(), evidence: trusted.evidence().clone(), checked_at: now().seconds().unsigned_abs() }
+    Held { known: trusted.known().clone(), evidence: trusted.evidence().clone(), checked_at: now().seconds().unsigned_abs(), is_own: true }
 }
 
 fn code(replayed: &countersign::audit::Again) -> &'static str {

@@ -36,6 +36,8 @@ pub(crate) fn short(change: &Change) -> String {
         Change::Put { key, entry } => format!("{key}={}", String::from_utf8_lossy(&entry.value)),
         Change::Removed { key, .. } => format!("-{key}"),
         Change::Unusable(unusable) => format!("!{}", unusable.key),
+        Change::Interrupted => "interrupted".to_owned(),
+        Change::Resumed => "resumed".to_owned(),
     }
 }
 

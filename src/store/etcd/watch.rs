@@ -1,6 +1,7 @@
 //! A watch: one stream of etcd's, opened again from where it has come to whenever it was cut off.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -114,10 +115,7 @@ impl Watch {
             // One that is cut off again and again before it has come any further is not opened without a pause.
             pause = if self.seen > before { RECONNECT_FIRST } else { (pause * 2).min(RECONNECT_MOST) };
             let again = match fault {
-                Fault::Outage(_) | Fault::Broken | Fault::Token => {
-                    tokio::time::sleep(pause).await;
-                    self.reopen().await
-                }
+                Fault::Outage(_) | Fault::Broken | Fault::Token => self.resume(pause).await,
                 Fault::AnswerTooLong | Fault::NoLease | Fault::Compacted | Fault::Forbidden | Fault::Store(_) => Err(self.end(fault)),
             };
             match again {
@@ -128,6 +126,16 @@ impl Watch {
                 }
             }
         }
+    }
+
+    /// Opens the stream again, and says that it was not.
+    async fn resume(&self, pause: Duration) -> Result<Opened, StoreError> {
+        // Nobody is there any more, which ends this task.
+        let _ = self.sender.send(Ok(Change::Interrupted)).await;
+        tokio::time::sleep(pause).await;
+        let opened = self.reopen().await?;
+        let _ = self.sender.send(Ok(Change::Resumed)).await;
+        Ok(opened)
     }
 
     /// Tries until the stream is open again, or until there is an answer that waiting does not mend.

@@ -1,0 +1,206 @@
+//! What the nodes of a cluster need not each ask a trust server for. Evidence that another node had is verified here like any
+//! other; what is believed is only when a member of the cluster had it confirmed. So whoever holds the store can slow nobody's
+//! revocation down: each node asks the server itself within a maximum age, and before what is held comes near its end.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use countersign_trust::evidence::{Evidence, Gun};
+use countersign_trust::known::Known;
+use countersign_trust::name::EvidenceDigest;
+use countersign_trust::time::UnixTime;
+use countersign_trust::{Facts, Freshness, evaluate};
+
+use super::evidence::trusted;
+use super::refresh::Refresh;
+use super::{Admit, Held, Origin, Refusal};
+use crate::resolve::{Confirmation, Confirmations, Turn};
+
+/// For how long a confirmation serves a pull whose digest is decided already, by the pin of its revision.
+const SERVES_PINNED_SECONDS: i64 = 60;
+/// The same for a pull that decides what a tag means: what was confirmed while it waited, and no older one, so that what was signed
+/// just now is what a new revision gets. The clocks of nodes may differ by as much.
+const SERVES_NEW_SECONDS: i64 = 2;
+/// Each node asks a server itself at least this often, whatever the others say.
+const ASKS_ITSELF_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+/// The last part of the lifetime of trust data, in which each node asks itself: a quarter.
+const LAST_PART: i64 = 4;
+
+/// Whom a refresh asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Asks {
+    /// The server, whatever others have heard of it.
+    Server,
+    /// The server, unless another node does so just now.
+    OneForAll,
+    /// The server, unless another node has not long ago: what the tag means is decided.
+    Seldom,
+}
+
+impl Asks {
+    /// How old a confirmation may be that serves.
+    const fn serves_seconds(self) -> Option<i64> {
+        match self {
+            Self::Server => None,
+            Self::OneForAll => Some(SERVES_NEW_SECONDS),
+            Self::Seldom => Some(SERVES_PINNED_SECONDS),
+        }
+    }
+}
+
+/// What the cluster had to say.
+pub(super) enum Heard {
+    /// What is held now was confirmed so lately that it serves.
+    Serves,
+    /// This node asks the server, and gives the turn back if it has one.
+    Ask(Option<Turn>),
+}
+
+/// What other nodes had confirmed, once there is a store that they share.
+#[derive(Debug, Default)]
+pub(super) struct Cluster(OnceLock<Arc<Confirmations>>);
+
+impl Admit {
+    /// Takes what other nodes have had confirmed by trust servers. Before, and without it, this node asks for itself.
+    pub fn take_confirmations(&self, confirmations: Arc<Confirmations>) {
+        drop(self.cluster.0.set(confirmations));
+    }
+
+    /// Whether another node has had the repository confirmed within `age`, so that this node need not ask its server now. What
+    /// is held is what was confirmed then.
+    pub(super) async fn is_confirmed_elsewhere(&self, gun: &Gun, age: Duration) -> bool {
+        let (Some(confirmations), Ok(now)) = (self.cluster.0.get(), self.now()) else { return false };
+        let Some(confirmed) = confirmations.of(gun) else { return false };
+        let age = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+        let is_taken = self.take_confirmed(confirmations, &confirmed, now).await;
+        is_taken && confirmed.at.plus_seconds(age) >= now && self.may_rely_on_others(&confirmed, now)
+    }
+
+    /// Rule 15: each node asks the server itself within a maximum age, and before a quarter of the lifetime is left.
+    fn may_rely_on_others(&self, confirmed: &Confirmation, now: UnixTime) -> bool {
+        let Ok(memory) = self.memory() else { return false };
+        let asked = memory.asked_at(&confirmed.gun).is_some_and(|at| at.elapsed() < ASKS_ITSELF_EVERY);
+        let Some(ends) = self.ends_of(&confirmed.gun) else { return false };
+        let (lifetime, left) = (ends.seconds() - confirmed.since.seconds(), ends.seconds() - now.seconds());
+        asked && left > lifetime / LAST_PART
+    }
+
+    /// Until when what is held of a repository is valid.
+    fn ends_of(&self, gun: &Gun) -> Option<UnixTime> {
+        let (memory, policy) = (self.memory().ok()?, self.policy());
+        let held = memory.held(gun)?;
+        let anchor = policy.trust.pins.anchor_for(gun)?;
+        let terms = countersign_trust::Terms {
+            anchor,
+            policy: &policy.trust,
+            now: self.now().ok()?,
+            freshness: Freshness::Held { allow_expired: false },
+        };
+        match evaluate(&held.evidence, &held.known, terms, &mut Facts::default()).ok()? {
+            countersign_trust::Progress::Trusted(trusted) => Some(trusted.valid_until()),
+            countersign_trust::Progress::Wanting(_) => None,
+        }
+    }
+
+    /// Holds what another node had confirmed, if it verifies here. False if it does not.
+    async fn take_confirmed(&self, confirmations: &Confirmations, confirmed: &Confirmation, now: UnixTime) -> bool {
+        let Ok(memory) = self.memory() else { return false };
+        let at = u64::try_from(confirmed.at.seconds()).unwrap_or_default();
+        if memory.named(&confirmed.gun).is_some_and(|(_, name)| name == confirmed.evidence) {
+            memory.confirmed_to_cluster(&confirmed.gun, at);
+            return true;
+        }
+        let Some(evidence) = evidence_of(confirmations, &confirmed.gun, confirmed.evidence).await else { return false };
+        match self.take_in(evidence, now, at).await {
+            Ok(()) => true,
+            Err(refusal) => {
+                tracing::warn!(repository = %confirmed.gun, reason = %refusal, "what another node had confirmed does not verify here; this node asks for itself");
+                false
+            }
+        }
+    }
+
+    /// Judges evidence that came from the store as what is fetched is, and holds it. Its floors are this node's from then on.
+    async fn take_in(&self, evidence: Evidence, now: UnixTime, checked_at: u64) -> Result<(), Refusal> {
+        let gun = evidence.gun().clone();
+        let policy = self.policy();
+        let not_covered = || Refusal::Trust(countersign_trust::Refusal::of_repository(gun.clone(), countersign_trust::Reason::NotPinned));
+        let anchor = policy.trust.pins.anchor_for(&gun).ok_or_else(not_covered)?;
+        let known = self.memory()?.held(&gun).map(|held| held.known.clone()).unwrap_or_default();
+        let terms = countersign_trust::Terms { anchor, policy: &policy.trust, now, freshness: Freshness::Held { allow_expired: false } };
+        let mut facts = Facts::default();
+        let trusted = trusted(&evidence, &known, terms, &mut facts).map_err(Refusal::Trust)?;
+        let held = Held { known: trusted.known().clone(), evidence: trusted.evidence().clone(), checked_at, is_own: false };
+        self.hold_of_cluster(held, facts).await
+    }
+
+    /// Tells the others what the server has just confirmed, where nobody waits for it, and gives the turn back.
+    pub(super) fn tell_cluster(&self, confirmed: Option<(Evidence, UnixTime)>, turn: Option<Turn>) {
+        let Some(confirmations) = self.cluster.0.get().cloned() else { return };
+        self.work.spawn(async move {
+            if let Some((evidence, at)) = confirmed
+                && let Err(error) = confirmations.confirm(&evidence, at).await
+            {
+                tracing::debug!(repository = %evidence.gun(), %error, "what the server has confirmed could not be told to the cluster");
+            }
+            if let Some(Turn::Mine(key, moment)) = turn {
+                confirmations.end_turn(&key, moment).await;
+            }
+        });
+    }
+}
+
+impl Refresh<'_> {
+    /// Asks the cluster before the server. The caller's turn at the repository is taken already.
+    pub(super) async fn hear(&self, gun: &Gun) -> Heard {
+        let (Some(confirmations), Some(seconds)) = (self.admit.cluster.0.get(), self.asks.serves_seconds()) else {
+            return Heard::Ask(None);
+        };
+        let newer_than = self.now.plus_seconds(-seconds);
+        if self.hears(confirmations, confirmations.of(gun), newer_than).await {
+            return Heard::Serves;
+        }
+        match confirmations.turn(gun, newer_than).await {
+            Turn::Confirmed(confirmed) => {
+                let serves = self.hears(confirmations, Some(confirmed), newer_than).await;
+                if serves { Heard::Serves } else { Heard::Ask(None) }
+            }
+            Turn::Alone => Heard::Ask(None),
+            turn @ Turn::Mine(..) => Heard::Ask(Some(turn)),
+        }
+    }
+
+    async fn hears(&self, confirmations: &Confirmations, confirmed: Option<Confirmation>, newer_than: UnixTime) -> bool {
+        let Some(confirmed) = confirmed else { return false };
+        let is_taken = self.admit.take_confirmed(confirmations, &confirmed, self.now).await;
+        is_taken && confirmed.at >= newer_than && self.admit.may_rely_on_others(&confirmed, self.now)
+    }
+
+    /// What is known of a repository of which this node holds nothing: its server could show it an old state. What the store
+    /// offers, whoever wrote it, is judged as any other evidence, and gives floors and nothing more: it admits nothing, and nobody
+    /// can lock others out with a number.
+    pub(super) async fn floors(&self, gun: &Gun) -> Known {
+        let Some(confirmations) = self.admit.cluster.0.get() else { return Known::default() };
+        let Some(offered) = confirmations.offered(gun) else { return Known::default() };
+        let Some(evidence) = evidence_of(confirmations, gun, offered).await else { return Known::default() };
+        let terms = self.terms(Freshness::Held { allow_expired: true });
+        match trusted(&evidence, &Known::default(), terms, &mut Facts::default()) {
+            Ok(trusted) => trusted.known().clone(),
+            Err(refusal) => {
+                tracing::debug!(repository = %gun, reason = %refusal, "what the store offers does not verify here");
+                Known::default()
+            }
+        }
+    }
+}
+
+/// Evidence of a repository from the store.
+async fn evidence_of(confirmations: &Confirmations, gun: &Gun, name: EvidenceDigest) -> Option<Evidence> {
+    let read = confirmations.evidence(name).await;
+    let read = read.inspect_err(|error| tracing::debug!(repository = %gun, %error, "evidence of the cluster cannot be read")).ok()?;
+    // Else what is said of one repository would be taken for another.
+    read.filter(|evidence| evidence.gun() == gun)
+}
+
+/// What a refresh comes to that heard enough of the cluster.
+pub(super) const HEARD: Origin = Origin::Cluster;

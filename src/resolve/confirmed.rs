@@ -1,0 +1,308 @@
+//! What the trust server of a repository has confirmed to some node of the cluster, and when: the others need not ask for it
+//! again so soon. The evidence is handed on with it, and whoever takes it verifies it; only the moment is a member's word.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use countersign_trust::evidence::{Evidence, Gun};
+use countersign_trust::name::{EvidenceDigest, shown};
+use countersign_trust::time::UnixTime;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::error::ResolveError;
+use super::follow::{Follows, follow};
+use super::pieces::{self, Use};
+use super::pin::PinFault;
+use super::sharing::{SKEW_SECONDS, Sharing};
+use super::vouch::{Voucher, WrittenVoucher};
+use crate::store::{Change, Entry, Expected, Key, Prefix, Put, Removed, Revision as Moment, Store, StoreError, list_all};
+
+/// The form of what is written.
+const VERSION: u32 = 1;
+/// The first segments of the keys.
+const CONFIRMED: &str = "confirmed";
+const TURNS: &str = "turns";
+/// For how long others wait for the node whose turn it is to ask a server: most answers take a tenth of it, and a node that died
+/// meanwhile holds up nobody for longer.
+const TURN_SECONDS: i64 = 5;
+/// Repositories that are held in mind: what can be listed is bounded, and what one node may hold is less.
+const MOST: usize = 32_768;
+/// How often a write is tried again because somebody else has written meanwhile.
+const TRIES: usize = 4;
+
+/// What the trust server of a repository has confirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirmation {
+    /// The repository.
+    pub gun: Gun,
+    /// Names the evidence.
+    pub evidence: EvidenceDigest,
+    /// Since when it is that evidence.
+    pub since: UnixTime,
+    /// When it was last confirmed.
+    pub at: UnixTime,
+    voucher: Option<Voucher>,
+}
+
+/// Who asks the server of a repository.
+#[derive(Debug)]
+pub enum Turn {
+    /// This node: the others wait for a moment. To be given back with [`Confirmations::end_turn`].
+    Mine(Key, Moment),
+    /// Another node has asked meanwhile.
+    Confirmed(Confirmation),
+    /// This node, without a word to others: the store cannot be asked, or nobody was heard of in time.
+    Alone,
+}
+
+/// What the servers of all repositories have confirmed to the nodes of a cluster.
+#[derive(Debug)]
+pub struct Confirmations {
+    store: Arc<dyn Store>,
+    sharing: Arc<Sharing>,
+    held: RwLock<HashMap<Key, (Confirmation, Moment)>>,
+    changes: watch::Sender<()>,
+}
+
+impl Confirmations {
+    /// None are held before they are followed.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, sharing: Arc<Sharing>) -> Self {
+        Self { store, sharing, held: RwLock::default(), changes: watch::Sender::new(()) }
+    }
+
+    /// Follows what others write, until the process ends.
+    pub async fn follow(self: Arc<Self>) {
+        follow(&*self, &*self.store, "what other nodes had confirmed by trust servers cannot be followed; this node asks for itself").await;
+    }
+
+    /// What was confirmed of a repository, if a node says so whose word counts. Whoever uses it verifies the evidence.
+    #[must_use]
+    pub fn of(&self, gun: &Gun) -> Option<Confirmation> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner).get(&key(CONFIRMED, gun)?)?.0.clone();
+        let refused = self.refuse(&held);
+        refused.inspect_err(|fault| tracing::debug!(repository = %gun, %fault, "what another node had confirmed does not count")).ok()?;
+        Some(held)
+    }
+
+    /// What stands in the store for a repository, whoever wrote it: evidence that verifies raises floors, and nothing more.
+    #[must_use]
+    pub fn offered(&self, gun: &Gun) -> Option<EvidenceDigest> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.get(&key(CONFIRMED, gun)?).map(|(held, _)| held.evidence)
+    }
+
+    /// Evidence by its name. None if the store does not have it as it was.
+    ///
+    /// # Errors
+    /// Why the store cannot be asked.
+    pub async fn evidence(&self, name: EvidenceDigest) -> Result<Option<Evidence>, ResolveError> {
+        pieces::read(&*self.store, Use::Confirmed, name).await
+    }
+
+    /// Tells the others what a server has confirmed to this node at `at`.
+    ///
+    /// # Errors
+    /// [`ResolveError::NotMember`], or why the store does not take it.
+    pub async fn confirm(&self, evidence: &Evidence, at: UnixTime) -> Result<(), ResolveError> {
+        let gun = evidence.gun();
+        let key = key(CONFIRMED, gun).ok_or(ResolveError::Internal { what: "a key of a confirmation that is none" })?;
+        let name = pieces::write(&*self.store, Use::Confirmed, evidence).await?;
+        let mut there = self.held.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        for _ in 0..TRIES {
+            let before = there.as_ref().map(|(before, _)| before.clone());
+            let counts = before.clone().filter(|before| self.refuse(before).is_ok());
+            if counts.as_ref().is_some_and(|counts| counts.at >= at) {
+                return Ok(());
+            }
+            let since = counts.filter(|counts| counts.evidence == name).map_or(at, |counts| counts.since);
+            let next = self.sealed(Confirmation { gun: gun.clone(), evidence: name, since, at, voucher: None })?;
+            let expected = there.as_ref().map_or(Expected::Absent, |(_, moment)| Expected::Revision(*moment));
+            match self.store.put(&key, next.encode()?.into(), expected, None).await? {
+                Put::Done(moment) => {
+                    self.hold(key, next, moment);
+                    return self.forget_before(before, name).await;
+                }
+                Put::Lost(entry) => there = entry.and_then(|entry| Some((Confirmation::decode(gun, &entry.value)?, entry.revision))),
+            }
+        }
+        Err(ResolveError::Contended { key: key.to_string() })
+    }
+
+    /// Nothing rests on what was confirmed before.
+    async fn forget_before(&self, before: Option<Confirmation>, name: EvidenceDigest) -> Result<(), ResolveError> {
+        match before.filter(|before| before.evidence != name) {
+            Some(before) => pieces::remove(&*self.store, Use::Confirmed, before.evidence).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whose turn it is to ask the server of a repository, for whoever needs what was confirmed at `newer_than` or later. Waits
+    /// for a node whose turn it is, for some seconds at most.
+    pub async fn turn(&self, gun: &Gun, newer_than: UnixTime) -> Turn {
+        let mut changes = self.changes.subscribe();
+        let asked = self.take_turn(gun).await;
+        let taken = asked.inspect_err(|error| tracing::debug!(repository = %gun, %error, "no turn to ask its server could be had"));
+        match taken {
+            Ok(Some((key, moment))) => Turn::Mine(key, moment),
+            Ok(None) => {
+                let confirmed = async {
+                    loop {
+                        if let Some(confirmed) = self.of(gun).filter(|confirmed| confirmed.at >= newer_than) {
+                            return Turn::Confirmed(confirmed);
+                        }
+                        if changes.changed().await.is_err() {
+                            return Turn::Alone;
+                        }
+                    }
+                };
+                tokio::time::timeout(Duration::from_secs(TURN_SECONDS.unsigned_abs()), confirmed).await.unwrap_or(Turn::Alone)
+            }
+            Err(_) => Turn::Alone,
+        }
+    }
+
+    /// None if it is another's.
+    async fn take_turn(&self, gun: &Gun) -> Result<Option<(Key, Moment)>, ResolveError> {
+        let now = self.sharing.now().map_err(|fault| ResolveError::NotMember { what: fault.to_string() })?;
+        self.sharing.refuse_to_speak()?;
+        let key = key(TURNS, gun).ok_or(ResolveError::Internal { what: "a key of a turn that is none" })?;
+        let turn: Vec<u8> = now.seconds().to_string().into_bytes();
+        let mut expected = Expected::Absent;
+        for _ in 0..TRIES {
+            match self.store.put(&key, turn.clone().into(), expected, None).await? {
+                Put::Done(moment) => return Ok(Some((key, moment))),
+                Put::Lost(Some(entry)) if is_under_way(&entry, now) => return Ok(None),
+                Put::Lost(Some(entry)) => expected = Expected::Revision(entry.revision),
+                Put::Lost(None) => expected = Expected::Absent,
+            }
+        }
+        Err(ResolveError::Contended { key: key.to_string() })
+    }
+
+    /// Gives a turn back: what was found out stands in the store, or nothing was.
+    pub async fn end_turn(&self, key: &Key, moment: Moment) {
+        let ended: Result<Removed, StoreError> = self.store.remove(key, moment).await;
+        if let Err(error) = ended {
+            tracing::debug!(%key, %error, "a turn could not be given back; it ends by itself");
+        }
+    }
+
+    fn sealed(&self, confirmation: Confirmation) -> Result<Confirmation, ResolveError> {
+        let members = &*self.sharing.members;
+        let voucher = Voucher::of(members, &confirmation.statement(members.cluster()));
+        Ok(Confirmation { voucher: Some(voucher.map_err(|what| ResolveError::NotMember { what })?), ..confirmation })
+    }
+
+    fn refuse(&self, confirmation: &Confirmation) -> Result<(), PinFault> {
+        let members = &*self.sharing.members;
+        let voucher = confirmation.voucher.as_ref().ok_or(PinFault::Unsigned)?;
+        voucher.check(members, &confirmation.statement(members.cluster()))?;
+        let is_future = confirmation.at > self.sharing.now()?.plus_seconds(SKEW_SECONDS) || confirmation.since > confirmation.at;
+        if is_future { Err(PinFault::Future) } else { Ok(()) }
+    }
+
+    fn hold(&self, key: Key, confirmation: Confirmation, moment: Moment) {
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        if held.len() < MOST || held.contains_key(&key) {
+            held.insert(key, (confirmation, moment));
+        }
+        drop(held);
+        self.changes.send_replace(());
+    }
+
+    fn take(&self, key: &Key, entry: &Entry) {
+        match read(key, &entry.value) {
+            Some(confirmation) => self.hold(key.clone(), confirmation, entry.revision),
+            None => {
+                tracing::warn!(key = shown(&key.to_string()), "what stands in the store for a confirmation does not read as one");
+                self.held.write().unwrap_or_else(PoisonError::into_inner).remove(key);
+            }
+        }
+    }
+}
+
+impl Follows for Confirmations {
+    fn prefix(&self) -> Prefix {
+        Prefix::new([CONFIRMED]).unwrap_or_else(|_| Prefix::all())
+    }
+
+    async fn load(&self) -> Result<Moment, StoreError> {
+        let listing = list_all(&*self.store, &self.prefix()).await?;
+        for (key, entry) in &listing.entries {
+            self.take(key, entry);
+        }
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|key, (_, moment)| *moment > listing.revision || listing.entries.iter().any(|(listed, _)| listed == key));
+        Ok(listing.revision)
+    }
+
+    async fn apply(&self, change: Change) {
+        match change {
+            Change::Put { key, entry } => self.take(&key, &entry),
+            Change::Removed { key, .. } => drop(self.held.write().unwrap_or_else(PoisonError::into_inner).remove(&key)),
+            Change::Unusable(_) | Change::Interrupted | Change::Resumed => {}
+        }
+    }
+}
+
+impl Confirmation {
+    /// What the node has signed.
+    fn statement(&self, cluster: &str) -> Vec<u8> {
+        let Self { gun, evidence, since, at, .. } = self;
+        let said = ("countersign confirmation", cluster, gun.as_str(), evidence.to_string(), since.seconds(), at.seconds());
+        // Text and numbers are always written.
+        serde_json::to_vec(&said).unwrap_or_default()
+    }
+
+    fn encode(&self) -> Result<Vec<u8>, ResolveError> {
+        let Self { gun, evidence, since, at, voucher } = self;
+        let voucher = voucher.as_ref().map(WrittenVoucher::from);
+        let (repository, evidence) = (gun.as_str().to_owned(), evidence.to_string());
+        let written = Written { version: VERSION, repository, evidence, since: since.seconds(), at: at.seconds(), voucher };
+        serde_json::to_vec(&written).map_err(|_| ResolveError::Internal { what: "a confirmation that cannot be written" })
+    }
+
+    fn decode(gun: &Gun, bytes: &[u8]) -> Option<Self> {
+        let written: Written = serde_json::from_slice(bytes).ok()?;
+        let voucher = match written.voucher {
+            Some(voucher) => Some(voucher.read()?),
+            None => None,
+        };
+        let is_of_it = written.version == VERSION && written.repository == gun.as_str();
+        let (since, at) = (UnixTime::from_seconds(written.since), UnixTime::from_seconds(written.at));
+        is_of_it.then_some(Self { gun: gun.clone(), evidence: written.evidence.parse().ok()?, since, at, voucher })
+    }
+}
+
+/// As it is written. A field that is not known is refused: what it restricts would be lost.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    version: u32,
+    repository: String,
+    evidence: String,
+    since: i64,
+    at: i64,
+    voucher: Option<WrittenVoucher>,
+}
+
+fn read(written_below: &Key, bytes: &[u8]) -> Option<Confirmation> {
+    let written: Written = serde_json::from_slice(bytes).ok()?;
+    let gun = Gun::for_repository(&written.repository.parse().ok()?);
+    // Whoever can write the store could put what is said of one repository in another's place.
+    (key(CONFIRMED, &gun).as_ref() == Some(written_below)).then(|| Confirmation::decode(&gun, bytes))?
+}
+
+fn key(area: &str, gun: &Gun) -> Option<Key> {
+    Key::new([area, gun.as_str()]).ok()
+}
+
+/// Whether the node whose turn it is may still be asking. What does not read as a moment, or is of a clock far ahead, holds up
+/// nobody.
+fn is_under_way(entry: &Entry, now: UnixTime) -> bool {
+    let begun: Option<i64> = std::str::from_utf8(&entry.value).ok().and_then(|text| text.parse().ok());
+    begun.is_some_and(|begun| (begun - TURN_SECONDS..=begun + TURN_SECONDS).contains(&now.seconds()))
+}

@@ -1,0 +1,203 @@
+//! What this node keeps for itself of pins that are shared: those that it uses, so that it knows them while the store is away, and
+//! what it has seen, so that the store cannot take it back there.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use countersign_trust::evidence::Evidence;
+use countersign_trust::name::{EvidenceDigest, ImageReference};
+use countersign_trust::time::UnixTime;
+use serde::{Deserialize, Serialize};
+
+use super::error::ResolveError;
+use super::pieces::{self, Use};
+use super::pin::{PINS, Pin};
+use crate::store::{Key, Prefix, Store, StoreError, list_all};
+
+/// The first segments of the keys of what is kept beside the pins themselves.
+const FLOORS: &str = "floors";
+const WITHDRAWN: &str = "withdrawn";
+const UNSHARED: &str = "unshared";
+/// For how long a floor is kept after the last pin above it: until every pin from before has ended by itself, with room for clocks
+/// that differ.
+const FLOOR_SECONDS: u64 = 60 * 24 * 60 * 60;
+
+/// A pin that this node keeps a copy of.
+#[derive(Debug)]
+pub(super) struct Copy {
+    pub(super) key: Key,
+    pub(super) pin: Arc<Pin>,
+    /// It was made while the store was away, and stands nowhere else.
+    pub(super) is_unshared: bool,
+}
+
+/// This node's own store, in a file that nobody else writes.
+#[derive(Debug)]
+pub(super) struct Local {
+    store: Arc<dyn Store>,
+    /// The highest generation that was seen of pins that this node uses.
+    floors: RwLock<HashMap<Key, u64>>,
+    /// When a tag was last seen unsigned.
+    withdrawn: RwLock<HashMap<ImageReference, UnixTime>>,
+    /// The copies that there are.
+    copies: RwLock<HashMap<Key, Arc<Pin>>>,
+}
+
+impl Local {
+    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, floors: RwLock::default(), withdrawn: RwLock::default(), copies: RwLock::default() }
+    }
+
+    /// Reads what is kept. Pins that no longer read as such are left out.
+    pub(super) async fn load(&self) -> Result<Vec<Copy>, StoreError> {
+        let mut copies = Vec::new();
+        for (key, entry) in list_all(&*self.store, &Prefix::all()).await?.entries {
+            match area(&key) {
+                PINS | UNSHARED => copies.extend(copy(&key, &entry.value)),
+                FLOORS => drop(read_floor(&key, &entry.value).map(|(key, floor)| self.floors().insert(key, floor))),
+                WITHDRAWN => drop(read_withdrawn(&entry.value).map(|(image, at)| self.withdrawn().insert(image, at))),
+                // Evidence, and what a later version keeps.
+                _ => {}
+            }
+        }
+        for Copy { key, pin, .. } in &copies {
+            self.copies().insert(key.clone(), Arc::clone(pin));
+        }
+        Ok(copies)
+    }
+
+    /// Whether there is a copy of the pin as it is.
+    pub(super) fn has(&self, key: &Key, pin: &Pin) -> bool {
+        self.copies.read().unwrap_or_else(PoisonError::into_inner).get(key).is_some_and(|copy| **copy == *pin)
+    }
+
+    /// The copies that there are.
+    pub(super) fn kept(&self) -> Vec<(Key, Arc<Pin>)> {
+        let copies = self.copies.read().unwrap_or_else(PoisonError::into_inner);
+        copies.iter().map(|(key, pin)| (key.clone(), Arc::clone(pin))).collect()
+    }
+
+    /// Keeps a pin with what it rests on.
+    pub(super) async fn keep(&self, key: &Key, pin: &Pin, evidence: &Evidence, is_unshared: bool) -> Result<(), ResolveError> {
+        self.raise_floor(key, pin.generation).await?;
+        pieces::write(&*self.store, Use::Pinned, evidence).await?;
+        let bytes = pin.encode().ok_or(ResolveError::Internal { what: "a pin that cannot be written" })?;
+        let area = if is_unshared { UNSHARED } else { PINS };
+        pieces::overwrite(&*self.store, &in_area(area, key)?, bytes.into()).await?;
+        self.copies().insert(key.clone(), Arc::new(pin.clone()));
+        Ok(())
+    }
+
+    /// Forgets the copy of a pin, never its floor.
+    pub(super) async fn forget(&self, key: &Key) -> Result<(), ResolveError> {
+        for area in [PINS, UNSHARED] {
+            pieces::remove_one(&*self.store, &in_area(area, key)?).await?;
+        }
+        self.copies().remove(key);
+        Ok(())
+    }
+
+    pub(super) async fn forget_evidence(&self, name: EvidenceDigest) -> Result<(), ResolveError> {
+        pieces::remove(&*self.store, Use::Pinned, name).await
+    }
+
+    pub(super) async fn evidence(&self, name: EvidenceDigest) -> Result<Option<Evidence>, ResolveError> {
+        pieces::read(&*self.store, Use::Pinned, name).await
+    }
+
+    /// The lowest generation that counts.
+    pub(super) fn floor(&self, key: &Key) -> u64 {
+        self.floors.read().unwrap_or_else(PoisonError::into_inner).get(key).copied().unwrap_or_default()
+    }
+
+    async fn raise_floor(&self, key: &Key, generation: u64) -> Result<(), ResolveError> {
+        if self.floor(key) >= generation {
+            return Ok(());
+        }
+        pieces::overwrite(&*self.store, &in_area(FLOORS, key)?, generation.to_string().into()).await?;
+        self.floors().insert(key.clone(), generation);
+        Ok(())
+    }
+
+    /// When the tag of an image was last seen unsigned, if it was.
+    pub(super) fn withdrawn_at(&self, image: &ImageReference) -> Option<UnixTime> {
+        self.withdrawn.read().unwrap_or_else(PoisonError::into_inner).get(image).copied()
+    }
+
+    /// No pin of this tag counts that was made before `at`.
+    pub(super) async fn withdraw(&self, image: &ImageReference, at: UnixTime) -> Result<(), ResolveError> {
+        self.withdrawn().insert(image.clone(), at);
+        let said = Withdrawn { image: image.to_string(), at: at.seconds() };
+        let said = serde_json::to_vec(&said).map_err(|_| ResolveError::Internal { what: "a withdrawal that cannot be written" })?;
+        pieces::overwrite(&*self.store, &withdrawn_key(image)?, said.into()).await
+    }
+
+    /// Forgets what no pin can be held against any more: `oldest` is the moment before which every claim is too old to serve.
+    pub(super) async fn forget_old(&self, now: UnixTime, oldest: UnixTime) -> Result<(), ResolveError> {
+        let is_over = |floor: u64| floor.saturating_add(FLOOR_SECONDS) < u64::try_from(now.seconds()).unwrap_or_default();
+        let floors: Vec<Key> = self.floors().iter().filter(|(_, floor)| is_over(**floor)).map(|(key, _)| key.clone()).collect();
+        for key in floors {
+            pieces::remove_one(&*self.store, &in_area(FLOORS, &key)?).await?;
+            self.floors().remove(&key);
+        }
+        let withdrawn: Vec<ImageReference> =
+            self.withdrawn().iter().filter(|(_, at)| **at < oldest).map(|(image, _)| image.clone()).collect();
+        for image in withdrawn {
+            pieces::remove_one(&*self.store, &withdrawn_key(&image)?).await?;
+            self.withdrawn().remove(&image);
+        }
+        Ok(())
+    }
+
+    fn floors(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<Key, u64>> {
+        self.floors.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn copies(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<Key, Arc<Pin>>> {
+        self.copies.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn withdrawn(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<ImageReference, UnixTime>> {
+        self.withdrawn.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A tag that was seen unsigned, as it is written: a key may have no more than the hash of a long name.
+#[derive(Serialize, Deserialize)]
+struct Withdrawn {
+    image: String,
+    at: i64,
+}
+
+fn read_withdrawn(bytes: &[u8]) -> Option<(ImageReference, UnixTime)> {
+    let Withdrawn { image, at } = serde_json::from_slice(bytes).ok()?;
+    Some((image.parse().ok()?, UnixTime::from_seconds(at)))
+}
+
+fn withdrawn_key(image: &ImageReference) -> Result<Key, ResolveError> {
+    Key::new([WITHDRAWN, &image.to_string()]).map_err(|_| ResolveError::Internal { what: "a key of a withdrawal that is none" })
+}
+
+fn read_floor(key: &Key, bytes: &[u8]) -> Option<(Key, u64)> {
+    let floor = std::str::from_utf8(bytes).ok()?.parse().ok()?;
+    Some((in_area(PINS, key).ok()?, floor))
+}
+
+fn copy(key: &Key, bytes: &[u8]) -> Option<Copy> {
+    let is_unshared = area(key) == UNSHARED;
+    let key = in_area(PINS, key).ok()?;
+    let pin = Arc::new(Pin::decode(&key, bytes).ok()?);
+    Some(Copy { key, pin, is_unshared })
+}
+
+/// The first segment of a key.
+fn area(key: &Key) -> &str {
+    key.as_str().split('/').next().unwrap_or_default()
+}
+
+/// The key with the same segments but the first.
+fn in_area(area: &str, key: &Key) -> Result<Key, ResolveError> {
+    let rest = key.as_str().split_once('/').map_or("", |(_, rest)| rest);
+    let key = Key::from_written(format!("{area}/{rest}").as_bytes());
+    key.ok_or(ResolveError::Internal { what: "a key of a copy that is none" })
+}

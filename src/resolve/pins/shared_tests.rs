@@ -1,0 +1,484 @@
+//! Pins in a store that others can write: forged, rolled back, ended and withdrawn ones, removed nodes, and a store that is away.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+use countersign_trust::name::Sha256;
+
+use super::super::pin::Cause;
+use super::super::pin::tests::{NOW, image, meaning, revision};
+use super::super::service::Kind;
+use super::super::vouch::Vouching;
+use super::tests::{evidence, until};
+use super::*;
+use crate::clock::{Clock, ClockError};
+use crate::store::{After, Changes, EmbeddedStore, Lease, Outage, Page, Try};
+
+const DAY: i64 = 24 * 60 * 60;
+
+/// The members of a cluster. The signature of a node is a hash with a secret that only this type knows.
+#[derive(Debug, Default)]
+struct Cluster(Mutex<(u64, HashMap<String, u32>)>);
+
+impl Cluster {
+    fn of(nodes: &[&str]) -> Arc<Self> {
+        let cluster = Arc::new(Self::default());
+        nodes.iter().for_each(|node| cluster.enroll(node, 1));
+        cluster
+    }
+
+    fn enroll(&self, node: &str, secret: u32) {
+        let mut members = self.0.lock().unwrap();
+        members.0 += 1;
+        members.1.insert(node.to_owned(), secret);
+    }
+
+    fn remove(&self, node: &str) {
+        let mut members = self.0.lock().unwrap();
+        members.0 += 1;
+        members.1.remove(node);
+    }
+
+    fn signature(&self, node: &str, statement: &[u8]) -> Option<Vec<u8>> {
+        let secret = *self.0.lock().unwrap().1.get(node)?;
+        Some(Sha256::of(format!("{node} {secret} {}", Sha256::of(statement).to_hex()).as_bytes()).to_hex().into_bytes())
+    }
+}
+
+#[derive(Debug)]
+struct Seat {
+    cluster: Arc<Cluster>,
+    name: &'static str,
+    node: &'static str,
+}
+
+impl Vouching for Seat {
+    fn cluster(&self) -> &str {
+        self.name
+    }
+
+    fn node(&self) -> &str {
+        self.node
+    }
+
+    fn serial(&self) -> u64 {
+        self.cluster.0.lock().unwrap().0
+    }
+
+    fn vouch(&self, statement: &[u8]) -> Result<Vec<u8>, String> {
+        self.cluster.signature(self.node, statement).ok_or_else(|| "not enrolled".to_owned())
+    }
+
+    fn check(&self, node: &str, statement: &[u8], signature: &[u8]) -> Result<(), String> {
+        let right = self.cluster.signature(node, statement).ok_or_else(|| "no member".to_owned())?;
+        if right == signature { Ok(()) } else { Err("not its signature".to_owned()) }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Hand(AtomicI64);
+
+impl Clock for Hand {
+    fn now(&self) -> Result<UnixTime, ClockError> {
+        Ok(NOW.plus_seconds(self.0.load(Ordering::Relaxed)))
+    }
+}
+
+/// The store of a cluster, and whether it can be reached.
+#[derive(Debug)]
+struct Reachable(EmbeddedStore, AtomicBool);
+
+impl Reachable {
+    fn ask(&self) -> Result<&EmbeddedStore, StoreError> {
+        if self.1.load(Ordering::Relaxed) {
+            return Ok(&self.0);
+        }
+        Err(StoreError::Unreachable { tries: vec![Try { endpoint: "https://etcd.test:2379".into(), why: Outage::Connect }] })
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for Reachable {
+    async fn read(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.ask()?.read(key).await
+    }
+
+    async fn list(&self, prefix: &Prefix, after: Option<&After>, limit: usize) -> Result<Page, StoreError> {
+        self.ask()?.list(prefix, after, limit).await
+    }
+
+    async fn put(&self, key: &Key, value: bytes::Bytes, expected: Expected, lease: Option<&Lease>) -> Result<Put, StoreError> {
+        self.ask()?.put(key, value, expected, lease).await
+    }
+
+    async fn remove(&self, key: &Key, revision: Moment) -> Result<Removed, StoreError> {
+        self.ask()?.remove(key, revision).await
+    }
+
+    async fn follow(&self, prefix: &Prefix, from: Moment) -> Result<Changes, StoreError> {
+        self.ask()?.follow(prefix, from).await
+    }
+
+    async fn lease(&self, ttl: Duration) -> Result<Lease, StoreError> {
+        self.ask()?.lease(ttl).await
+    }
+}
+
+/// A cluster on one store.
+struct Town {
+    folder: tempfile::TempDir,
+    store: Arc<Reachable>,
+    cluster: Arc<Cluster>,
+    clock: Arc<Hand>,
+}
+
+impl Town {
+    fn of(nodes: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(&folder.path().join("cluster")).unwrap();
+        Self { folder, store: Arc::new(Reachable(store, AtomicBool::new(true))), cluster: Cluster::of(nodes), clock: Arc::default() }
+    }
+
+    /// A node as it starts: with what it kept, and with what the store has if that can be reached.
+    async fn node(&self, node: &'static str) -> Pins {
+        self.node_in("prod", node).await
+    }
+
+    async fn node_in(&self, cluster: &'static str, node: &'static str) -> Pins {
+        let local = Arc::new(EmbeddedStore::open(&self.folder.path().join(node)).unwrap());
+        let seat = Seat { cluster: Arc::clone(&self.cluster), name: cluster, node };
+        let pins = Pins::shared(self.store.clone(), Arc::new(Sharing::new(Arc::new(seat), local, self.clock.clone())));
+        pins.load_kept().await.unwrap();
+        drop(pins.load().await);
+        pins
+    }
+
+    fn can_be_reached(&self, can: bool) {
+        self.store.1.store(can, Ordering::Relaxed);
+    }
+
+    fn passes(&self, seconds: i64) {
+        self.clock.0.fetch_add(seconds, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> UnixTime {
+        self.clock.now().unwrap()
+    }
+
+    fn pin(&self, digest: &str) -> (Pin, Evidence) {
+        let evidence = evidence(digest);
+        let meaning = Meaning { evidence: evidence.digest(), at: self.now(), ..meaning(digest, b"") };
+        (Pin::first(revision("web", "5d4f"), image(), meaning, self.now()).unwrap(), evidence)
+    }
+
+    async fn begun_by(&self, node: &Pins, digest: &str) -> Arc<Pin> {
+        let (pin, evidence) = self.pin(digest);
+        node.begin(pin, &evidence).await.unwrap()
+    }
+
+    async fn stored(&self) -> Entry {
+        self.store.0.read(&key()).await.unwrap().unwrap()
+    }
+
+    /// What whoever holds the store writes in the pin's place.
+    async fn forge(&self, bytes: Vec<u8>) {
+        let expected = self.store.0.read(&key()).await.unwrap().map_or(Expected::Absent, |entry| Expected::Revision(entry.revision));
+        self.store.0.put(&key(), bytes.into(), expected, None).await.unwrap();
+    }
+}
+
+fn key() -> Key {
+    Pin::key(&revision("web", "5d4f"), &image()).unwrap()
+}
+
+fn of(node: &Pins) -> Option<Arc<Pin>> {
+    node.of(&revision("web", "5d4f"), &image())
+}
+
+fn why(node: &Pins) -> Vec<PinFault> {
+    node.void().into_iter().map(|(_, fault)| fault).collect()
+}
+
+fn digest_of(pin: &Pin) -> countersign_trust::name::ManifestDigest {
+    pin.meaning.digest
+}
+
+#[tokio::test]
+async fn what_one_node_pins_counts_on_all_nodes() {
+    let town = Town::of(&["one", "two"]);
+    let (one, two) = (town.node("one").await, town.node("two").await);
+    let pin = town.begun_by(&one, "old").await;
+    assert_eq!(town.begun_by(&two, "new").await, pin, "whoever comes first says what it is");
+    assert_eq!(of(&town.node("three").await), Some(pin.clone()), "also for a node that is no member: it can read");
+    let (more, evidence) = town.pin("other");
+    let refused = town.node("four").await.begin(Pin { revision: revision("api", "1"), ..more }, &evidence).await.unwrap_err();
+    assert!(matches!(&refused, ResolveError::NotMember { what } if what == "not enrolled"), "and cannot write: {refused:?}");
+}
+
+#[tokio::test]
+async fn a_forged_pin_is_as_good_as_absent_and_gives_way() {
+    let town = Town::of(&["one", "two"]);
+    let one = town.node("one").await;
+    town.begun_by(&one, "old").await;
+    let genuine: serde_json::Value = serde_json::from_slice(&town.stored().await.value).unwrap();
+    let other = Sha256::of(b"evil").to_hex();
+    type Attack = fn(&mut serde_json::Value, &str);
+    let attacks: [(&str, Attack); 9] = [
+        ("not its signature", |pin, other| pin["meaning"]["digest"] = format!("sha256:{other}").into()),
+        ("not its signature", |pin, other| pin["meaning"]["evidence"] = format!("sha256:{other}").into()),
+        ("not its signature", |pin, _| pin["meaning"]["at"] = 1_799_999_000.into()),
+        ("not its signature", |pin, _| pin["generation"] = 1_800_000_100.into()),
+        ("not its signature", |pin, _| pin["ends"] = 1_800_600_000.into()),
+        ("not its signature", |pin, _| pin["meaning"]["by"] = "somebody else".into()),
+        ("no member", |pin, _| pin["voucher"]["node"] = "mallory".into()),
+        ("not its signature", |pin, _| pin["voucher"]["node"] = "two".into()),
+        ("not its signature", |pin, _| pin["meaning"]["voucher"]["node"] = "two".into()),
+    ];
+    for (number, (reason, attack)) in attacks.into_iter().enumerate() {
+        let mut forged = genuine.clone();
+        attack(&mut forged, &other);
+        town.forge(serde_json::to_vec(&forged).unwrap()).await;
+        let two = town.node("two").await;
+        assert_eq!(of(&two), None, "{number}");
+        assert!(matches!(why(&two).as_slice(), [PinFault::Unvouched { why, .. }] if why == reason), "{number}: {:?}", why(&two));
+        assert_eq!(digest_of(&*town.begun_by(&two, "new").await), digest_of(&town.pin("new").0), "{number}: it gives way");
+    }
+    for field in ["voucher", "ends"] {
+        let mut forged = genuine.clone();
+        forged.as_object_mut().unwrap().remove(field);
+        town.forge(serde_json::to_vec(&forged).unwrap()).await;
+        let two = town.node("two").await;
+        assert_eq!(of(&two), None, "{field}");
+        assert!(matches!(why(&two).as_slice(), [PinFault::Unsigned | PinFault::Unvouched { .. }]), "{field}: {:?}", why(&two));
+    }
+    let mut unclaimed = genuine.clone();
+    unclaimed["meaning"].as_object_mut().unwrap().remove("voucher");
+    town.forge(serde_json::to_vec(&unclaimed).unwrap()).await;
+    assert_eq!(of(&town.node("two").await), None, "nobody saw it as current");
+}
+
+/// A node vouches for one revision and image. Whoever moves its word elsewhere has no word of it.
+#[tokio::test]
+async fn what_a_node_saw_for_one_revision_or_image_is_nothing_for_another() {
+    let town = Town::of(&["one", "two"]);
+    let one = town.node("one").await;
+    let pin = town.begun_by(&one, "old").await;
+    let sharing = one.sharing.as_ref().unwrap();
+    sharing.refuse_unclaimed(&pin, &pin.meaning).unwrap();
+    let mut elsewhere = vec![
+        Pin { revision: revision("web", "7c9f"), ..(*pin).clone() },
+        Pin { revision: revision("api", "5d4f"), ..(*pin).clone() },
+        Pin { image: "r.test/team/app:2".parse().unwrap(), ..(*pin).clone() },
+    ];
+    let mut other = (*pin).clone();
+    other.revision.service.namespace = "bank".into();
+    elsewhere.push(other);
+    let mut other = (*pin).clone();
+    other.revision.service.kind = Kind::StatefulSet;
+    elsewhere.push(other);
+    for moved in elsewhere {
+        let fault = sharing.refuse_unclaimed(&moved, &moved.meaning).unwrap_err();
+        assert!(matches!(&fault, PinFault::Unvouched { why, .. } if why == "not its signature"), "{fault:?}");
+    }
+    let other_cluster = town.node_in("test", "two").await;
+    assert_eq!(of(&other_cluster), None, "nor for another cluster with the same nodes");
+}
+
+#[tokio::test]
+async fn the_pins_of_a_node_that_was_removed_are_void() {
+    let town = Town::of(&["one", "two"]);
+    let (one, two) = (town.node("one").await, town.node("two").await);
+    town.begun_by(&one, "old").await;
+    two.load().await.unwrap();
+    assert!(of(&two).is_some());
+    town.cluster.remove("one");
+    assert_eq!(of(&two), None, "at once, and without a word of the store");
+    let renewed = town.begun_by(&two, "new").await;
+    assert_eq!(digest_of(&renewed), digest_of(&town.pin("new").0));
+
+    // Whoever takes over what a removed node saw has its own word for the act, and none for what was seen.
+    let town = Town::of(&["one", "two"]);
+    let (one, two) = (town.node("one").await, town.node("two").await);
+    let pin = town.begun_by(&one, "old").await;
+    two.load().await.unwrap();
+    let evidence = two.evidence(&pin.meaning).await.unwrap().unwrap();
+    let renewed = two.succeed(&pin, Pin { ends: None, voucher: None, ..(*pin).clone() }, &evidence).await.unwrap().unwrap();
+    assert_eq!((renewed.voucher.as_ref().unwrap().node.as_str(), renewed.meaning.voucher.as_ref().unwrap().node.as_str()), ("two", "one"));
+    assert!(of(&two).is_some());
+    town.cluster.remove("one");
+    assert_eq!(of(&two), None);
+    assert!(two.refuse_past(&renewed, &renewed.meaning).is_err(), "nor can it be gone back to");
+}
+
+#[tokio::test]
+async fn a_node_with_another_key_of_the_same_name_is_another() {
+    let town = Town::of(&["one", "two"]);
+    let (one, two) = (town.node("one").await, town.node("two").await);
+    town.begun_by(&one, "old").await;
+    two.load().await.unwrap();
+    town.cluster.enroll("one", 2);
+    assert_eq!(of(&two), None);
+}
+
+#[tokio::test]
+async fn a_pin_cannot_be_rolled_back_where_a_newer_one_was_used() {
+    let town = Town::of(&["one", "two"]);
+    let (one, two) = (town.node("one").await, town.node("two").await);
+    let first = town.begun_by(&one, "old").await;
+    let old = town.stored().await.value.to_vec();
+    let newer = evidence("new");
+    let after = first.succeeded_by(Meaning { evidence: newer.digest(), cause: Cause::Update, at: NOW, ..meaning("new", b"") }, NOW);
+    let second = one.succeed(&first, after, &newer).await.unwrap().unwrap();
+    two.load().await.unwrap();
+    assert_eq!(of(&two), Some(second.clone()));
+    two.keep(&second, &newer).await.unwrap();
+    town.forge(old).await;
+    drop(two);
+    let two = town.node("two").await;
+    assert_eq!((of(&two), why(&two)), (None, vec![PinFault::RolledBack]), "also after a restart");
+    assert_eq!(of(&town.node("three").await), Some(first), "a node that never saw the newer one has to believe it until it ends");
+    town.passes(8 * DAY);
+    assert_eq!(of(&town.node("four").await), None);
+}
+
+#[tokio::test]
+async fn a_pin_ends_unless_a_node_that_uses_it_renews_it() {
+    let town = Town::of(&["one", "two"]);
+    let (one, two) = (town.node("one").await, town.node("two").await);
+    let pin = town.begun_by(&one, "old").await;
+    two.load().await.unwrap();
+    let uses = |revision: &Revision| *revision == pin.revision;
+    for _ in 0..10 {
+        town.passes(3 * DAY);
+        two.renew(uses, 0.0).await.unwrap();
+        one.load().await.unwrap();
+    }
+    let renewed = of(&one).unwrap();
+    assert_eq!((digest_of(&renewed), renewed.generation), (digest_of(&pin), pin.generation), "a month later it means what it meant");
+    two.renew(|_| false, 1.0).await.unwrap();
+    assert_eq!(of(&two), Some(renewed), "who does not use it does not renew it");
+    town.passes(7 * DAY + 1);
+    assert_eq!(of(&one), None);
+    assert!(matches!(why(&one).as_slice(), [PinFault::Ended { .. }]), "{:?}", why(&one));
+    let again = town.begun_by(&one, "new").await;
+    assert!(again.generation > pin.generation, "what begins anew is later than what has ended");
+    town.passes(8 * DAY);
+    one.remove_ended().await.unwrap();
+    assert_eq!(town.store.0.list(&Prefix::all(), None, 10).await.unwrap().entries, [], "with its evidence");
+}
+
+/// Whoever writes a pin that no later one can follow, or that never ends, has written none.
+#[tokio::test]
+async fn a_pin_from_the_future_is_none() {
+    let town = Town::of(&["one", "two"]);
+    let one = town.node("one").await;
+    let (pin, _) = town.pin("old");
+    let sharing = one.sharing.as_ref().unwrap();
+    let sealed = sharing.sealed(pin).unwrap();
+    sharing.refuse(&key(), &sealed).unwrap();
+    let forged = [
+        Pin { generation: u64::MAX, ..sealed.clone() },
+        Pin { generation: 1_800_001_000, ..sealed.clone() },
+        Pin { ends: Some(NOW.plus_seconds(8 * DAY)), ..sealed.clone() },
+        Pin { meaning: Meaning { at: NOW.plus_seconds(1000), ..sealed.meaning.clone() }, ..sealed },
+    ];
+    for pin in forged {
+        assert_eq!(sharing.refuse_untimely(&key(), &pin), Err(PinFault::Future), "{pin:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_seen_unsigned_is_never_brought_back_by_the_store() {
+    let town = Town::of(&["one", "two"]);
+    let one = town.node("one").await;
+    let pin = town.begun_by(&one, "old").await;
+    let genuine = town.stored().await.value.to_vec();
+    town.passes(60);
+    one.withdraw(&pin.image, town.now()).await.unwrap();
+    assert!(one.end(&pin).await.unwrap());
+    town.forge(genuine).await;
+    one.load().await.unwrap();
+    assert_eq!(of(&one), None);
+    drop(one);
+    town.passes(DAY);
+    let one = town.node("one").await;
+    assert!(matches!(why(&one).as_slice(), [PinFault::Withdrawn { .. }]), "also after a restart: {:?}", why(&one));
+    assert!(of(&one).is_none());
+    let again = town.begun_by(&one, "new").await;
+    assert_eq!(of(&one), Some(again), "what is signed later counts");
+    one.forget_old(town.now(), town.now().plus_seconds(-180 * DAY)).await.unwrap();
+    assert!(one.sharing.as_ref().unwrap().local.withdrawn_at(&pin.image).is_some());
+    town.passes(181 * DAY);
+    one.forget_old(town.now(), town.now().plus_seconds(-180 * DAY)).await.unwrap();
+    assert_eq!(one.sharing.as_ref().unwrap().local.withdrawn_at(&pin.image), None, "no older pin would serve by now");
+}
+
+#[tokio::test]
+async fn what_a_node_uses_it_knows_while_the_store_is_away() {
+    let town = Town::of(&["one", "two"]);
+    let one = town.node("one").await;
+    let pin = town.begun_by(&one, "old").await;
+    assert_eq!(one.unkept(|_| true), [pin.clone()].as_slice());
+    assert_eq!(one.unkept(|_| false), []);
+    let evidence = one.evidence(&pin.meaning).await.unwrap().unwrap();
+    one.keep(&pin, &evidence).await.unwrap();
+    assert_eq!(one.unkept(|_| true), []);
+    drop(one);
+    town.can_be_reached(false);
+    let one = town.node("one").await;
+    assert_eq!((of(&one), one.reach()), (Some(pin.clone()), Reach::Away));
+    assert_eq!(one.evidence(&pin.meaning).await.unwrap(), Some(evidence));
+    town.can_be_reached(true);
+    let entry = town.stored().await;
+    town.store.0.remove(&key(), entry.revision).await.unwrap();
+    one.load().await.unwrap();
+    assert_eq!(of(&one), None, "and what was removed meanwhile is gone");
+    one.remove_ended().await.unwrap();
+    drop(one);
+    town.can_be_reached(false);
+    assert_eq!(of(&town.node("one").await), None);
+}
+
+#[tokio::test]
+async fn what_was_pinned_while_the_store_was_away_is_shared_or_gives_way() {
+    let town = Town::of(&["one", "two"]);
+    let one = Arc::new(town.node("one").await);
+    town.can_be_reached(false);
+    let (pin, evidence) = town.pin("mine");
+    let refused = one.begin(pin.clone(), &evidence).await.unwrap_err();
+    assert!(refused.is_of_store(), "{refused:?}");
+    let mine = one.begin_unshared(pin.clone(), &evidence).await.unwrap();
+    let api = Pin { revision: revision("api", "1"), ..pin };
+    one.begin_unshared(api.clone(), &evidence).await.unwrap();
+    drop(one);
+    let one = Arc::new(town.node("one").await);
+    assert_eq!(of(&one), Some(mine), "it survives a restart");
+
+    town.can_be_reached(true);
+    let two = town.node("two").await;
+    let theirs = town.begun_by(&two, "theirs").await;
+    let following = tokio::spawn(Arc::clone(&one).follow());
+    until(|| of(&one).as_ref() == Some(&theirs)).await;
+    until(|| one.reach() == Reach::Followed && one.unshared().is_empty()).await;
+    two.load().await.unwrap();
+    assert!(two.of(&api.revision, &api.image).is_some(), "what nobody else had pinned is the cluster's now");
+    following.abort();
+    drop(following.await);
+    drop(one);
+    let one = town.node("one").await;
+    assert_eq!(one.unshared(), []);
+}
+
+#[tokio::test]
+async fn the_void_pins_of_a_hostile_store_use_up_no_namespace() {
+    let town = Town::of(&["one"]);
+    let one = town.node("one").await;
+    let (pin, evidence) = town.pin("old");
+    for number in 0..MAX_PINS_OF_A_NAMESPACE as u64 {
+        let forged = Arc::new(Pin { revision: revision("web", &number.to_string()), ..pin.clone() });
+        one.hold(key_of(&forged).unwrap(), Standing::new(forged, Moment::new(number)));
+    }
+    one.begin(pin, &evidence).await.unwrap();
+}
