@@ -5,6 +5,7 @@ mod node_figures;
 mod observe;
 mod offer;
 mod reload;
+mod store;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -20,9 +21,9 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin;
-use crate::admit::{Admit, Policy, SandboxImage, WithoutStore, chain};
+use crate::admit::{Admit, Policy, SandboxImage, chain};
 use crate::clock::{ClockError, SystemClock};
-use crate::config::{self, Config, ExpiredTrustData, OnBypass, Registry, StoreBackend};
+use crate::config::{self, Config, ExpiredTrustData, OnBypass, Registry};
 use crate::containerd::Containerd;
 use crate::cri::{Gate, Guard, Upstream, methods};
 use crate::fetch::{CaBundle, CaBundleError, NodeCredentials, TrustServer, TrustServerError};
@@ -30,8 +31,6 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::listen::{Inherited, ListenError, Listener};
 use crate::metrics::Metrics;
 use crate::proof;
-use crate::resolve::Pins;
-use crate::store::EmbeddedStore;
 use crate::watch::{self, Watch};
 
 /// Running calls may finish for this long after a stop was asked for; systemd kills after 30 s.
@@ -225,7 +224,7 @@ async fn run(config: &Config, path: &Path, mut inherited: Inherited, work: &Hand
     for path in inherited.left() {
         tracing::warn!(socket = %path.display(), "systemd passed a socket that the configuration does not name");
     }
-    take_pins(config, &admit, work).await;
+    let membership = store::take(config, &admit, work).await;
     let mut stop = Stop::new()?;
     let hangup = signal(SignalKind::hangup()).map_err(|source| StartError::System { what: "catching signals", source })?;
     let (stopping, stopped) = tokio::sync::watch::channel(false);
@@ -239,7 +238,14 @@ async fn run(config: &Config, path: &Path, mut inherited: Inherited, work: &Hand
     let replayer = Arc::new(observe::replayer_of(config, Arc::clone(&admit), archive));
     let (watch, looks) = watch(config, &admit);
     node_figures::register(Arc::clone(&watch), Arc::clone(&admit), &metrics);
-    let served = admin::Served { admit: Arc::clone(&admit), reload, watch: Arc::clone(&watch), recorder: Arc::clone(&recorder), replayer };
+    let served = admin::Served {
+        admit: Arc::clone(&admit),
+        reload,
+        watch: Arc::clone(&watch),
+        recorder: Arc::clone(&recorder),
+        replayer,
+        membership,
+    };
     if let Some(listener) = figures {
         work.spawn(observe::serve(listener, metrics, stopped.clone()));
     }
@@ -263,34 +269,6 @@ async fn run(config: &Config, path: &Path, mut inherited: Inherited, work: &Hand
     stopping.send_replace(true);
     tracing::info!("stopped");
     Ok(())
-}
-
-/// Opens the store of pins, and follows it. Without it each tag means what is signed now: a pin admits nothing.
-async fn take_pins(config: &Config, admit: &Arc<Admit>, work: &Handle) {
-    if let StoreBackend::Etcd(_) = config.store.backend {
-        tracing::warn!("store.backend = \"etcd\" is not used by this version: the pins of services are this node's own");
-    }
-    let directory = config.state_directory.join("store");
-    let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&directory)).await;
-    let store = match opened {
-        Ok(Ok(store)) => store,
-        Ok(Err(error)) => {
-            tracing::error!(error = chain(&error), "the pins of services cannot be used: each tag means what is signed now");
-            return;
-        }
-        Err(_) => return tracing::error!("opening the pins of services panicked: each tag means what is signed now"),
-    };
-    let pins = Arc::new(Pins::own(Arc::new(store)));
-    if let Err(error) = pins.load().await {
-        tracing::error!(error = chain(&error), "the pins of services cannot be read");
-    }
-    admit.take_pins(Arc::clone(&pins), node_name(), WithoutStore::Local);
-    work.spawn(pins.follow());
-}
-
-/// The name under which this node writes pins.
-fn node_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Reloads the configuration whenever SIGHUP asks for it, and tells systemd when it is done (`sd_notify(3)`, `RELOADING=1`).

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Each room with the rooms that it may know, lowest first: an arrow never points up. `countersign_trust` is below all.
-const ROOMS: [(&str, &[&str]); 23] = [
+const ROOMS: [(&str, &[&str]); 24] = [
     ("clock", &[]),
     ("crash", &[]),
     ("telemetry", &[]),
@@ -17,19 +17,20 @@ const ROOMS: [(&str, &[&str]); 23] = [
     ("metrics", &["listen"]),
     ("connection", &[]),
     ("tls", &[]),
-    ("config", &[]),
-    ("import", &["config"]),
     ("fetch", &["tls"]),
     ("ledger", &["crash"]),
     ("store", &["tls"]),
-    ("resolve", &["clock", "store"]),
+    ("cluster", &["clock", "store"]),
+    ("config", &["cluster"]),
+    ("import", &["config"]),
+    ("resolve", &["clock", "store", "cluster"]),
     ("containerd", &["crash", "connection", "resolve"]),
     ("admit", &["clock", "crash", "fetch", "ledger", "containerd", "resolve"]),
     ("audit", &["listen", "metrics", "ledger", "admit"]),
     ("cri", &["crash", "listen", "connection", "fetch", "ledger", "resolve", "admit", "audit"]),
     ("proof", &["admit", "cri"]),
     ("watch", &["clock", "containerd", "resolve", "admit"]),
-    ("admin", &["listen", "resolve", "admit", "audit", "watch"]),
+    ("admin", &["listen", "cluster", "resolve", "admit", "audit", "watch"]),
     ("doctor", &["clock", "config", "containerd", "admit", "admin"]),
     (
         "app",
@@ -41,6 +42,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
             "fetch",
             "ledger",
             "store",
+            "cluster",
             "containerd",
             "resolve",
             "admit",
@@ -51,7 +53,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
             "admin",
         ],
     ),
-    ("cli", &["clock", "telemetry", "config", "import", "listen", "ledger", "admit", "audit", "admin", "doctor", "app"]),
+    ("cli", &["clock", "cluster", "telemetry", "config", "import", "listen", "ledger", "admit", "audit", "admin", "doctor", "app"]),
 ];
 
 /// What the trust core may be linked with: the list of code that a reviewer must trust.

@@ -6,6 +6,7 @@ pub mod explain;
 mod fence;
 mod grandfather;
 pub mod inspect;
+mod members;
 mod pins;
 mod reset;
 pub mod status;
@@ -23,6 +24,7 @@ use tonic::{Request, Response, Status};
 
 use crate::admit::{Admission, Admit, MAX_EVIDENCE_FILE_BYTES, Origin, Refusal, Standing};
 use crate::audit::{Recorder, Replayer};
+use crate::cluster::Membership;
 use crate::listen::Listener;
 use crate::watch::Watch;
 
@@ -59,6 +61,8 @@ pub struct Served {
     pub recorder: Arc<Recorder>,
     /// Whoever comes to them again.
     pub replayer: Arc<Replayer>,
+    /// What this node is in its cluster. None if it shares with nobody.
+    pub membership: Option<Arc<Membership>>,
 }
 
 impl std::fmt::Debug for Served {
@@ -126,6 +130,14 @@ impl v1::admin_server::Admin for Api {
 
     async fn change_pins(&self, request: Request<v1::ChangePinsRequest>) -> Result<Response<v1::ChangePinsResponse>, Status> {
         Ok(Response::new(pins::change(&self.0.admit, &request.into_inner()).await))
+    }
+
+    async fn show_members(&self, _: Request<v1::ShowMembersRequest>) -> Result<Response<v1::ShowMembersResponse>, Status> {
+        Ok(Response::new(members::show(self.0.membership.as_ref())))
+    }
+
+    async fn publish_members(&self, request: Request<v1::PublishMembersRequest>) -> Result<Response<v1::PublishMembersResponse>, Status> {
+        Ok(Response::new(members::publish(self.0.membership.as_ref(), request.into_inner()).await))
     }
 
     type InspectStream = Pin<Box<dyn Stream<Item = Result<v1::InspectResponse, Status>> + Send>>;

@@ -1,6 +1,7 @@
 //! The command line: a file for each command.
 
 mod advice;
+mod cluster;
 mod config;
 mod daemon;
 mod decisions;
@@ -201,6 +202,11 @@ enum Command {
         #[command(subcommand)]
         command: service::ServiceCommand,
     },
+    /// The nodes that share pins: who belongs to them
+    Cluster {
+        #[command(subcommand)]
+        command: cluster::ClusterCommand,
+    },
     /// Work with the configuration file
     Config {
         #[command(subcommand)]
@@ -351,6 +357,7 @@ pub fn main() -> ExitCode {
         Command::Status { file, output } => status::run(&file.path, output),
         Command::Pin(arguments) => pin::run(&arguments),
         Command::Service { command } => service::run(&command),
+        Command::Cluster { command } => cluster::run(command),
         Command::Config { command: ConfigCommand::Check { file } } => config::check(&file),
         Command::Import { from } => import::run(&from),
     };

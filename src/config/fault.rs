@@ -16,6 +16,7 @@ use super::hosts::HostsFault;
 use super::place::{Position, Source, name_of};
 use super::shape::At;
 use super::text_file::TextFileError;
+use crate::cluster::KeyFault;
 
 /// The most problems, and the most warnings, that are told of one file. More help nobody, and each costs a line of log.
 pub const MAX_TOLD: usize = 50;
@@ -94,6 +95,10 @@ pub enum Fault {
     StoreFileUnused { key: &'static str },
     #[error("`{given}` needs `{needed}` beside it")]
     NeedsOther { given: &'static str, needed: &'static str },
+    #[error("`store.node` must be the name of this node: 1 to 253 characters of a-z, 0-9, `-` and `.`, not `{value}`")]
+    StoreNode { value: String },
+    #[error("`store.authority-keys`")]
+    AuthorityKey { source: KeyFault },
     #[error("`store.username` must be the name of a user of etcd, without `:`, not `{value}`")]
     StoreUsername { value: String },
     #[error(

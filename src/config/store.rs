@@ -13,6 +13,7 @@ use super::file::StoreFile;
 use super::place::{Place, name_of};
 use super::shape::{At, Notes};
 use super::socket;
+use crate::cluster::PublicKey;
 
 /// A node that shares with nobody is a cluster of this name.
 const CLUSTER: &str = "default";
@@ -22,6 +23,10 @@ const MAX_CLUSTER: usize = 63;
 const MAX_ENDPOINTS: usize = 16;
 /// Most characters of a user's name.
 const MAX_USERNAME: usize = 256;
+/// Most characters of a node's name: of one in Kubernetes.
+const MAX_NODE: usize = 253;
+/// Authorities of a cluster: one, and others while one takes the place of another.
+const MAX_AUTHORITIES: usize = 4;
 /// Stand in messages as examples.
 const CA_EXAMPLE: &str = "/etc/countersign/etcd-ca.pem";
 const CERTIFICATE_EXAMPLE: &str = "/etc/countersign/etcd-client.pem";
@@ -58,9 +63,13 @@ pub enum StoreBackend {
     Etcd(Etcd),
 }
 
-/// How etcd is reached.
+/// How etcd is reached, and who belongs to the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Etcd {
+    /// The name of this node, which its word is given under; None: the host name.
+    pub node: Option<String>,
+    /// Who may say which nodes are members of the cluster.
+    pub authorities: Vec<PublicKey>,
     /// The client URLs of its members: `https` with host and port, or `http` on this machine.
     pub endpoints: Vec<Url>,
     /// The certificates of its authority, in PEM. There where an endpoint is `https`.
@@ -122,15 +131,18 @@ fn cluster(written: &At<String>, notes: &mut Notes) -> Option<String> {
 
 /// What is meant for etcd does nothing for a file of this node, so that the file says something else than was meant.
 fn refuse_keys_of_etcd(file: &StoreFile, notes: &mut Notes) -> bool {
-    let endpoints = file.endpoints.as_ref().and_then(|endpoints| endpoints.first()).map(|first| ("endpoints", first.at));
+    let first = |list: &Option<Vec<At<String>>>| list.as_ref().and_then(|list| list.first()).map(|first| first.at);
+    let lists = [("endpoints", first(&file.endpoints)), ("authority-keys", first(&file.authority_keys))];
+    let lists = lists.into_iter().filter_map(|(key, at)| Some((key, at?)));
     let texts = [
+        ("node", &file.node),
         ("ca-file", &file.ca_file),
         ("certificate-file", &file.certificate_file),
         ("key-file", &file.key_file),
         ("username", &file.username),
         ("password-file", &file.password_file),
     ];
-    let given: Vec<_> = texts.into_iter().filter_map(|(key, written)| Some((key, written.as_ref()?.at))).chain(endpoints).collect();
+    let given: Vec<_> = texts.into_iter().filter_map(|(key, written)| Some((key, written.as_ref()?.at))).chain(lists).collect();
     for (key, at) in &given {
         notes.fault(*at, Fault::StoreKeyOfEtcd { key });
     }
@@ -139,6 +151,8 @@ fn refuse_keys_of_etcd(file: &StoreFile, notes: &mut Notes) -> bool {
 
 fn etcd(file: &StoreFile, place: &Place, notes: &mut Notes) -> Option<Etcd> {
     let endpoints = endpoints(file, notes);
+    let authorities = authorities(file, notes);
+    let node = file.node.as_ref().map(|written| node(written, notes));
     let ca_file = path("store.ca-file", file.ca_file.as_ref(), CA_EXAMPLE, place, notes);
     let certificate = path("store.certificate-file", file.certificate_file.as_ref(), CERTIFICATE_EXAMPLE, place, notes);
     let key = path("store.key-file", file.key_file.as_ref(), KEY_EXAMPLE, place, notes);
@@ -160,10 +174,17 @@ fn etcd(file: &StoreFile, place: &Place, notes: &mut Notes) -> Option<Etcd> {
     let files = [(&file.ca_file, ca_file), (&file.certificate_file, certificate), (&file.key_file, key), (&file.password_file, password)];
     let [ca_file, certificate, key, password] = files.map(|(written, path)| (written.is_some() && path.is_none(), path));
     let has_fault = [&ca_file, &certificate, &key, &password].iter().any(|(is_wrong, _)| *is_wrong);
-    if has_fault || client.is_none() || login.is_none() || username == Some(None) {
+    if has_fault || client.is_none() || login.is_none() || username == Some(None) || node == Some(None) {
         return None;
     }
-    Some(Etcd { endpoints, ca_file: ca_file.1, client: certificate.1.zip(key.1), login: username.flatten().zip(password.1) })
+    Some(Etcd {
+        node: node.flatten(),
+        authorities: authorities?,
+        endpoints,
+        ca_file: ca_file.1,
+        client: certificate.1.zip(key.1),
+        login: username.flatten().zip(password.1),
+    })
 }
 
 /// None if one of two is given without the other, which was noted.
@@ -185,6 +206,40 @@ fn refuse_unused_files(file: &StoreFile, notes: &mut Notes) -> Option<()> {
         notes.fault(*at, Fault::StoreFileUnused { key });
     }
     unused.is_empty().then_some(())
+}
+
+fn node(written: &At<String>, notes: &mut Notes) -> Option<String> {
+    let name = &written.value;
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.'));
+    let is_name = is_plain && (1..=MAX_NODE).contains(&name.len());
+    if !is_name {
+        notes.fault(written.at, Fault::StoreNode { value: shown(name) });
+    }
+    is_name.then(|| name.clone())
+}
+
+fn authorities(file: &StoreFile, notes: &mut Notes) -> Option<Vec<PublicKey>> {
+    let written = file.authority_keys.as_deref().unwrap_or_default();
+    if written.is_empty() {
+        notes.fault(
+            file.at,
+            missing("store.authority-keys", "the public key of the cluster's authority, which `countersign cluster init` makes"),
+        );
+        return None;
+    }
+    if written.len() > MAX_AUTHORITIES {
+        let (value, most) = (written.len() as u64, MAX_AUTHORITIES as u64);
+        notes.fault(file.at, Fault::Number { key: "store.authority-keys", value, least: 1, most });
+        return None;
+    }
+    let mut keys = Vec::new();
+    for one in written {
+        match one.value.parse() {
+            Ok(key) => keys.push(key),
+            Err(source) => notes.fault(one.at, Fault::AuthorityKey { source }),
+        }
+    }
+    (keys.len() == written.len()).then_some(keys)
 }
 
 fn username(written: &At<String>, notes: &mut Notes) -> Option<String> {

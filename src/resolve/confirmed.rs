@@ -12,12 +12,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::error::ResolveError;
-use super::follow::{Follows, follow};
 use super::pieces::{self, Use};
 use super::pin::PinFault;
 use super::sharing::{SKEW_SECONDS, Sharing};
 use super::vouch::{Voucher, WrittenVoucher};
-use crate::store::{Change, Entry, Expected, Key, Prefix, Put, Removed, Revision as Moment, Store, StoreError, list_all};
+use crate::store::{Change, Entry, Expected, Key, Mirror, Prefix, Put, Removed, Revision as Moment, Store, StoreError, follow, list_all};
 
 /// The form of what is written.
 const VERSION: u32 = 1;
@@ -224,7 +223,7 @@ impl Confirmations {
     }
 }
 
-impl Follows for Confirmations {
+impl Mirror for Confirmations {
     fn prefix(&self) -> Prefix {
         Prefix::new([CONFIRMED]).unwrap_or_else(|_| Prefix::all())
     }

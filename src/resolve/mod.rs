@@ -5,7 +5,6 @@
 
 mod confirmed;
 mod error;
-mod follow;
 mod local;
 mod pieces;
 mod pin;

@@ -9,13 +9,12 @@ use countersign_trust::name::{EvidenceDigest, ImageReference, ManifestDigest, sh
 use countersign_trust::time::UnixTime;
 
 use super::error::ResolveError;
-use super::follow::{Follows, follow};
 use super::local::Copy;
 use super::pieces::{self, Use};
 use super::pin::{Meaning, PINS, Pin, PinFault};
 use super::service::Revision;
 use super::sharing::Sharing;
-use crate::store::{Change, Entry, Expected, Key, Prefix, Put, Removed, Revision as Moment, Store, StoreError, list_all};
+use crate::store::{Change, Entry, Expected, Key, Mirror, Prefix, Put, Removed, Revision as Moment, Store, StoreError, follow, list_all};
 
 /// Pins of one namespace: what a tenant can make by making pods. A namespace with so many revisions alive at once is none.
 pub const MAX_PINS_OF_A_NAMESPACE: usize = 4096;
@@ -85,7 +84,7 @@ pub struct Pins {
     is_followed: AtomicBool,
 }
 
-impl Follows for Pins {
+impl Mirror for Pins {
     fn prefix(&self) -> Prefix {
         all()
     }

@@ -11,6 +11,7 @@ use countersign_trust::name::shown;
 use serde::{Deserialize, Serialize};
 
 use super::pin::PinFault;
+use crate::cluster::{Membership, Signature, Standing};
 
 /// Bytes of a signature: Ed25519 has 64.
 const MAX_SIGNATURE_BYTES: usize = 128;
@@ -87,5 +88,29 @@ impl WrittenVoucher {
         let signature = STANDARD.decode(self.signature).ok()?;
         let is_usual = self.node.len() <= MAX_NODE_BYTES && signature.len() <= MAX_SIGNATURE_BYTES;
         is_usual.then_some(Voucher { node: self.node, signature })
+    }
+}
+
+impl Vouching for Membership {
+    fn cluster(&self) -> &str {
+        Self::cluster(self)
+    }
+
+    fn node(&self) -> &str {
+        Self::node(self)
+    }
+
+    fn serial(&self) -> u64 {
+        Self::serial(self)
+    }
+
+    fn vouch(&self, statement: &[u8]) -> Result<Vec<u8>, String> {
+        let standing = self.standing();
+        if standing == Standing::Member { Ok(self.sign(statement).as_bytes().to_vec()) } else { Err(standing.advice().to_owned()) }
+    }
+
+    fn check(&self, node: &str, statement: &[u8], signature: &[u8]) -> Result<(), String> {
+        let signature = Signature::from_bytes(signature).ok_or_else(|| "its signature has no usual length".to_owned())?;
+        Self::check(self, node, statement, &signature).map_err(|why| why.to_string())
     }
 }

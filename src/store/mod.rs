@@ -18,6 +18,7 @@ mod key;
 mod lease;
 pub mod limits;
 mod listing;
+mod mirror;
 
 use std::fmt;
 use std::time::Duration;
@@ -34,6 +35,7 @@ pub use etcd::{EtcdSettings, EtcdStore, Login, StoreTls};
 pub use key::{Key, KeyError, Prefix, Segment};
 pub use lease::Lease;
 pub use listing::{Listing, list_all};
+pub use mirror::{Mirror, follow};
 
 /// A key space with compare-and-set, watches and leases. Every call ends within [`limits::CALL_DEADLINE`].
 #[async_trait]

@@ -3,6 +3,9 @@ use std::path::Path;
 use super::super::{Config, ConfigErrors, Fault, Problem};
 use super::*;
 
+/// Of no use to anybody: its private half is all zeros.
+const AUTHORITY: &str = "ed25519:O2onvM62pC1io6jQKm8Nc2UyFXcd4kOmOsBIoYtZ2ik=";
+
 fn store(lines: &str) -> Result<Store, ConfigErrors> {
     let text = format!("content-trust.mode = \"disabled\"\n[store]\n{lines}\n");
     Config::parse(&text, Path::new("/etc/countersign/config.toml")).map(|config| config.store)
@@ -10,7 +13,7 @@ fn store(lines: &str) -> Result<Store, ConfigErrors> {
 
 fn with_endpoint(endpoint: &str) -> Result<Store, ConfigErrors> {
     let ca = if endpoint.starts_with("https") { "ca-file = \"ca.pem\"" } else { "" };
-    store(&format!("backend = \"etcd\"\ncluster = \"prod\"\nendpoints = [\"{endpoint}\"]\n{ca}"))
+    store(&format!("backend = \"etcd\"\ncluster = \"prod\"\nauthority-keys = [\"{AUTHORITY}\"]\nendpoints = [\"{endpoint}\"]\n{ca}"))
 }
 
 #[test]
@@ -27,9 +30,12 @@ fn without_a_word_the_store_is_a_file_of_this_node_and_what_it_cannot_say_is_den
 fn etcd_is_read_with_all_that_it_needs() {
     let read = store(
         "backend = \"etcd\"\ncluster = \"prod\"\nendpoints = [\"https://etcd-1.example:2379\", \"https://[fd00::1]:2379/\"]\n\
-         ca-file = \"etcd/ca.pem\"\ncertificate-file = \"/c.pem\"\nkey-file = \"/k.pem\"\nusername = \"node\"\npassword-file = \"pw\"",
+         ca-file = \"etcd/ca.pem\"\ncertificate-file = \"/c.pem\"\nkey-file = \"/k.pem\"\nusername = \"node\"\npassword-file = \"pw\"\n\
+         node = \"node-1.example\"\nauthority-keys = [\"ed25519:O2onvM62pC1io6jQKm8Nc2UyFXcd4kOmOsBIoYtZ2ik=\"]",
     );
     let etcd = Etcd {
+        node: Some("node-1.example".into()),
+        authorities: vec![AUTHORITY.parse().unwrap()],
         endpoints: ["https://etcd-1.example:2379", "https://[fd00::1]:2379"].map(|url| url.parse().unwrap()).to_vec(),
         ca_file: Some("/etc/countersign/etcd/ca.pem".into()),
         client: Some(("/c.pem".into(), "/k.pem".into())),

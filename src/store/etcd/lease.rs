@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::cluster::{Channel, Deadline, client};
+use super::endpoints::{Channel, Deadline, client};
 use super::rpc::lease_client::LeaseClient;
 use super::rpc::{LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest};
 use super::status::{self, Fault};

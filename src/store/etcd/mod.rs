@@ -1,11 +1,11 @@
 //! etcd v3 as the store: what is asked of it, one call after the other, and every answer looked at before it is used.
 //!
-//! - `cluster`: which member is asked, with which token, for how long; `connect` and `tls` below it.
+//! - `endpoints`: which member is asked, with which token, for how long; `connect` and `tls` below it.
 //! - `space`: where the keys of this cluster lie, and that nobody else's do.
 //! - `watch`, `lease`: what goes on beside the calls.
 
-mod cluster;
 mod connect;
+mod endpoints;
 mod envelope;
 mod files;
 mod lease;
@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{OnceCell, Semaphore};
 
-use self::cluster::{Cluster, Deadline, client};
+use self::endpoints::{Cluster, Deadline, client};
 use self::envelope::WriteNumber;
 use self::rpc::kv_client::KvClient;
 use self::rpc::{
@@ -102,7 +102,7 @@ impl Shared {
     }
 
     async fn range(&self, deadline: Deadline, request: &RangeRequest) -> Result<RangeResponse, Fault> {
-        let asked = |channel: cluster::Channel| {
+        let asked = |channel: endpoints::Channel| {
             let request = channel.question(request.clone());
             async move {
                 match client!(&channel, KvClient<_>).range(request).await {
@@ -117,7 +117,7 @@ impl Shared {
     }
 
     async fn transaction(&self, deadline: Deadline, request: &TxnRequest) -> Result<TxnResponse, Fault> {
-        let asked = |channel: cluster::Channel| {
+        let asked = |channel: endpoints::Channel| {
             let request = channel.question(request.clone());
             async move {
                 match client!(&channel, KvClient<_>).txn(request).await {

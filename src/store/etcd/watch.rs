@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tonic::Streaming;
 
-use super::cluster::{Channel, Deadline, client};
+use super::endpoints::{Channel, Deadline, client};
 use super::rpc::event::EventType;
 use super::rpc::watch_client::WatchClient;
 use super::rpc::watch_request::RequestUnion;

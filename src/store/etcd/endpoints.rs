@@ -71,7 +71,7 @@ pub(super) struct Channel {
 /// A client of one of etcd's services on a channel, with its limits.
 macro_rules! client {
     ($channel:expr, $client:ty) => {{
-        let channel: &crate::store::etcd::cluster::Channel = $channel;
+        let channel: &crate::store::etcd::endpoints::Channel = $channel;
         <$client>::with_origin(channel.connection.clone(), channel.origin.clone())
             .max_decoding_message_size(crate::store::limits::MAX_ANSWER_BYTES)
     }};

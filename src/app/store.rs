@@ -1,0 +1,112 @@
+//! The store that pins stand in, and who else writes there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use crate::admit::{Admit, WithoutStore, chain};
+use crate::clock::SystemClock;
+use crate::cluster::{Membership, Settings};
+use crate::config::{Config, Etcd, StoreBackend, WhenUnreachable};
+use crate::resolve::{Confirmations, Pins, Sharing, Vouching};
+use crate::store::{EmbeddedStore, EtcdSettings, EtcdStore, Login, Mirror as _, Store, StoreTls};
+
+/// For how long the start waits for the store of a cluster. What it says is learned later, too; but what is pinned should be known
+/// when the first pod is made.
+const FIRST_LOOK: Duration = Duration::from_secs(3);
+
+/// Opens the store of pins, and follows it. Without it each tag means what is signed now: a pin admits nothing. Gives back what
+/// this node is in its cluster, if it shares with others.
+pub(super) async fn take(config: &Config, admit: &Arc<Admit>, work: &Handle) -> Option<Arc<Membership>> {
+    let own = own_store(config).await;
+    match &config.store.backend {
+        StoreBackend::Embedded => {
+            let pins = Arc::new(Pins::own(own?));
+            if let Err(error) = pins.load().await {
+                tracing::error!(error = chain(&error), "the pins of services cannot be read");
+            }
+            admit.take_pins(Arc::clone(&pins), host_name(), WithoutStore::Local);
+            work.spawn(pins.follow());
+            None
+        }
+        StoreBackend::Etcd(etcd) => join(config, etcd, own?, admit, work).await,
+    }
+}
+
+async fn own_store(config: &Config) -> Option<Arc<dyn Store>> {
+    let directory = config.state_directory.join("store");
+    match tokio::task::spawn_blocking(move || EmbeddedStore::open(&directory)).await {
+        Ok(Ok(store)) => Some(Arc::new(store)),
+        Ok(Err(error)) => {
+            tracing::error!(error = chain(&error), "the pins of services cannot be used: each tag means what is signed now");
+            None
+        }
+        Err(_) => {
+            tracing::error!("opening the pins of services panicked: each tag means what is signed now");
+            None
+        }
+    }
+}
+
+async fn join(config: &Config, etcd: &Etcd, own: Arc<dyn Store>, admit: &Arc<Admit>, work: &Handle) -> Option<Arc<Membership>> {
+    let store: Arc<dyn Store> = Arc::new(EtcdStore::new(&settings(config, etcd)));
+    let seat = Settings {
+        cluster: config.store.cluster.clone(),
+        node: etcd.node.clone().unwrap_or_else(host_name),
+        authorities: etcd.authorities.clone(),
+        directory: config.state_directory.clone(),
+    };
+    let node = seat.node.clone();
+    let membership = match Membership::open(seat, Arc::clone(&store), Arc::new(SystemClock)) {
+        Ok(membership) => Arc::new(membership),
+        Err(error) => {
+            tracing::error!(error = chain(&error), "this node cannot share pins: each tag means what is signed now");
+            return None;
+        }
+    };
+    let members: Arc<dyn Vouching> = Arc::<Membership>::clone(&membership);
+    let sharing = Arc::new(Sharing::new(members, own, Arc::new(SystemClock)));
+    let pins = Arc::new(Pins::shared(Arc::clone(&store), Arc::clone(&sharing)));
+    let confirmations = Arc::new(Confirmations::new(store, sharing));
+    if let Err(error) = pins.load_kept().await {
+        tracing::error!(error = chain(&error), "the pins that this node kept cannot be read");
+    }
+    // Connections belong to the threads that ask first, which must not be the gate's.
+    let looked = work.spawn(first_look(Arc::clone(&membership), Arc::clone(&pins)));
+    if tokio::time::timeout(FIRST_LOOK, looked).await.is_err() {
+        tracing::warn!("the store of the cluster does not answer; what this node kept serves, and it is tried on");
+    }
+    let without_store = match config.store.when_unreachable {
+        WhenUnreachable::Deny => WithoutStore::Deny,
+        WhenUnreachable::Local => WithoutStore::Local,
+    };
+    admit.take_pins(Arc::clone(&pins), node, without_store);
+    admit.take_confirmations(Arc::clone(&confirmations));
+    work.spawn(Arc::clone(&membership).follow());
+    work.spawn(pins.follow());
+    work.spawn(confirmations.follow());
+    let standing = membership.standing();
+    tracing::info!(cluster = membership.cluster(), node = membership.node(), key = %membership.public_key(), "{}", standing.advice());
+    Some(membership)
+}
+
+async fn first_look(membership: Arc<Membership>, pins: Arc<Pins>) {
+    if let Err(error) = membership.load().await {
+        return tracing::warn!(error = chain(&error), "the store of the cluster cannot be asked yet");
+    }
+    if let Err(error) = pins.load().await {
+        tracing::warn!(error = chain(&error), "the pins of the cluster cannot be read yet");
+    }
+}
+
+fn settings(config: &Config, etcd: &Etcd) -> EtcdSettings {
+    let tls = etcd.ca_file.clone().map(|ca_file| StoreTls { ca_file, client: etcd.client.clone() });
+    let login = etcd.login.clone().map(|(username, password_file)| Login { username, password_file });
+    EtcdSettings { endpoints: etcd.endpoints.clone(), tls, login, cluster: config.store.cluster.clone() }
+}
+
+/// The name of this node, if its configuration has none.
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase()
+}
