@@ -3,6 +3,7 @@
 mod faults;
 mod hostile;
 mod login;
+mod nodes;
 mod tls;
 
 use std::sync::Arc;

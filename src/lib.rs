@@ -32,6 +32,7 @@ pub mod import;
 pub mod ledger;
 pub mod listen;
 pub mod metrics;
+pub mod nodes;
 pub mod proof;
 pub mod resolve;
 pub mod store;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Each room with the rooms that it may know, lowest first: an arrow never points up. `countersign_trust` is below all.
-const ROOMS: [(&str, &[&str]); 24] = [
+const ROOMS: [(&str, &[&str]); 25] = [
     ("clock", &[]),
     ("crash", &[]),
     ("telemetry", &[]),
@@ -24,13 +24,14 @@ const ROOMS: [(&str, &[&str]); 24] = [
     ("config", &["cluster"]),
     ("import", &["config"]),
     ("resolve", &["clock", "store", "cluster"]),
+    ("nodes", &["store", "resolve"]),
     ("containerd", &["crash", "connection", "resolve"]),
     ("admit", &["clock", "crash", "fetch", "ledger", "containerd", "resolve"]),
     ("audit", &["listen", "metrics", "ledger", "admit"]),
     ("cri", &["crash", "listen", "connection", "fetch", "ledger", "resolve", "admit", "audit"]),
     ("proof", &["admit", "cri"]),
     ("watch", &["clock", "containerd", "resolve", "admit"]),
-    ("admin", &["listen", "cluster", "resolve", "admit", "audit", "watch"]),
+    ("admin", &["listen", "cluster", "resolve", "nodes", "admit", "audit", "watch"]),
     ("doctor", &["clock", "config", "containerd", "admit", "admin"]),
     (
         "app",
@@ -45,6 +46,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
             "cluster",
             "containerd",
             "resolve",
+            "nodes",
             "admit",
             "audit",
             "cri",
@@ -167,6 +169,13 @@ fn every_arrow_points_down_and_the_two_servers_do_not_know_each_other() {
         let known = ROOMS.iter().find(|(room, _)| *room == server).unwrap().1;
         assert!(!known.contains(&other), "{server} -> {other}");
     }
+}
+
+/// They come from a store that is not trusted. An operator may look at them; whoever decides may not.
+#[test]
+fn what_other_nodes_tell_of_themselves_is_read_by_nobody_who_decides() {
+    let readers: Vec<&str> = ROOMS.iter().filter(|(_, known)| known.contains(&"nodes")).map(|(room, _)| *room).collect();
+    assert_eq!(readers, ["admin", "app"]);
 }
 
 #[test]
