@@ -1,10 +1,12 @@
 //! What is shown of what was seen.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use countersign_trust::mode::Mode;
 
 use super::course::Kind;
+use super::in_use::InUse;
 
 /// Bypasses that are kept, the newest. All of them are counted.
 pub const MAX_BYPASSES: usize = 256;
@@ -161,6 +163,7 @@ pub(super) struct Board {
     pub(super) following: Following,
     pub(super) containerd: String,
     pub(super) inventory: Inventory,
+    pub(super) in_use: Option<Arc<Vec<InUse>>>,
     bypasses: VecDeque<Bypass>,
     bypasses_of: HashMap<Kind, Counts>,
     /// Since when containers are known to be without evidence.

@@ -1,5 +1,7 @@
 //! Looking at everything: what runs, judged by today's policy, and what no event told of.
 
+use std::sync::Arc;
+
 use countersign_trust::mode::Mode;
 use countersign_trust::name::{ImageId, shown};
 use tokio::time::Instant;
@@ -8,6 +10,7 @@ use super::Watch;
 use super::board::{Elsewhere, Inventory, MAX_SHOWN, Unverified};
 use super::consider::{Known, asked_of};
 use super::follow::Round;
+use super::in_use::Tally;
 use crate::admit::{Asked, Refusal, chain};
 use crate::containerd::{ContainerdError, Listed, NAMESPACE};
 
@@ -60,9 +63,11 @@ impl Watch {
         self.find(round, NAMESPACE, listed.iter().filter(|container| !known.pods.contains_key(&container.id)));
         let elsewhere = self.look_elsewhere(round, namespaces).await?;
         let mut inventory = Inventory { at: self.now(), elsewhere, sandboxes: known.pods.len(), ..Inventory::default() };
+        let mut tally = Tally::default();
         for runs in self.running(round, listed, &known).await? {
-            self.judge_one(&mut inventory, runs).await;
+            self.judge_one(&mut inventory, &mut tally, runs).await;
         }
+        self.with_board(|board| board.in_use = Some(Arc::new(tally.finish())));
         self.judge_sandboxes(&mut inventory, &known).await;
         self.finish(&mut inventory);
         Ok(inventory)
@@ -141,9 +146,12 @@ impl Watch {
         Ok(running)
     }
 
-    async fn judge_one(&self, inventory: &mut Inventory, runs: Runs) {
+    async fn judge_one(&self, inventory: &mut Inventory, tally: &mut Tally, runs: Runs) {
         inventory.running = inventory.running.saturating_add(1);
-        match self.admit.judge_running(&runs.id, &runs.asked, runs.image_id).await {
+        let judged = self.admit.judge_running(&runs.id, &runs.asked, runs.image_id).await;
+        let digest = judged.as_ref().ok().map(|(admission, _)| admission.digest);
+        self.tally(tally, &runs.id, &runs.asked, digest).await;
+        match judged {
             Ok(_) => inventory.verified = inventory.verified.saturating_add(1),
             Err(refusal) if !refusal.says_unverified() => inventory.unknown = inventory.unknown.saturating_add(1),
             Err(refusal) => {

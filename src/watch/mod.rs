@@ -9,6 +9,7 @@ mod book;
 mod consider;
 mod course;
 mod follow;
+mod in_use;
 mod inventory;
 mod pending;
 mod services;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use board::Board;
 pub use board::{Action, Bypass, Counts, Elsewhere, Following, Inventory, MAX_BYPASSES, MAX_SHOWN, Seen, Unverified};
 pub use course::{Kind, OnBypass};
+pub use in_use::InUse;
 pub use services::{TakeOrder, Taken};
 use tokio::sync::{mpsc, oneshot};
 
