@@ -2,6 +2,7 @@
 
 mod figures;
 mod node_figures;
+mod node_report;
 mod observe;
 mod offer;
 mod reload;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_trust::name::RegistryHost;
+pub use node_report::node_report;
 pub use observe::{log_settings, replayer};
 pub use offer::{Elsewhere, Offer, offers};
 pub use reload::{ReloadError, Reloading, last_good};
@@ -245,6 +247,7 @@ async fn run(config: &Config, path: &Path, mut inherited: Inherited, work: &Hand
         recorder: Arc::clone(&recorder),
         replayer,
         membership,
+        nodes: None,
     };
     if let Some(listener) = figures {
         work.spawn(observe::serve(listener, metrics, stopped.clone()));

@@ -1,5 +1,6 @@
 //! The operator's API of a running daemon, over a unix socket of its own. Nothing here can allow what the policy does not.
 
+mod cluster;
 mod decisions;
 mod evidence;
 pub mod explain;
@@ -26,6 +27,7 @@ use crate::admit::{Admission, Admit, MAX_EVIDENCE_FILE_BYTES, Origin, Refusal, S
 use crate::audit::{Recorder, Replayer};
 use crate::cluster::Membership;
 use crate::listen::Listener;
+use crate::nodes::Nodes;
 use crate::watch::Watch;
 
 pub use decisions::{asked_filter, explain_decision, lines};
@@ -63,6 +65,8 @@ pub struct Served {
     pub replayer: Arc<Replayer>,
     /// What this node is in its cluster. None if it shares with nobody.
     pub membership: Option<Arc<Membership>>,
+    /// What the nodes of the cluster tell of themselves. None: this node shares with nobody.
+    pub nodes: Option<Arc<Nodes>>,
 }
 
 impl std::fmt::Debug for Served {
@@ -138,6 +142,10 @@ impl v1::admin_server::Admin for Api {
 
     async fn publish_members(&self, request: Request<v1::PublishMembersRequest>) -> Result<Response<v1::PublishMembersResponse>, Status> {
         Ok(Response::new(members::publish(self.0.membership.as_ref(), request.into_inner()).await))
+    }
+
+    async fn cluster_status(&self, _: Request<v1::ClusterStatusRequest>) -> Result<Response<v1::ClusterStatusResponse>, Status> {
+        Ok(Response::new(cluster::status(&self.0.admit, self.0.nodes.as_deref()).await))
     }
 
     type InspectStream = Pin<Box<dyn Stream<Item = Result<v1::InspectResponse, Status>> + Send>>;

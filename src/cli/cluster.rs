@@ -8,7 +8,7 @@ use countersign_trust::time::UnixTime;
 use super::daemon::ask;
 use super::reset::who;
 use super::show::{members_json, members_text};
-use super::{ConfigFile, Exit, Output, print, wrong};
+use super::{ConfigFile, Exit, Output, cluster_status, print, wrong};
 use crate::admin::v1;
 use crate::admit::chain;
 use crate::clock::{Clock as _, SystemClock};
@@ -34,6 +34,19 @@ pub(super) enum ClusterCommand {
     ///
     /// Exit status: 0 this node is one, 1 it is not, 2 wrong usage or configuration, 3 the daemon does not answer.
     Members {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Show the nodes of the cluster, and where they do not agree: configuration, version, pins, and what really runs
+    ///
+    /// What other nodes tell of themselves is shown as they tell it; nothing is decided by it.
+    ///
+    /// Exit status: 0 all agree, 1 something disagrees or cannot be seen, 2 wrong usage or configuration, or this node shares with
+    /// nobody, 3 the daemon or the store cannot be asked.
+    Status {
         #[command(flatten)]
         file: ConfigFile,
         /// For people or for programs
@@ -95,6 +108,7 @@ pub(super) fn run(command: ClusterCommand) -> Exit {
         ClusterCommand::Init { authority_key } => init(&authority_key),
         ClusterCommand::Key { file, output } => key(&file.path, output),
         ClusterCommand::Members { file, output } => members(&file.path, output),
+        ClusterCommand::Status { file, output } => cluster_status::run(&file.path, output),
         ClusterCommand::Enroll { node, key, change } => alter(&change, |members| enroll(members, &node, key)),
         ClusterCommand::Rotate { node, key, retire, change } => alter(&change, |members| rotate(members, &node, key, retire)),
         ClusterCommand::Remove { node, change } => alter(&change, |members| remove(members, &node)),

@@ -2,6 +2,7 @@
 
 mod advice;
 mod cluster;
+mod cluster_status;
 mod config;
 mod daemon;
 mod decisions;

@@ -1,5 +1,6 @@
 //! What commands print: for people in aligned columns, for programs as JSON. Every moment is given with the days that are left.
 
+mod cluster;
 mod decision;
 mod doctor;
 mod explain;
@@ -15,6 +16,7 @@ mod table;
 
 use countersign_trust::time::UnixTime;
 
+pub use cluster::{cluster_json, cluster_text};
 pub use decision::{DecisionRows, decision_text};
 pub use doctor::findings_text;
 pub use explain::{explanation_json, explanation_text};
