@@ -27,6 +27,7 @@ mod audit;
 #[cfg(feature = "crash-points")]
 mod chaos;
 mod clients;
+mod cluster;
 #[cfg(feature = "crash-points")]
 mod crash;
 mod credentials;

@@ -32,6 +32,7 @@ use crate::fetch::{CaBundle, CaBundleError, NodeCredentials, TrustServer, TrustS
 use crate::ledger::{Ledger, LedgerError};
 use crate::listen::{Inherited, ListenError, Listener};
 use crate::metrics::Metrics;
+use crate::nodes::{Nodes, Pace, Reporter};
 use crate::proof;
 use crate::watch::{self, Watch};
 
@@ -226,7 +227,7 @@ async fn run(config: &Config, path: &Path, mut inherited: Inherited, work: &Hand
     for path in inherited.left() {
         tracing::warn!(socket = %path.display(), "systemd passed a socket that the configuration does not name");
     }
-    let membership = store::take(config, &admit, work).await;
+    let joined = store::take(config, &admit, work).await;
     let mut stop = Stop::new()?;
     let hangup = signal(SignalKind::hangup()).map_err(|source| StartError::System { what: "catching signals", source })?;
     let (stopping, stopped) = tokio::sync::watch::channel(false);
@@ -246,13 +247,17 @@ async fn run(config: &Config, path: &Path, mut inherited: Inherited, work: &Hand
         watch: Arc::clone(&watch),
         recorder: Arc::clone(&recorder),
         replayer,
-        membership,
-        nodes: None,
+        membership: joined.as_ref().map(|joined| Arc::clone(&joined.membership)),
+        nodes: joined.as_ref().map(|joined| Arc::new(Nodes::new(Arc::clone(&joined.store), joined.membership.node().to_owned()))),
     };
     if let Some(listener) = figures {
         work.spawn(observe::serve(listener, metrics, stopped.clone()));
     }
     work.spawn(serve_admin(admin, served, stopped));
+    if let Some(store::Joined { membership, store }) = joined {
+        let told = node_report(Arc::clone(&admit), Arc::clone(&watch), membership.node().to_owned());
+        work.spawn(Reporter::new(store, told, Pace::default()).run());
+    }
     work.spawn(warm(Arc::clone(&admit)));
     work.spawn(Arc::clone(&admit).refresh_in_background());
     work.spawn(proof::prove_for_ever(Arc::clone(&admit), config.listen.cri.as_path().into()));

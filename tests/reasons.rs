@@ -126,9 +126,9 @@ fn only_what_another_try_may_mend_cannot_be_told_now() {
         "CS-SERVER-BUSY",
         "CS-SERVER-INTERRUPTED",
         "CS-SERVER-NOT-ASKED",
-        "CS-STORE",
         "CS-SERVER-TIMEOUT",
         "CS-SERVER-UNREACHABLE",
+        "CS-STORE",
         "CS-TAG-NOT-SHOWN",
     ];
     assert_eq!(of_kind("cannot tell now"), now);

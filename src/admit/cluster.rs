@@ -14,13 +14,11 @@ use countersign_trust::{Facts, Freshness, evaluate};
 use super::evidence::trusted;
 use super::refresh::Refresh;
 use super::{Admit, Held, Origin, Refusal};
-use crate::resolve::{Confirmation, Confirmations, Turn};
+use crate::resolve::{Confirmation, Confirmations, Needs, Turn};
 
-/// For how long a confirmation serves a pull whose digest is decided already, by the pin of its revision.
-const SERVES_PINNED_SECONDS: i64 = 60;
-/// The same for a pull that decides what a tag means: what was confirmed while it waited, and no older one, so that what was signed
-/// just now is what a new revision gets. The clocks of nodes may differ by as much.
-const SERVES_NEW_SECONDS: i64 = 2;
+/// For how long a confirmation serves a pull whose digest is decided already, by the pin of its revision: a thousand nodes that
+/// start one image within a minute ask its server a few times. What is withdrawn is noticed by their pulls so much later.
+const SERVES_PINNED_SECONDS: i64 = 20;
 /// Each node asks a server itself at least this often, whatever the others say.
 const ASKS_ITSELF_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 /// The last part of the lifetime of trust data, in which each node asks itself: a quarter.
@@ -31,21 +29,10 @@ const LAST_PART: i64 = 4;
 pub(super) enum Asks {
     /// The server, whatever others have heard of it.
     Server,
-    /// The server, unless another node does so just now.
+    /// The server, unless another node begins to just now: it decides what a tag means, so whatever was signed before must count.
     OneForAll,
     /// The server, unless another node has not long ago: what the tag means is decided.
     Seldom,
-}
-
-impl Asks {
-    /// How old a confirmation may be that serves.
-    const fn serves_seconds(self) -> Option<i64> {
-        match self {
-            Self::Server => None,
-            Self::OneForAll => Some(SERVES_NEW_SECONDS),
-            Self::Seldom => Some(SERVES_PINNED_SECONDS),
-        }
-    }
 }
 
 /// What the cluster had to say.
@@ -153,27 +140,28 @@ impl Admit {
 impl Refresh<'_> {
     /// Asks the cluster before the server. The caller's turn at the repository is taken already.
     pub(super) async fn hear(&self, gun: &Gun) -> Heard {
-        let (Some(confirmations), Some(seconds)) = (self.admit.cluster.0.get(), self.asks.serves_seconds()) else {
-            return Heard::Ask(None);
+        let Some(confirmations) = self.admit.cluster.0.get() else { return Heard::Ask(None) };
+        let needs = match self.asks {
+            Asks::Server => return Heard::Ask(None),
+            Asks::OneForAll => Needs::Fresh,
+            Asks::Seldom => Needs::Since(self.now.plus_seconds(-SERVES_PINNED_SECONDS)),
         };
-        let newer_than = self.now.plus_seconds(-seconds);
-        if self.hears(confirmations, confirmations.of(gun), newer_than).await {
+        if let (Needs::Since(moment), Some(confirmed)) = (needs, confirmations.of(gun))
+            && confirmed.at >= moment
+            && self.hears(confirmations, &confirmed).await
+        {
             return Heard::Serves;
         }
-        match confirmations.turn(gun, newer_than).await {
-            Turn::Confirmed(confirmed) => {
-                let serves = self.hears(confirmations, Some(confirmed), newer_than).await;
-                if serves { Heard::Serves } else { Heard::Ask(None) }
-            }
-            Turn::Alone => Heard::Ask(None),
+        match confirmations.turn(gun, needs).await {
+            Turn::Confirmed(confirmed) if self.hears(confirmations, &confirmed).await => Heard::Serves,
+            Turn::Confirmed(_) | Turn::Alone => Heard::Ask(None),
             turn @ Turn::Mine(..) => Heard::Ask(Some(turn)),
         }
     }
 
-    async fn hears(&self, confirmations: &Confirmations, confirmed: Option<Confirmation>, newer_than: UnixTime) -> bool {
-        let Some(confirmed) = confirmed else { return false };
-        let is_taken = self.admit.take_confirmed(confirmations, &confirmed, self.now).await;
-        is_taken && confirmed.at >= newer_than && self.admit.may_rely_on_others(&confirmed, self.now)
+    /// Takes what was confirmed. Whether it serves.
+    async fn hears(&self, confirmations: &Confirmations, confirmed: &Confirmation) -> bool {
+        self.admit.take_confirmed(confirmations, confirmed, self.now).await && self.admit.may_rely_on_others(confirmed, self.now)
     }
 
     /// What is known of a repository of which this node holds nothing: its server could show it an old state. What the store

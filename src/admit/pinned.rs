@@ -135,13 +135,34 @@ impl Admit {
             (None, Err(_)) => None,
         };
         let Some(pin) = begun else { return judged };
+        if effect == Effect::Pins {
+            self.keep_soon(&pin);
+        }
         if judged.as_ref().is_ok_and(|admission| admission.digest == pin.meaning.digest) {
             return judged;
         }
         match self.ride(sought.question(), &pin).await {
             Ok(admission) => Ok(admission),
+            // Whether it counts is not known now, and what is signed now is something else.
+            Err(refusal @ Refusal::Store { .. }) if self.waits_for_store(revision) => Err(refusal),
             Err(refusal) => self.without_pin(&pin, judged, &refusal, effect).await,
         }
+    }
+
+    /// Keeps a copy of a pin that is used here, for when the store is away, where nobody waits for it.
+    fn keep_soon(&self, pin: &Arc<Pin>) {
+        let Some(pins) = self.pins().filter(|pins| !pins.is_kept(pin)).map(Arc::clone) else { return };
+        let pin = Arc::clone(pin);
+        self.work.spawn(async move {
+            let kept = match pins.evidence(&pin.meaning).await {
+                Ok(Some(evidence)) => pins.keep(&pin, &evidence).await,
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = kept {
+                tracing::warn!(image = %pin.image, service = %pin.revision.service, %error, "this node's own copy of a pin could not be made");
+            }
+        });
     }
 
     /// The pin of a revision that has none yet, written where nobody waits for it.
@@ -247,7 +268,8 @@ impl Admit {
         if meaning.at.plus_seconds(SUPERSEDED_SERVES_SECONDS) < now || meaning.at > now.plus_seconds(super::time::TOLERANCE_SECONDS) {
             return Err(unproven(Reason::NoTrustData { had_some: true }));
         }
-        let evidence = self.pinned_evidence(meaning).await.ok_or_else(|| unproven(Reason::NoTrustData { had_some: true }))?;
+        let read = self.pinned_evidence(meaning).await.map_err(|error| store_refusal(&pin.revision, question.image, chain(&error)))?;
+        let evidence = read.ok_or_else(|| unproven(Reason::NoTrustData { had_some: true }))?;
         let pinned = countersign_trust::Pinned { digest: meaning.digest, evidence: &evidence, at: meaning.at };
         let judged = self.memory()?.judge_pinned(question, pinned, &policy, now)?;
         let mode = policy.trust.mode_for(question, now);
@@ -263,22 +285,25 @@ impl Admit {
         })
     }
 
-    pub(super) async fn pinned_evidence(&self, meaning: &Meaning) -> Option<Arc<Evidence>> {
+    /// The evidence of a pin. None if it is nowhere as it was.
+    ///
+    /// # Errors
+    /// Why the store cannot be asked.
+    pub(super) async fn pinned_evidence(&self, meaning: &Meaning) -> Result<Option<Arc<Evidence>>, ResolveError> {
         let kept = || self.pinning.evidence.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(evidence) = kept().get(&meaning.evidence) {
-            return Some(Arc::clone(evidence));
+            return Ok(Some(Arc::clone(evidence)));
         }
-        let (pins, meant) = (Arc::clone(self.pins()?), meaning.clone());
-        let read = self.at_work(async move { pins.evidence(&meant).await }).await;
-        let evidence =
-            read.inspect_err(|error| tracing::warn!(%error, evidence = %meaning.evidence, "evidence of a pin cannot be read")).ok()??;
+        let Some(pins) = self.pins().map(Arc::clone) else { return Ok(None) };
+        let meant = meaning.clone();
+        let Some(evidence) = self.at_work(async move { pins.evidence(&meant).await }).await? else { return Ok(None) };
         let evidence = Arc::new(evidence);
         let mut kept = kept();
         if kept.len() >= MOST_EVIDENCE {
             kept.clear();
         }
         kept.insert(meaning.evidence, Arc::clone(&evidence));
-        Some(evidence)
+        Ok(Some(evidence))
     }
 
     /// The evidence of a pin, if it was looked at not long ago.
@@ -388,7 +413,7 @@ impl Admit {
     /// Where nodes share them, pins that no node renews end by themselves.
     async fn keep_shared_pins(&self, taken: &Taken, alive: &HashSet<Revision>) -> Result<(), ResolveError> {
         for pin in taken.pins.unkept(|revision| alive.contains(revision)) {
-            if let Some(evidence) = self.pinned_evidence(&pin.meaning).await {
+            if let Some(evidence) = self.pinned_evidence(&pin.meaning).await? {
                 taken.pins.keep(&pin, &evidence).await?;
             }
         }

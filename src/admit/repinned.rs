@@ -111,8 +111,9 @@ impl Admit {
             return Repinned::Refused(refusal);
         }
         match self.pinned_evidence(&meaning).await {
-            Some(evidence) => self.repin(pin, meaning, &evidence).await,
-            None => Repinned::NoPast,
+            Ok(Some(evidence)) => self.repin(pin, meaning, &evidence).await,
+            Ok(None) => Repinned::NoPast,
+            Err(error) => Repinned::Store(error),
         }
     }
 

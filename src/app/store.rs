@@ -16,9 +16,17 @@ use crate::store::{EmbeddedStore, EtcdSettings, EtcdStore, Login, Mirror as _, S
 /// when the first pod is made.
 const FIRST_LOOK: Duration = Duration::from_secs(3);
 
-/// Opens the store of pins, and follows it. Without it each tag means what is signed now: a pin admits nothing. Gives back what
-/// this node is in its cluster, if it shares with others.
-pub(super) async fn take(config: &Config, admit: &Arc<Admit>, work: &Handle) -> Option<Arc<Membership>> {
+/// What a node has that shares with others.
+pub(super) struct Joined {
+    /// What it is in its cluster.
+    pub(super) membership: Arc<Membership>,
+    /// What they share.
+    pub(super) store: Arc<dyn Store>,
+}
+
+/// Opens the store of pins, and follows it. Without it each tag means what is signed now: a pin admits nothing. None for a node
+/// that shares with nobody.
+pub(super) async fn take(config: &Config, admit: &Arc<Admit>, work: &Handle) -> Option<Joined> {
     let own = own_store(config).await;
     match &config.store.backend {
         StoreBackend::Embedded => {
@@ -49,7 +57,7 @@ async fn own_store(config: &Config) -> Option<Arc<dyn Store>> {
     }
 }
 
-async fn join(config: &Config, etcd: &Etcd, own: Arc<dyn Store>, admit: &Arc<Admit>, work: &Handle) -> Option<Arc<Membership>> {
+async fn join(config: &Config, etcd: &Etcd, own: Arc<dyn Store>, admit: &Arc<Admit>, work: &Handle) -> Option<Joined> {
     let store: Arc<dyn Store> = Arc::new(EtcdStore::new(&settings(config, etcd)));
     let seat = Settings {
         cluster: config.store.cluster.clone(),
@@ -68,7 +76,7 @@ async fn join(config: &Config, etcd: &Etcd, own: Arc<dyn Store>, admit: &Arc<Adm
     let members: Arc<dyn Vouching> = Arc::<Membership>::clone(&membership);
     let sharing = Arc::new(Sharing::new(members, own, Arc::new(SystemClock)));
     let pins = Arc::new(Pins::shared(Arc::clone(&store), Arc::clone(&sharing)));
-    let confirmations = Arc::new(Confirmations::new(store, sharing));
+    let confirmations = Arc::new(Confirmations::new(Arc::clone(&store), sharing));
     if let Err(error) = pins.load_kept().await {
         tracing::error!(error = chain(&error), "the pins that this node kept cannot be read");
     }
@@ -88,7 +96,7 @@ async fn join(config: &Config, etcd: &Etcd, own: Arc<dyn Store>, admit: &Arc<Adm
     work.spawn(confirmations.follow());
     let standing = membership.standing();
     tracing::info!(cluster = membership.cluster(), node = membership.node(), key = %membership.public_key(), "{}", standing.advice());
-    Some(membership)
+    Some(Joined { membership, store })
 }
 
 async fn first_look(membership: Arc<Membership>, pins: Arc<Pins>) {

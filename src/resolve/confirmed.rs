@@ -26,6 +26,10 @@ const TURNS: &str = "turns";
 /// For how long others wait for the node whose turn it is to ask a server: most answers take a tenth of it, and a node that died
 /// meanwhile holds up nobody for longer.
 const TURN_SECONDS: i64 = 5;
+/// How soon it is looked again whether a turn was given back: right after what was found out stands in the store.
+const TURN_POLL: Duration = Duration::from_millis(10);
+/// How soon it is looked again where nothing was heard: a node whose server does not answer gives its turn back without a word.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Repositories that are held in mind: what can be listed is bounded, and what one node may hold is less.
 const MOST: usize = 32_768;
 /// How often a write is tried again because somebody else has written meanwhile.
@@ -56,6 +60,22 @@ pub enum Turn {
     Alone,
 }
 
+/// What a confirmation must be that serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// From this moment or later.
+    Since(UnixTime),
+    /// Of a node that began to ask after this one did: whatever was signed before this one asked is in it.
+    Fresh,
+}
+
+/// Whose turn it is.
+enum Taken {
+    Mine(Key, Moment),
+    /// Another's, which began with this write.
+    Theirs(Moment),
+}
+
 /// What the servers of all repositories have confirmed to the nodes of a cluster.
 #[derive(Debug)]
 pub struct Confirmations {
@@ -80,10 +100,7 @@ impl Confirmations {
     /// What was confirmed of a repository, if a node says so whose word counts. Whoever uses it verifies the evidence.
     #[must_use]
     pub fn of(&self, gun: &Gun) -> Option<Confirmation> {
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner).get(&key(CONFIRMED, gun)?)?.0.clone();
-        let refused = self.refuse(&held);
-        refused.inspect_err(|fault| tracing::debug!(repository = %gun, %fault, "what another node had confirmed does not count")).ok()?;
-        Some(held)
+        self.standing(gun).map(|(held, _)| held)
     }
 
     /// What stands in the store for a repository, whoever wrote it: evidence that verifies raises floors, and nothing more.
@@ -138,33 +155,53 @@ impl Confirmations {
         }
     }
 
-    /// Whose turn it is to ask the server of a repository, for whoever needs what was confirmed at `newer_than` or later. Waits
-    /// for a node whose turn it is, for some seconds at most.
-    pub async fn turn(&self, gun: &Gun, newer_than: UnixTime) -> Turn {
-        let mut changes = self.changes.subscribe();
-        let asked = self.take_turn(gun).await;
-        let taken = asked.inspect_err(|error| tracing::debug!(repository = %gun, %error, "no turn to ask its server could be had"));
-        match taken {
-            Ok(Some((key, moment))) => Turn::Mine(key, moment),
-            Ok(None) => {
-                let confirmed = async {
-                    loop {
-                        if let Some(confirmed) = self.of(gun).filter(|confirmed| confirmed.at >= newer_than) {
-                            return Turn::Confirmed(confirmed);
-                        }
-                        if changes.changed().await.is_err() {
-                            return Turn::Alone;
-                        }
-                    }
-                };
-                tokio::time::timeout(Duration::from_secs(TURN_SECONDS.unsigned_abs()), confirmed).await.unwrap_or(Turn::Alone)
+    /// Whose turn it is to ask the server of a repository. Waits for a node whose turn it is, for some seconds at most.
+    pub async fn turn(&self, gun: &Gun, needs: Needs) -> Turn {
+        let waited = tokio::time::timeout(Duration::from_secs(TURN_SECONDS.unsigned_abs()), self.wait_for_turn(gun, needs)).await;
+        match waited {
+            Ok(Ok(turn)) => turn,
+            Ok(Err(error)) => {
+                tracing::debug!(repository = %gun, %error, "no turn to ask its server could be had");
+                Turn::Alone
             }
             Err(_) => Turn::Alone,
         }
     }
 
-    /// None if it is another's.
-    async fn take_turn(&self, gun: &Gun) -> Result<Option<(Key, Moment)>, ResolveError> {
+    async fn wait_for_turn(&self, gun: &Gun, needs: Needs) -> Result<Turn, ResolveError> {
+        let mut changes = self.changes.subscribe();
+        let mut begun_before = None;
+        loop {
+            let theirs = match self.take_turn(gun).await? {
+                Taken::Mine(key, moment) => return Ok(Turn::Mine(key, moment)),
+                Taken::Theirs(moment) => moment,
+            };
+            // A node that was asking already when this one began to wait may have been told what is not so any more.
+            let begun = *begun_before.get_or_insert(theirs);
+            let serves = |(confirmed, at): &(Confirmation, Moment)| match needs {
+                Needs::Since(moment) => confirmed.at >= moment,
+                Needs::Fresh => begun < theirs && theirs < *at,
+            };
+            let is_over = || self.standing(gun).is_some_and(|(_, at)| theirs < at);
+            while !is_over() {
+                // It may have been given back with nothing to tell.
+                if tokio::time::timeout(LOOK_AGAIN, changes.changed()).await.is_err() {
+                    break;
+                }
+            }
+            if let Some((confirmed, _)) = self.standing(gun).filter(serves) {
+                return Ok(Turn::Confirmed(confirmed));
+            }
+            tokio::time::sleep(TURN_POLL).await;
+        }
+    }
+
+    fn standing(&self, gun: &Gun) -> Option<(Confirmation, Moment)> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner).get(&key(CONFIRMED, gun)?).cloned()?;
+        self.refuse(&held.0).is_ok().then_some(held)
+    }
+
+    async fn take_turn(&self, gun: &Gun) -> Result<Taken, ResolveError> {
         let now = self.sharing.now().map_err(|fault| ResolveError::NotMember { what: fault.to_string() })?;
         self.sharing.refuse_to_speak()?;
         let key = key(TURNS, gun).ok_or(ResolveError::Internal { what: "a key of a turn that is none" })?;
@@ -172,8 +209,8 @@ impl Confirmations {
         let mut expected = Expected::Absent;
         for _ in 0..TRIES {
             match self.store.put(&key, turn.clone().into(), expected, None).await? {
-                Put::Done(moment) => return Ok(Some((key, moment))),
-                Put::Lost(Some(entry)) if is_under_way(&entry, now) => return Ok(None),
+                Put::Done(moment) => return Ok(Taken::Mine(key, moment)),
+                Put::Lost(Some(entry)) if is_under_way(&entry, now) => return Ok(Taken::Theirs(entry.revision)),
                 Put::Lost(Some(entry)) => expected = Expected::Revision(entry.revision),
                 Put::Lost(None) => expected = Expected::Absent,
             }

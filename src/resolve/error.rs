@@ -9,7 +9,7 @@ use crate::store::StoreError;
 #[non_exhaustive]
 pub enum ResolveError {
     /// The store cannot be asked.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] StoreError),
     /// The trust data of a repository is more than is handed on.
     #[error("evidence {name} has more than {limit} bytes when it is packed, which is not shared")]

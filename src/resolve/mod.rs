@@ -13,7 +13,7 @@ mod service;
 mod sharing;
 mod vouch;
 
-pub use confirmed::{Confirmation, Confirmations, Turn};
+pub use confirmed::{Confirmation, Confirmations, Needs, Turn};
 pub use error::ResolveError;
 pub use pin::{Cause, MAX_PAST, Meaning, Pin, PinFault};
 pub use pins::{MAX_PINS_OF_A_NAMESPACE, Pins, Reach};

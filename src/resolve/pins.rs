@@ -389,9 +389,17 @@ impl Pins {
     /// Pins that are used here, and of which this node has no copy as they stand now.
     #[must_use]
     pub fn unkept(&self, is_used: impl Fn(&Revision) -> bool) -> Vec<Arc<Pin>> {
-        let Some(sharing) = &self.sharing else { return Vec::new() };
-        let is_unkept = |pin: &Arc<Pin>| Pin::key(&pin.revision, &pin.image).is_some_and(|key| !sharing.local.has(&key, pin));
-        self.all().into_iter().filter(|pin| is_used(&pin.revision) && is_unkept(pin)).collect()
+        if !self.is_shared() {
+            return Vec::new();
+        }
+        self.all().into_iter().filter(|pin| is_used(&pin.revision) && !self.is_kept(pin)).collect()
+    }
+
+    /// Whether a pin needs no copy: there is one as it stands now, or the store is this node's own.
+    #[must_use]
+    pub fn is_kept(&self, pin: &Pin) -> bool {
+        let Some(sharing) = &self.sharing else { return true };
+        Pin::key(&pin.revision, &pin.image).is_some_and(|key| sharing.local.has(&key, pin))
     }
 
     /// Renews the pins of revisions that pods of this node are of, where they end soon. `share` is from 0 to 1, another for each
