@@ -443,9 +443,16 @@ impl Admit {
         self.first_that_rides(pins.of_revision(revision), digest, sought.image).await
     }
 
-    /// Whether some service keeps this digest of an image, under a tag that is signed as another by now.
+    /// A digest that a revision had pinned before an operator pinned it anew: what runs, runs on.
+    pub(super) async fn pinned_before(&self, digest: ManifestDigest, sought: Sought<'_>) -> Option<Admission> {
+        let (pins, revision) = self.pins().zip(sought.asker.revision)?;
+        let pin = pins.of(revision, sought.image)?;
+        self.first_that_rides(pins.before(&pin, digest), digest, sought.image).await
+    }
+
+    /// Whether some service keeps this digest of an image, or kept it, under a tag that is signed as another by now.
     pub(super) async fn is_kept_by_a_service(&self, digest: ManifestDigest, image: &ImageReference) -> bool {
-        let pins = self.pins().map(|pins| pins.of_digest(digest)).unwrap_or_default();
+        let pins = self.pins().map(|pins| pins.ever_of_digest(digest)).unwrap_or_default();
         self.first_that_rides(pins, digest, image).await.is_some()
     }
 

@@ -10,8 +10,8 @@ use countersign_trust::time::UnixTime;
 use super::container::Asked;
 use super::refusal::{Refusal, Standing};
 use super::rehearsal::refuse_reserved;
-use super::{Admission, Admit, Asker, ImageContent};
-use crate::containerd::Record;
+use super::{Admission, Admit, Asker, ImageContent, Sought};
+use crate::containerd::{Record, stands_on};
 use crate::ledger::VerifiedImage;
 
 impl Admit {
@@ -28,6 +28,7 @@ impl Admit {
     ) -> Result<(Admission, VerifiedImage), Refusal> {
         let refusal = match self.admit_start(container_id, Some(asked)).await {
             Err(refusal @ Refusal::UnknownRootFs { .. }) => refusal,
+            Err(refusal @ Refusal::OtherImage { .. }) => return self.judge_superseded(container_id, asked).await.ok_or(refusal),
             judged => return judged,
         };
         let (Some(image), Some(image_id)) = (&asked.name, image_id) else { return Err(refusal) };
@@ -35,6 +36,19 @@ impl Admit {
         let (admission, verified) = self.judge_held(question, image_id).await?;
         self.check_root_fs(container_id, &verified.chain_id).await?;
         Ok((admission, verified))
+    }
+
+    /// What runs, runs on when an operator has pinned its tag anew: it is of what its revision was pinned as before.
+    async fn judge_superseded(&self, container_id: &str, asked: &Asked) -> Option<(Admission, VerifiedImage)> {
+        let sought = Sought { image: asked.name.as_ref()?, asker: asked.asker() };
+        let (container, parent) = self.root_fs_of(container_id).await.ok()?;
+        let on_record = self.memory().ok()?.images_on(|chain| stands_on(&parent, chain, container.id_mapping.as_ref()));
+        for image in on_record.into_iter().filter(|image| image.repository == *sought.image.repository()) {
+            if let Some(admission) = self.pinned_before(image.digest, sought).await {
+                return self.bind(admission, image.image_id).await.ok();
+            }
+        }
+        None
     }
 
     /// By what is held alone: whoever only looks sends no packet, and uses up nobody's allowance.

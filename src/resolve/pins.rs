@@ -240,12 +240,14 @@ impl Pins {
         own.filter(|(key, standing)| self.counts(key, standing)).map(|(_, standing)| Arc::clone(&standing.pin)).collect()
     }
 
-    /// Every pin of this digest that is held here and counts.
+    /// Every pin that is held here and counts and means this digest, or meant it before; as it stands or stood while it did.
     #[must_use]
-    pub fn of_digest(&self, digest: ManifestDigest) -> Vec<Arc<Pin>> {
+    pub fn ever_of_digest(&self, digest: ManifestDigest) -> Vec<Arc<Pin>> {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        let meant = held.iter().filter(|(_, standing)| standing.pin.meaning.digest == digest);
-        meant.filter(|(key, standing)| self.counts(key, standing)).map(|(_, standing)| Arc::clone(&standing.pin)).collect()
+        let named = |pin: &Pin| std::iter::once(&pin.meaning).chain(&pin.past).any(|meaning| meaning.digest == digest);
+        let meant = held.iter().filter(|(key, standing)| named(&standing.pin) && self.counts(key, standing));
+        let as_it_was = |pin: &Arc<Pin>| if pin.meaning.digest == digest { vec![Arc::clone(pin)] } else { self.before(pin, digest) };
+        meant.flat_map(|(_, standing)| as_it_was(&standing.pin)).collect()
     }
 
     /// Every pin that is held here and counts.
@@ -274,6 +276,13 @@ impl Pins {
             }
         };
         standing.vouched.or_check(sharing.members.serial(), check) && sharing.refuse_untimely(key, &standing.pin).is_ok()
+    }
+
+    /// The pin as it stood while it meant this digest, as far as a node that counts has seen it as current.
+    #[must_use]
+    pub fn before(&self, pin: &Pin, digest: ManifestDigest) -> Vec<Arc<Pin>> {
+        let counts = |past: &&Meaning| past.digest == digest && self.refuse_past(pin, past).is_ok();
+        pin.past.iter().filter(counts).map(|past| Arc::new(Pin { meaning: past.clone(), ..pin.clone() })).collect()
     }
 
     /// Refuses what the pin meant before, where no node that counts has seen it as current.
