@@ -168,9 +168,13 @@ impl Town {
 
     /// What kubelet does for a pod with `imagePullPolicy: Always`.
     async fn runs(&self, at: At, config: PodSandboxConfig) -> Result<Ran, Status> {
+        self.runs_of(at, config, &self.name).await
+    }
+
+    async fn runs_of(&self, at: At, config: PodSandboxConfig, name: &str) -> Result<Ran, Status> {
         let pod = self.cri(at).run_pod(config).await?;
-        let image = self.cri(at).pull_with(&self.name, None, Some(&pod.config)).await?;
-        self.cri(at).run_image(&pod, &image, &self.name).await
+        let image = self.cri(at).pull_with(name, None, Some(&pod.config)).await?;
+        self.cri(at).run_image(&pod, &image, name).await
     }
 
     async fn prints(&self, at: At, hash: &str) -> String {
@@ -317,6 +321,35 @@ async fn with_one_of_three_members_killed_all_goes_on_and_without_most_of_them_n
     town.etcd.has_leader().await;
     for at in [One, Two] {
         town.until(at, async || town.runs(at, town.pod(at, "web", "9f9f")).await.is_ok_and(|ran| ran.output == "new\n")).await;
+    }
+}
+
+/// A tag that is unknown to what a node holds was not withdrawn: it may have been signed since.
+#[tokio::test]
+async fn a_node_that_has_heard_less_ends_no_pin_of_another() {
+    let mut town = Town::new(Version::default(), "a_node_that_has_heard_less", EtcdOptions::OPEN, ["deny", "deny"]).await;
+    assert_eq!(town.prints(Two, "5d4f").await, "old\n");
+    let name = town.world.push(&town.new, REPOSITORY, "2").await;
+    town.world.notary.signer("admin").sign(&town.world.gun(REPOSITORY), "2", &town.new).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let ran = town.runs_of(One, town.pod(One, "api", "1"), &name).await.unwrap();
+    assert_eq!(ran.output, "new\n");
+    town.gate_mut(Two).restart().await;
+    town.gate(Two).logged("held trust data was read", SOON).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let log = town.gate(Two).log();
+    assert!(!log.contains("a pin has ended"), "{log}");
+    let (_, listed, _) = town.at(Two, &["service", "ls"]).await;
+    assert!(listed.contains("shop/deployment/api"), "{listed}");
+    assert_eq!(town.runs_of(Two, town.pod(Two, "api", "1"), &name).await.unwrap().output, "new\n");
+    // And both are seen by either.
+    for at in [One, Two] {
+        town.until(at, async || {
+            let (_, status, _) = town.at(at, &["cluster", "status", "--output", "json"]).await;
+            let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+            status["nodes"].as_array().is_some_and(|nodes| nodes.len() == 2)
+        })
+        .await;
     }
 }
 

@@ -87,6 +87,8 @@ pub enum WithoutStore {
 #[derive(Debug, Default)]
 pub(super) struct Pinning {
     taken: OnceLock<Taken>,
+    /// Why there are none though nodes share them, and revisions wait.
+    fault: OnceLock<String>,
     evidence: Mutex<HashMap<EvidenceDigest, Arc<Evidence>>>,
     /// Since when no pod is of a revision that has pins.
     unused: Mutex<HashMap<Revision, Instant>>,
@@ -104,6 +106,11 @@ impl Admit {
     /// writes them under.
     pub fn take_pins(&self, pins: Arc<Pins>, node: String, without_store: WithoutStore) {
         drop(self.pinning.taken.set(Taken { pins, node, without_store }));
+    }
+
+    /// There are no pins though nodes share them: each revision waits until that is mended, and the daemon is started again.
+    pub fn wait_without_pins(&self, why: String) {
+        drop(self.pinning.fault.set(why));
     }
 
     /// The pins of services.
@@ -128,7 +135,11 @@ impl Admit {
         judged: Result<Admission, Refusal>,
         effect: Effect,
     ) -> Result<Admission, Refusal> {
-        let Some((pins, revision)) = self.pins().zip(sought.pinnable_for(&judged)) else { return judged };
+        let Some(revision) = sought.pinnable_for(&judged) else { return judged };
+        if let Some(why) = self.pinning.fault.get().filter(|_| judged.is_ok() && revision.service.kind != Kind::Static) {
+            return Err(store_refusal(revision, sought.image, why.clone()));
+        }
+        let Some(pins) = self.pins() else { return judged };
         let begun = match (pins.of(revision, sought.image), &judged) {
             (Some(pin), _) => Some(pin),
             (None, Ok(admission)) => self.begin_or_wait(revision, admission, effect).await?,
@@ -219,14 +230,9 @@ impl Admit {
             tracing::info!(%image, %service, digest = %pin.meaning.digest, by = pin.meaning.by, "another node had pinned the image for this service");
         }
         // The tag may have been unsigned since it was judged, and all pins that stood then have ended.
-        let question = Question { image, namespace: Some(&service.namespace) };
-        match self.judge(question) {
-            Err(refusal) if says_unsigned(&refusal) => {
-                self.end_pin(&pin, &refusal).await;
-                Ok(None)
-            }
-            Ok(_) | Err(_) => Ok(Some(pin)),
-        }
+        let Some(refusal) = self.is_unsigned_since(&pin) else { return Ok(Some(pin)) };
+        self.end_pin(&pin, &refusal).await;
+        Ok(None)
     }
 
     /// What is done about a pin that could not be made.
@@ -383,13 +389,20 @@ impl Admit {
         let Some(pins) = self.pins() else { return };
         let of_repository = pins.all().into_iter().filter(|pin| Gun::for_repository(pin.image.repository()) == *gun);
         for pin in of_repository {
-            let question = Question { image: &pin.image, namespace: Some(&pin.revision.service.namespace) };
-            if let Err(refusal) = self.judge(question)
-                && says_unsigned(&refusal)
-            {
+            if let Some(refusal) = self.is_unsigned_since(&pin) {
                 self.end_pin(&pin, &refusal).await;
             }
         }
+    }
+
+    /// That the tag of a pin is signed no more, and was found so after the pin was made. What this node holds may be from before
+    /// the tag was signed at all, while another node has pinned it since: that says nothing.
+    fn is_unsigned_since(&self, pin: &Pin) -> Option<Refusal> {
+        let held = self.memory().ok()?.held(&Gun::for_repository(pin.image.repository()))?;
+        let checked_at = UnixTime::from_seconds(i64::try_from(held.checked_at).ok()?);
+        let question = Question { image: &pin.image, namespace: Some(&pin.revision.service.namespace) };
+        let refusal = self.judge(question).err().filter(says_unsigned)?;
+        (checked_at >= pin.meaning.at).then_some(refusal)
     }
 
     /// Keeps house among the pins, now and then: what is used lives on, and what nothing uses ends. `alive` is every revision that

@@ -38,7 +38,16 @@ pub(super) async fn take(config: &Config, admit: &Arc<Admit>, work: &Handle) -> 
             work.spawn(pins.follow());
             None
         }
-        StoreBackend::Etcd(etcd) => join(config, etcd, own?, admit, work).await,
+        StoreBackend::Etcd(etcd) => {
+            let joined = match own {
+                Some(own) => join(config, etcd, own, admit, work).await,
+                None => None,
+            };
+            if joined.is_none() && config.store.when_unreachable == WhenUnreachable::Deny {
+                admit.wait_without_pins("this node cannot share pins; its log at the start says why".to_owned());
+            }
+            joined
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the trust server of a repository has confirmed to some node of the cluster, and when: the others need not ask for it
 //! again so soon. The evidence is handed on with it, and whoever takes it verifies it; only the moment is a member's word.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -270,8 +270,9 @@ impl Mirror for Confirmations {
         for (key, entry) in &listing.entries {
             self.take(key, entry);
         }
+        let listed: HashSet<&Key> = listing.entries.iter().map(|(key, _)| key).collect();
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        held.retain(|key, (_, moment)| *moment > listing.revision || listing.entries.iter().any(|(listed, _)| listed == key));
+        held.retain(|key, (_, moment)| *moment > listing.revision || listed.contains(key));
         Ok(listing.revision)
     }
 
