@@ -47,6 +47,13 @@ pub(super) enum Heard {
 #[derive(Debug, Default)]
 pub(super) struct Cluster(OnceLock<Arc<Confirmations>>);
 
+impl Cluster {
+    /// Whether there are others to be heard.
+    pub(super) fn is_heard(&self) -> bool {
+        self.0.get().is_some()
+    }
+}
+
 impl Admit {
     /// Takes what other nodes have had confirmed by trust servers. Before, and without it, this node asks for itself.
     pub fn take_confirmations(&self, confirmations: Arc<Confirmations>) {

@@ -52,6 +52,8 @@ impl Admit {
     /// Joins the refresh that is under way for the same repository, namespace, credential and policy, or starts one.
     pub(super) fn join(self: &Arc<Self>, question: Question<'_>, credential: Option<Credential>, asks: Asks) -> Flight {
         let image = question.image;
+        // Where nobody else could be heard, all ask alike, and share one refresh.
+        let asks = if self.cluster.is_heard() { asks } else { Asks::Server };
         let key = FlightKey {
             gun: Gun::for_repository(image.repository()),
             namespace: question.namespace.unwrap_or_default().to_owned(),
