@@ -9,7 +9,7 @@ mod tour;
 use std::any::Any;
 use std::io::{IsTerminal as _, stdout};
 use std::panic::{self, AssertUnwindSafe};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -36,7 +36,7 @@ async fn main() -> ExitCode {
     let mut show = Show::new(Box::new(stdout()), colour);
     // When the tour is dropped halfway, everything that it has started is taken down.
     let ended = tokio::select! {
-        steps = AssertUnwindSafe(tour::run(&binary, &mut show)).catch_unwind() => Some(steps),
+        steps = AssertUnwindSafe(both_parts(&binary, &mut show)).catch_unwind() => Some(steps),
         () = stop_asked() => None,
     };
     match ended {
@@ -53,6 +53,15 @@ async fn main() -> ExitCode {
             ExitCode::from(STOPPED)
         }
     }
+}
+
+/// A cluster of gates that do not do their main job is not worth showing.
+async fn both_parts(binary: &Path, show: &mut Show) -> Vec<bool> {
+    let mut steps = tour::run(binary, show).await;
+    if steps.iter().all(|good| *good) {
+        steps.extend(tour::nodes::run(binary, show, steps.len() + 1).await);
+    }
+    steps
 }
 
 fn binary() -> Result<PathBuf, String> {

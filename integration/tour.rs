@@ -8,6 +8,7 @@
     reason = "test code: set-up that fails ends it"
 )]
 
+pub mod nodes;
 pub mod show;
 mod steps;
 

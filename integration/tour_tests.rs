@@ -23,6 +23,17 @@ sed 's/^mode = .*/mode = "permissive"/' "$3" >"$3.permissive"
 exec "COUNTERSIGN" serve --config "$3.permissive"
 "#;
 
+/// countersign itself, but it does not share: it has no store to share in, and says that it is a member.
+const SHARES_WITH_NOBODY: &str = r#"#!/bin/sh
+case "$1 $2" in
+"cluster init") exec "COUNTERSIGN" "$@" ;;
+"cluster key") echo "countersign cluster enroll any ed25519:any" ;;
+"cluster "*) exit 0 ;;
+"serve "*) sed '/^\[store\]/,$d' "$3" >"$3.alone"; exec "COUNTERSIGN" serve --config "$3.alone" ;;
+*) exec "COUNTERSIGN" "$@" ;;
+esac
+"#;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_demo_shows_every_step_as_expected_without_colour_where_there_is_no_terminal() {
     let (steps, shown) = shown_with(binary()).await;
@@ -30,6 +41,26 @@ async fn the_demo_shows_every_step_as_expected_without_colour_where_there_is_no_
     assert_eq!(shown.matches("✓ as expected").count(), 8, "{shown}");
     assert!(shown.contains("✓ All 8 steps did what they must") && !shown.contains('\x1b'), "{shown}");
     assert!(shown.contains("STATUS SignatureValidationFailed") && shown.contains("let pass: mode is permissive"), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_demos_second_part_shows_two_nodes_that_keep_one_digest() {
+    let page = Page::default();
+    let mut show = Show::new(Box::new(page.clone()), false);
+    let steps = tour::nodes::run(binary(), &mut show, 9).await;
+    let shown = page.text();
+    assert_eq!(steps, [true; 3], "{shown}");
+    assert!(shown.contains("9. Two nodes keep one digest") && shown.contains("11. And takes it back"), "{shown}");
+}
+
+/// countersign itself, but each node pins for itself alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_demos_second_part_fails_where_nodes_do_not_share() {
+    let content = SHARES_WITH_NOBODY.replace("COUNTERSIGN", binary().to_str().unwrap());
+    let page = Page::default();
+    let mut show = Show::new(Box::new(page.clone()), false);
+    let steps = tour::nodes::run(&script("shares-with-nobody", &content), &mut show, 9).await;
+    assert_eq!(steps, [false, false, false], "{}", page.text());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -51,8 +82,7 @@ async fn shown_with(binary: &Path) -> (Vec<bool>, String) {
     let mut show = Show::new(Box::new(page.clone()), false);
     let steps = tour::run(binary, &mut show).await;
     show.end(&steps, std::time::Duration::ZERO);
-    let shown = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
-    (steps, shown)
+    (steps, page.text())
 }
 
 fn script(name: &str, content: &str) -> PathBuf {
@@ -65,6 +95,12 @@ fn script(name: &str, content: &str) -> PathBuf {
 /// What was printed.
 #[derive(Clone, Default)]
 struct Page(Arc<Mutex<Vec<u8>>>);
+
+impl Page {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
 
 impl Write for Page {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -32,6 +32,7 @@ pub mod relay;
 pub mod signer;
 pub mod tls;
 pub mod token;
+pub mod town;
 pub mod world;
 
 use std::fmt::{Debug, Display};

@@ -58,6 +58,12 @@ impl Show {
         self.print(&format!("Setting up, with {} ...\n", binary.display()));
     }
 
+    /// What the second part is.
+    pub fn second_beginning(&mut self) {
+        self.began = Instant::now();
+        self.print("\nNow a cluster: a tag must mean one thing on all its nodes. Setting up two nodes and what they share ...\n");
+    }
+
     /// What was set up.
     pub fn set_up(&mut self, servers: &[[String; 2]]) {
         for [name, what] in servers {
