@@ -25,7 +25,18 @@ pub(crate) async fn put(store: &dyn Store, key: &Key, value: &str, expected: Exp
     revision
 }
 
+/// The next change of an entry: that the store cannot be reached, or can be again, changes none.
 pub(crate) async fn next(changes: &mut Changes) -> Change {
+    loop {
+        match next_word(changes).await {
+            Change::Interrupted | Change::Resumed => {}
+            change @ (Change::Put { .. } | Change::Removed { .. } | Change::Unusable(_)) => return change,
+        }
+    }
+}
+
+/// Whatever is told next.
+pub(crate) async fn next_word(changes: &mut Changes) -> Change {
     let change = tokio::time::timeout(SOON, changes.next()).await.expect("a change was waited for in vain");
     change.expect("the watch has ended").expect("the watch has failed")
 }
