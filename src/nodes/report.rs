@@ -6,7 +6,7 @@ use countersign_trust::time::UnixTime;
 use serde::{Deserialize, Serialize};
 
 use super::packed::{pack, unpack};
-use crate::resolve::{Kind, MAX_PART_BYTES, Revision, Service};
+use crate::resolve::{Revision, Service};
 use crate::store::Key;
 
 /// The form of what is written.
@@ -253,11 +253,8 @@ impl Written {
 
 impl WrittenUse {
     fn read(self) -> Result<PinInUse, ReportFault> {
-        let kind = Kind::read(&self.kind).ok_or_else(|| malformed("the kind of a service"))?;
-        let parts = [&self.namespace, &self.service, &self.revision];
-        if parts.into_iter().any(|part| part.is_empty() || part.len() > MAX_PART_BYTES) {
-            return Err(malformed("the names of a service"));
-        }
+        let revision = Revision::read(self.namespace, &self.kind, self.service, self.revision);
+        let revision = revision.ok_or_else(|| malformed("the kind or the names of a service"))?;
         if self.generation == 0 || self.others.len() > MAX_OTHERS {
             return Err(malformed("a pin"));
         }
@@ -270,7 +267,7 @@ impl WrittenUse {
         Ok(PinInUse {
             digest: read(&self.digest)?,
             others: others.collect::<Result<_, _>>()?,
-            revision: Revision { service: Service { namespace: self.namespace, kind, name: self.service }, id: self.revision },
+            revision,
             image,
             generation: self.generation,
             containers: self.containers,

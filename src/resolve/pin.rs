@@ -4,7 +4,7 @@ use countersign_trust::name::{EvidenceDigest, ImageReference, ManifestDigest, Se
 use countersign_trust::time::UnixTime;
 use serde::{Deserialize, Serialize};
 
-use super::service::{Kind, MAX_PART_BYTES, Revision, Service};
+use super::service::{Revision, Service};
 use super::vouch::{Voucher, WrittenVoucher};
 use crate::store::Key;
 
@@ -255,17 +255,12 @@ impl Written {
         if self.version != VERSION {
             return Err(PinFault::Version { version: self.version });
         }
-        let kind = Kind::read(&self.kind).ok_or_else(|| malformed("its kind"))?;
-        let parts = [&self.namespace, &self.service, &self.revision];
-        if parts.into_iter().any(|part| part.is_empty() || part.len() > MAX_PART_BYTES) {
-            return Err(malformed("the names of its service"));
-        }
+        let revision = Revision::read(self.namespace, &self.kind, self.service, self.revision);
+        let revision = revision.ok_or_else(|| malformed("the kind or the names of its service"))?;
         if self.generation == 0 || self.past.len() > MAX_PAST {
             return Err(malformed("its generation"));
         }
         let image: ImageReference = self.image.parse().map_err(|_| malformed("its image"))?;
-        let service = Service { namespace: self.namespace, kind, name: self.service };
-        let revision = Revision { service, id: self.revision };
         let meaning = self.meaning.read()?;
         let past = self.past.into_iter().map(WrittenMeaning::read).collect::<Result<_, _>>()?;
         let ends = self.ends.map(UnixTime::from_seconds);
@@ -313,6 +308,7 @@ fn malformed(what: &str) -> PinFault {
 pub(super) mod tests {
     use countersign_trust::name::Sha256;
 
+    use super::super::service::Kind;
     use super::*;
 
     pub(crate) fn revision(name: &str, id: &str) -> Revision {

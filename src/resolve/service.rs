@@ -132,6 +132,16 @@ pub struct Revision {
     pub id: String,
 }
 
+impl Revision {
+    /// Reads what is written of one. None for a kind that is none, and for names that no pod gives.
+    #[must_use]
+    pub fn read(namespace: String, kind: &str, name: String, id: String) -> Option<Self> {
+        let kind = Kind::read(kind)?;
+        let is_usual = [&namespace, &name, &id].into_iter().all(|part| (1..=MAX_PART_BYTES).contains(&part.len()));
+        is_usual.then_some(Self { service: Service { namespace, kind, name }, id })
+    }
+}
+
 /// `namespace/kind/name revision`, escaped.
 impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

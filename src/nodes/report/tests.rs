@@ -1,5 +1,6 @@
 use super::*;
 use crate::nodes::packed::{MAX_PACKED_BYTES, MAX_REPORT_BYTES};
+use crate::resolve::{Kind, MAX_PART_BYTES};
 
 pub(crate) fn digest(text: &str) -> ManifestDigest {
     ManifestDigest::new(Sha256::of(text.as_bytes()))
