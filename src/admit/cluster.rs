@@ -75,7 +75,8 @@ impl Admit {
         let Ok(memory) = self.memory() else { return false };
         let asked = memory.asked_at(&confirmed.gun).is_some_and(|at| at.elapsed() < ASKS_ITSELF_EVERY);
         let Some(ends) = self.ends_of(&confirmed.gun) else { return false };
-        let (lifetime, left) = (ends.seconds() - confirmed.since.seconds(), ends.seconds() - now.seconds());
+        let lifetime = ends.seconds().saturating_sub(confirmed.since.seconds());
+        let left = ends.seconds().saturating_sub(now.seconds());
         asked && left > lifetime / LAST_PART
     }
 

@@ -126,22 +126,25 @@ impl Confirmations {
         let gun = evidence.gun();
         let key = key(CONFIRMED, gun).ok_or(ResolveError::Internal { what: "a key of a confirmation that is none" })?;
         let name = pieces::write(&*self.store, Use::Confirmed, evidence).await?;
-        let mut there = self.held.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let (mut before, mut expected) = held.map_or((None, Expected::Absent), |(held, moment)| (Some(held), Expected::Revision(moment)));
         for _ in 0..TRIES {
-            let before = there.as_ref().map(|(before, _)| before.clone());
             let counts = before.clone().filter(|before| self.refuse(before).is_ok());
             if counts.as_ref().is_some_and(|counts| counts.at >= at) {
                 return Ok(());
             }
             let since = counts.filter(|counts| counts.evidence == name).map_or(at, |counts| counts.since);
             let next = self.sealed(Confirmation { gun: gun.clone(), evidence: name, since, at, voucher: None })?;
-            let expected = there.as_ref().map_or(Expected::Absent, |(_, moment)| Expected::Revision(*moment));
             match self.store.put(&key, next.encode()?.into(), expected, None).await? {
                 Put::Done(moment) => {
                     self.hold(key, next, moment);
                     return self.forget_before(before, name).await;
                 }
-                Put::Lost(entry) => there = entry.and_then(|entry| Some((Confirmation::decode(gun, &entry.value)?, entry.revision))),
+                // What does not read as a confirmation is as good as absent, and gives way.
+                Put::Lost(Some(entry)) => {
+                    (before, expected) = (Confirmation::decode(gun, &entry.value), Expected::Revision(entry.revision))
+                }
+                Put::Lost(None) => (before, expected) = (None, Expected::Absent),
             }
         }
         Err(ResolveError::Contended { key: key.to_string() })
@@ -242,7 +245,9 @@ impl Confirmations {
 
     fn hold(&self, key: Key, confirmation: Confirmation, moment: Moment) {
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        if held.len() < MOST || held.contains_key(&key) {
+        // Changes may be heard of after what was written here.
+        let is_newer = held.get(&key).is_none_or(|(_, own)| *own < moment);
+        if is_newer && (held.len() < MOST || held.contains_key(&key)) {
             held.insert(key, (confirmation, moment));
         }
         drop(held);
@@ -341,5 +346,8 @@ fn key(area: &str, gun: &Gun) -> Option<Key> {
 /// nobody.
 fn is_under_way(entry: &Entry, now: UnixTime) -> bool {
     let begun: Option<i64> = std::str::from_utf8(&entry.value).ok().and_then(|text| text.parse().ok());
-    begun.is_some_and(|begun| (begun - TURN_SECONDS..=begun + TURN_SECONDS).contains(&now.seconds()))
+    begun.is_some_and(|begun| begun.abs_diff(now.seconds()) <= TURN_SECONDS.unsigned_abs())
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,8 @@ mod pin;
 mod pins;
 mod service;
 mod sharing;
+#[cfg(test)]
+mod town;
 mod vouch;
 
 pub use confirmed::{Confirmation, Confirmations, Needs, Turn};

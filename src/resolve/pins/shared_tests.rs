@@ -1,170 +1,26 @@
 //! Pins in a store that others can write: forged, rolled back, ended and withdrawn ones, removed nodes, and a store that is away.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicI64;
-use std::time::Duration;
-
-use countersign_trust::name::Sha256;
-
 use super::super::pin::Cause;
 use super::super::pin::tests::{NOW, image, meaning, revision};
 use super::super::service::Kind;
-use super::super::vouch::Vouching;
+use super::super::town::Town;
 use super::tests::{evidence, until};
 use super::*;
-use crate::clock::{Clock, ClockError};
-use crate::store::{After, Changes, EmbeddedStore, Lease, Outage, Page, Try};
+use countersign_trust::name::Sha256;
 
 const DAY: i64 = 24 * 60 * 60;
 
-/// The members of a cluster. The signature of a node is a hash with a secret that only this type knows.
-#[derive(Debug, Default)]
-struct Cluster(Mutex<(u64, HashMap<String, u32>)>);
-
-impl Cluster {
-    fn of(nodes: &[&str]) -> Arc<Self> {
-        let cluster = Arc::new(Self::default());
-        nodes.iter().for_each(|node| cluster.enroll(node, 1));
-        cluster
-    }
-
-    fn enroll(&self, node: &str, secret: u32) {
-        let mut members = self.0.lock().unwrap();
-        members.0 += 1;
-        members.1.insert(node.to_owned(), secret);
-    }
-
-    fn remove(&self, node: &str) {
-        let mut members = self.0.lock().unwrap();
-        members.0 += 1;
-        members.1.remove(node);
-    }
-
-    fn signature(&self, node: &str, statement: &[u8]) -> Option<Vec<u8>> {
-        let secret = *self.0.lock().unwrap().1.get(node)?;
-        Some(Sha256::of(format!("{node} {secret} {}", Sha256::of(statement).to_hex()).as_bytes()).to_hex().into_bytes())
-    }
-}
-
-#[derive(Debug)]
-struct Seat {
-    cluster: Arc<Cluster>,
-    name: &'static str,
-    node: &'static str,
-}
-
-impl Vouching for Seat {
-    fn cluster(&self) -> &str {
-        self.name
-    }
-
-    fn node(&self) -> &str {
-        self.node
-    }
-
-    fn serial(&self) -> u64 {
-        self.cluster.0.lock().unwrap().0
-    }
-
-    fn vouch(&self, statement: &[u8]) -> Result<Vec<u8>, String> {
-        self.cluster.signature(self.node, statement).ok_or_else(|| "not enrolled".to_owned())
-    }
-
-    fn check(&self, node: &str, statement: &[u8], signature: &[u8]) -> Result<(), String> {
-        let right = self.cluster.signature(node, statement).ok_or_else(|| "no member".to_owned())?;
-        if right == signature { Ok(()) } else { Err("not its signature".to_owned()) }
-    }
-}
-
-#[derive(Debug, Default)]
-struct Hand(AtomicI64);
-
-impl Clock for Hand {
-    fn now(&self) -> Result<UnixTime, ClockError> {
-        Ok(NOW.plus_seconds(self.0.load(Ordering::Relaxed)))
-    }
-}
-
-/// The store of a cluster, and whether it can be reached.
-#[derive(Debug)]
-struct Reachable(EmbeddedStore, AtomicBool);
-
-impl Reachable {
-    fn ask(&self) -> Result<&EmbeddedStore, StoreError> {
-        if self.1.load(Ordering::Relaxed) {
-            return Ok(&self.0);
-        }
-        Err(StoreError::Unreachable { tries: vec![Try { endpoint: "https://etcd.test:2379".into(), why: Outage::Connect }] })
-    }
-}
-
-#[async_trait::async_trait]
-impl Store for Reachable {
-    async fn read(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        self.ask()?.read(key).await
-    }
-
-    async fn list(&self, prefix: &Prefix, after: Option<&After>, limit: usize) -> Result<Page, StoreError> {
-        self.ask()?.list(prefix, after, limit).await
-    }
-
-    async fn put(&self, key: &Key, value: bytes::Bytes, expected: Expected, lease: Option<&Lease>) -> Result<Put, StoreError> {
-        self.ask()?.put(key, value, expected, lease).await
-    }
-
-    async fn remove(&self, key: &Key, revision: Moment) -> Result<Removed, StoreError> {
-        self.ask()?.remove(key, revision).await
-    }
-
-    async fn follow(&self, prefix: &Prefix, from: Moment) -> Result<Changes, StoreError> {
-        self.ask()?.follow(prefix, from).await
-    }
-
-    async fn lease(&self, ttl: Duration) -> Result<Lease, StoreError> {
-        self.ask()?.lease(ttl).await
-    }
-}
-
-/// A cluster on one store.
-struct Town {
-    folder: tempfile::TempDir,
-    store: Arc<Reachable>,
-    cluster: Arc<Cluster>,
-    clock: Arc<Hand>,
-}
-
 impl Town {
-    fn of(nodes: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let store = EmbeddedStore::open(&folder.path().join("cluster")).unwrap();
-        Self { folder, store: Arc::new(Reachable(store, AtomicBool::new(true))), cluster: Cluster::of(nodes), clock: Arc::default() }
-    }
-
     /// A node as it starts: with what it kept, and with what the store has if that can be reached.
     async fn node(&self, node: &'static str) -> Pins {
         self.node_in("prod", node).await
     }
 
     async fn node_in(&self, cluster: &'static str, node: &'static str) -> Pins {
-        let local = Arc::new(EmbeddedStore::open(&self.folder.path().join(node)).unwrap());
-        let seat = Seat { cluster: Arc::clone(&self.cluster), name: cluster, node };
-        let pins = Pins::shared(self.store.clone(), Arc::new(Sharing::new(Arc::new(seat), local, self.clock.clone())));
+        let pins = Pins::shared(self.store.clone(), self.sharing(cluster, node));
         pins.load_kept().await.unwrap();
         drop(pins.load().await);
         pins
-    }
-
-    fn can_be_reached(&self, can: bool) {
-        self.store.1.store(can, Ordering::Relaxed);
-    }
-
-    fn passes(&self, seconds: i64) {
-        self.clock.0.fetch_add(seconds, Ordering::Relaxed);
-    }
-
-    fn now(&self) -> UnixTime {
-        self.clock.now().unwrap()
     }
 
     fn pin(&self, digest: &str) -> (Pin, Evidence) {

@@ -1,0 +1,263 @@
+//! What others say that trust servers have confirmed: forged, moved, from the future, of removed nodes; and turns that somebody holds.
+
+use super::super::pin::tests::NOW;
+use super::super::town::Town;
+use super::*;
+use countersign_trust::evidence::{Answer, FileName};
+
+fn gun(repository: &str) -> Gun {
+    Gun::for_repository(&repository.parse().unwrap())
+}
+
+fn app() -> Gun {
+    gun("r.test/team/app")
+}
+
+fn evidence_of(gun: &Gun, text: &str) -> Evidence {
+    let mut evidence = Evidence::new(gun.clone(), "https://r.test".into());
+    evidence.add(FileName::Timestamp, Answer::Found(text.as_bytes().into()));
+    evidence
+}
+
+async fn node(town: &Town, node: &'static str) -> Arc<Confirmations> {
+    node_in(town, "prod", node).await
+}
+
+async fn node_in(town: &Town, cluster: &'static str, node: &'static str) -> Arc<Confirmations> {
+    let confirmations = Arc::new(Confirmations::new(town.store.clone(), town.sharing(cluster, node)));
+    confirmations.load().await.unwrap();
+    confirmations
+}
+
+async fn stored(town: &Town, gun: &Gun) -> Vec<u8> {
+    town.store.0.read(&key(CONFIRMED, gun).unwrap()).await.unwrap().unwrap().value.to_vec()
+}
+
+/// What whoever holds the store writes.
+async fn forge(town: &Town, area: &str, gun: &Gun, bytes: &[u8]) {
+    let key = key(area, gun).unwrap();
+    let expected = town.store.0.read(&key).await.unwrap().map_or(Expected::Absent, |entry| Expected::Revision(entry.revision));
+    assert!(matches!(town.store.0.put(&key, bytes.to_vec().into(), expected, None).await.unwrap(), Put::Done(_)));
+}
+
+fn changed(bytes: &[u8], change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
+    let mut value: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+    change(&mut value);
+    serde_json::to_vec(&value).unwrap()
+}
+
+fn why_not(node: &Confirmations, gun: &Gun) -> Option<PinFault> {
+    let held = node.held.read().unwrap().get(&key(CONFIRMED, gun).unwrap()).map(|(held, _)| held.clone())?;
+    assert_eq!(node.of(gun), None, "what is refused serves nobody");
+    node.refuse(&held).err()
+}
+
+#[tokio::test]
+async fn what_a_server_has_confirmed_to_one_node_reaches_the_others_with_its_evidence() {
+    let town = Town::of(&["one", "two"]);
+    let evidence = evidence_of(&app(), "first");
+    node(&town, "one").await.confirm(&evidence, NOW).await.unwrap();
+    let two = node(&town, "two").await;
+    let heard = two.of(&app()).unwrap();
+    assert_eq!((heard.evidence, heard.since, heard.at), (evidence.digest(), NOW, NOW));
+    assert_eq!(two.evidence(heard.evidence).await.unwrap(), Some(evidence.clone()));
+
+    // Confirmed again: since when it is that stays, and what nothing rests on any more goes.
+    two.confirm(&evidence, NOW.plus_seconds(60)).await.unwrap();
+    let again = two.of(&app()).unwrap();
+    assert_eq!((again.since, again.at), (NOW, NOW.plus_seconds(60)));
+    let next = evidence_of(&app(), "second");
+    two.confirm(&next, NOW.plus_seconds(90)).await.unwrap();
+    assert_eq!(two.of(&app()).unwrap().since, NOW.plus_seconds(90));
+    assert_eq!(two.evidence(evidence.digest()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn nobody_serves_by_a_word_that_no_member_gave_for_this_cluster_and_repository() {
+    let town = Town::of(&["one", "two", "three"]);
+    let one = node(&town, "one").await;
+    one.confirm(&evidence_of(&app(), "first"), NOW).await.unwrap();
+    let genuine = stored(&town, &app()).await;
+
+    forge(&town, CONFIRMED, &app(), &changed(&genuine, |word| word["voucher"] = serde_json::Value::Null)).await;
+    assert_eq!(why_not(&*node(&town, "two").await, &app()), Some(PinFault::Unsigned));
+
+    // Each field is under the signature.
+    let later = (NOW.seconds() + 100).into();
+    let other = EvidenceDigest::of(b"other").to_string().into();
+    for (field, value) in [("at", later), ("since", (NOW.seconds() - 100).into()), ("evidence", other)] {
+        let value: serde_json::Value = value;
+        forge(&town, CONFIRMED, &app(), &changed(&genuine, |word| word[field] = value)).await;
+        let why = why_not(&*node(&town, "two").await, &app());
+        assert!(matches!(&why, Some(PinFault::Unvouched { why, .. }) if why == "not its signature"), "{field}: {why:?}");
+    }
+
+    // Genuine, of another cluster on the same etcd.
+    forge(&town, CONFIRMED, &app(), b"{}").await;
+    node_in(&town, "stage", "three").await.confirm(&evidence_of(&app(), "first"), NOW).await.unwrap();
+    let why = why_not(&*node(&town, "two").await, &app());
+    assert!(matches!(&why, Some(PinFault::Unvouched { node, .. }) if node == "three"), "{why:?}");
+
+    // Genuine, in the place of another repository.
+    forge(&town, CONFIRMED, &gun("r.test/team/other"), &genuine).await;
+    let two = node(&town, "two").await;
+    assert_eq!((two.of(&gun("r.test/team/other")), two.offered(&gun("r.test/team/other"))), (None, None));
+}
+
+#[tokio::test]
+async fn a_word_from_the_future_or_of_a_removed_node_serves_nobody() {
+    let town = Town::of(&["one", "two"]);
+    town.passes(SKEW_SECONDS + 1);
+    node(&town, "one").await.confirm(&evidence_of(&app(), "first"), town.now()).await.unwrap();
+    let two = node(&town, "two").await;
+    assert!(two.of(&app()).is_some());
+    town.passes(-SKEW_SECONDS - 1);
+    assert_eq!(why_not(&two, &app()), Some(PinFault::Future), "its node's clock is far ahead");
+    town.passes(1);
+    assert!(two.of(&app()).is_some(), "clocks may differ a little");
+
+    town.cluster.remove("one");
+    assert!(matches!(why_not(&two, &app()), Some(PinFault::Unvouched { node, .. }) if node == "one"));
+    // It is as good as absent: who counts takes its place, also with an earlier moment.
+    two.confirm(&evidence_of(&app(), "second"), NOW).await.unwrap();
+    assert_eq!(two.of(&app()).unwrap().at, NOW);
+}
+
+#[tokio::test]
+async fn a_member_that_says_since_a_moment_after_it_is_not_believed() {
+    let town = Town::of(&["one"]);
+    let one = node(&town, "one").await;
+    let said = Confirmation { gun: app(), evidence: EvidenceDigest::of(b"e"), since: NOW.plus_seconds(1), at: NOW, voucher: None };
+    let sealed = one.sealed(said).unwrap();
+    forge(&town, CONFIRMED, &app(), &sealed.encode().unwrap()).await;
+    one.load().await.unwrap();
+    assert_eq!(why_not(&one, &app()), Some(PinFault::Future));
+}
+
+#[tokio::test]
+async fn evidence_that_is_not_what_its_name_says_is_none() {
+    let town = Town::of(&["one", "two"]);
+    let one = node(&town, "one").await;
+    let (first, second) = (evidence_of(&app(), "first"), evidence_of(&app(), "second"));
+    one.confirm(&first, NOW).await.unwrap();
+    pieces::write(&*town.store, Use::Confirmed, &second).await.unwrap();
+    let area = Prefix::new(["confirmed-evidence"]).unwrap();
+    let entries = list_all(&*town.store, &area).await.unwrap().entries;
+    let piece = |name: EvidenceDigest| {
+        let is_piece = |key: &Key| key.as_str().contains(name.to_string().rsplit(':').next().unwrap()) && key.as_str().ends_with("/0");
+        entries.iter().find(|(key, _)| is_piece(key)).unwrap_or_else(|| panic!("{entries:?}"))
+    };
+    let ((place, entry), (_, other)) = (piece(first.digest()), piece(second.digest()));
+    town.store.0.put(place, other.value.clone(), Expected::Revision(entry.revision), None).await.unwrap();
+    assert_eq!(node(&town, "two").await.evidence(first.digest()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_was_heard_late_takes_no_place_of_what_is_newer() {
+    let town = Town::of(&["one", "two"]);
+    let (one, two) = (node(&town, "one").await, node(&town, "two").await);
+    one.confirm(&evidence_of(&app(), "first"), NOW).await.unwrap();
+    let place = key(CONFIRMED, &app()).unwrap();
+    let late = Change::Put { key: place.clone(), entry: town.store.0.read(&place).await.unwrap().unwrap() };
+    two.load().await.unwrap();
+    two.confirm(&evidence_of(&app(), "second"), NOW.plus_seconds(1)).await.unwrap();
+    two.apply(late).await;
+    assert_eq!(two.of(&app()).unwrap().evidence, evidence_of(&app(), "second").digest());
+}
+
+#[tokio::test]
+async fn whoever_writes_nonsense_as_a_turn_holds_up_nobody() {
+    let town = Town::of(&["one"]);
+    let one = node(&town, "one").await;
+    let far = (NOW.seconds() + 1_000_000).to_string();
+    for nonsense in ["", "soon", "9223372036854775807", "-9223372036854775808", "1e99", &far, &"9".repeat(100_000)] {
+        forge(&town, TURNS, &app(), nonsense.as_bytes()).await;
+        let Turn::Mine(key, moment) = one.turn(&app(), Needs::Fresh).await else { panic!("held up by `{:.20}`", nonsense) };
+        one.end_turn(&key, moment).await;
+    }
+}
+
+#[tokio::test]
+async fn the_turn_of_a_node_that_died_ends_by_itself() {
+    let town = Town::of(&["one", "two"]);
+    assert!(matches!(node(&town, "one").await.turn(&app(), Needs::Fresh).await, Turn::Mine(..)));
+    town.passes(TURN_SECONDS + 1);
+    assert!(matches!(node(&town, "two").await.turn(&app(), Needs::Fresh).await, Turn::Mine(..)));
+}
+
+#[tokio::test]
+async fn while_the_store_is_away_each_node_asks_for_itself() {
+    let town = Town::of(&["one"]);
+    let one = node(&town, "one").await;
+    town.can_be_reached(false);
+    assert!(matches!(one.turn(&app(), Needs::Fresh).await, Turn::Alone));
+}
+
+#[tokio::test]
+async fn a_node_that_is_no_member_takes_no_turn_and_says_nothing() {
+    let town = Town::of(&["one"]);
+    let stranger = node(&town, "stranger").await;
+    assert!(matches!(stranger.turn(&app(), Needs::Fresh).await, Turn::Alone));
+    let refused = stranger.confirm(&evidence_of(&app(), "first"), NOW).await;
+    assert!(matches!(refused, Err(ResolveError::NotMember { .. })), "{refused:?}");
+    assert_eq!(node(&town, "one").await.of(&app()), None);
+}
+
+/// Node `asks` has its turn, and another waits.
+async fn waits(town: &Town, needs: Needs) -> (Arc<Confirmations>, Arc<Confirmations>, Turn, tokio::task::JoinHandle<Turn>) {
+    let (asks, waits) = (node(town, "one").await, node(town, "two").await);
+    let turn = asks.turn(&app(), Needs::Fresh).await;
+    assert!(matches!(turn, Turn::Mine(..)));
+    tokio::spawn(Arc::clone(&waits).follow());
+    let waiting = tokio::spawn({
+        let waits = Arc::clone(&waits);
+        async move { waits.turn(&app(), needs).await }
+    });
+    // So that it has seen whose turn it is.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    (asks, waits, turn, waiting)
+}
+
+async fn confirm_and_end(node: &Confirmations, turn: Turn, text: &str, at: UnixTime) {
+    let Turn::Mine(key, moment) = turn else { panic!("{turn:?}") };
+    node.confirm(&evidence_of(&app(), text), at).await.unwrap();
+    node.end_turn(&key, moment).await;
+}
+
+#[tokio::test]
+async fn what_was_asked_before_a_node_began_to_wait_does_not_serve_it_where_it_decides() {
+    let town = Town::of(&["one", "two"]);
+    let (one, _, turn, waiting) = waits(&town, Needs::Fresh).await;
+    confirm_and_end(&one, turn, "perhaps from before it was signed", NOW).await;
+    assert!(matches!(waiting.await.unwrap(), Turn::Mine(..)), "it asks for itself");
+}
+
+#[tokio::test]
+async fn of_two_that_wait_one_asks_and_the_other_takes_what_it_hears() {
+    let town = Town::of(&["one", "two", "three"]);
+    let (one, two, turn, waiting) = waits(&town, Needs::Fresh).await;
+    let three = node(&town, "three").await;
+    tokio::spawn(Arc::clone(&three).follow());
+    let other = tokio::spawn({
+        let three = Arc::clone(&three);
+        async move { three.turn(&app(), Needs::Fresh).await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    confirm_and_end(&one, turn, "first", NOW).await;
+    let (mut waiting, mut other) = (waiting, other);
+    let (asks, is_two, left) = tokio::select! {
+        turn = &mut waiting => (turn.unwrap(), true, other),
+        turn = &mut other => (turn.unwrap(), false, waiting),
+    };
+    confirm_and_end(if is_two { &two } else { &three }, asks, "second", NOW.plus_seconds(1)).await;
+    let Turn::Confirmed(heard) = left.await.unwrap() else { panic!("it had to hear of it") };
+    assert_eq!(heard.evidence, evidence_of(&app(), "second").digest());
+}
+
+#[tokio::test]
+async fn where_it_decides_nothing_what_is_new_enough_serves() {
+    let town = Town::of(&["one", "two"]);
+    let (one, _, turn, waiting) = waits(&town, Needs::Since(NOW)).await;
+    confirm_and_end(&one, turn, "first", NOW).await;
+    assert!(matches!(waiting.await.unwrap(), Turn::Confirmed(_)));
+}
