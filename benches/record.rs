@@ -37,6 +37,7 @@ pub(crate) fn measure(report: &mut Report, folder: &Path) {
         expired_serves_for: None,
         node_credentials: None,
         grandfather_for: None,
+        superseded_max_age: std::time::Duration::ZERO,
         sandbox: SandboxImage::default(),
         refresh_interval: Duration::from_secs(3600),
         digest,

@@ -23,6 +23,7 @@ on_every_containerd! {
     a_replica_gets_what_is_signed_now_when_who_signed_for_it_then_may_not_sign_any_more,
     labels_of_another_namespace_reach_no_pin_of_a_service,
     an_operator_updates_a_service_and_rolls_it_back_and_admits_nothing_by_it,
+    what_an_operator_sets_and_freezes_stays_or_nothing_runs,
 }
 
 const REPOSITORY: &str = "team/app";
@@ -290,4 +291,62 @@ async fn an_operator_updates_a_service_and_rolls_it_back_and_admits_nothing_by_i
         let (code, _, said) = scene.countersign(&words).await;
         assert_eq!((code, said.contains(complaint)), (Some(2), true), "{said}");
     }
+}
+
+async fn what_an_operator_sets_and_freezes_stays_or_nothing_runs(containerd: Version) {
+    let scene = Scene::on(containerd, "what_an_operator_sets").await;
+    assert_eq!(scene.prints("5d4f").await, "old\n");
+    let (old, new) = (scene.old.digest().to_string(), scene.new.digest().to_string());
+    scene.tag_moves_to(&scene.new).await;
+    let pin = async |act: &str, more: &[&str]| {
+        let (code, said, complaint) = scene.countersign(&[&["pin", act, "shop/deployment/web"], more].concat()).await;
+        (code, said + &complaint)
+    };
+
+    // What is signed under no such tag, and was not meant before, is not set.
+    let unsigned = format!("sha256:{}", "0".repeat(64));
+    let (code, said) = pin("set", &["--digest", &unsigned]).await;
+    assert_eq!((code, said.contains("neither what the tag is signed as now nor what it meant before")), (Some(1), true), "{said}");
+    let (code, said) = pin("set", &["--digest", "newest"]).await;
+    assert_eq!((code, said.contains("`newest` is no digest")), (Some(2), true), "{said}");
+    let (code, said) = pin("set", &["--digest", &new]).await;
+    assert_eq!((code, said.contains(&format!("means {new} now, before {old}"))), (Some(0), true), "{said}");
+    assert_eq!(scene.prints("5d4f").await, "new\n");
+    let (code, said) = pin("set", &["--digest", &old]).await;
+    assert_eq!((code, said.contains(&format!("means {old} now, before {new}"))), (Some(0), true), "{said}");
+
+    let (code, said) = pin("freeze", &[]).await;
+    assert_eq!((code, said.contains(&format!("is frozen as {old} from now on"))), (Some(0), true), "{said}");
+    let (code, said, _) = scene.countersign(&["service", "update", "shop/deployment/web"]).await;
+    assert_eq!((code, said.contains("`countersign pin release` comes first")), (Some(1), true), "{said}");
+    assert_eq!(scene.prints("5d4f").await, "old\n");
+    let (_, listed, _) = scene.countersign(&["pin", "ls", "--output", "json"]).await;
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!((&listed["pins"][0]["meaning"]["cause"], listed["pins"][0]["frozen"]["by"].is_string()), (&"set".into(), true));
+    let (_, history) = pin("history", &[]).await;
+    assert!(history.contains("frozen by") && history.contains(&new) && history.contains("first-use"), "{history}");
+
+    // Its signer may sign no more: nothing runs instead of it, until it is released.
+    scene.world.notary.signer("admin").rotate(&scene.world.gun(REPOSITORY), super::harness::signer::Rotation::Targets).await;
+    scene.tag_moves_to(&scene.new).await;
+    // Whoever else pulls brings the rotation to this node.
+    assert_eq!(scene.prints("7c9f").await, "new\n", "another revision");
+    let refused = scene.runs(scene.pod_of("shop", "web", "5d4f")).await.unwrap_err();
+    assert!(refused.message().contains(&format!("is frozen for shop/deployment/web as {old}")), "{refused}");
+    assert!(refused.message().contains("(CS-PIN-FROZEN)"), "{refused}");
+    let (code, said) = pin("release", &["--revision", "5d4f"]).await;
+    assert_eq!((code, said.contains(&format!("means {old} from now on"))), (Some(0), true), "{said}");
+    assert_eq!(scene.prints("5d4f").await, "new\n");
+
+    let (_, lines, _) = scene.countersign(&["decisions", "--output", "json"]).await;
+    let acts: Vec<Value> =
+        lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).filter(|line| line["by"].is_string()).collect();
+    let told: Vec<_> = acts.iter().map(|line| (line["method"].as_str().unwrap(), line["verdict"].as_str().unwrap())).collect();
+    let repinned = |method| (method, "repinned");
+    let denied = |method| (method, "deny");
+    let expected =
+        [denied("PinSet"), repinned("PinSet"), repinned("PinSet"), repinned("PinFreeze"), denied("ServiceUpdate"), repinned("PinRelease")];
+    assert_eq!(told, expected, "{acts:#?}");
+    assert_eq!((&acts[1]["digest"], &acts[1]["digest-before"]), (&new.as_str().into(), &old.as_str().into()));
+    assert_eq!(acts[1]["service"], "shop/deployment/web 5d4f");
 }

@@ -122,6 +122,7 @@ pub fn policy(config: &Config) -> Result<Policy, StartError> {
         expired_serves_for,
         node_credentials,
         grandfather_for: config.grandfather_for,
+        superseded_max_age: config.superseded_max_age,
         sandbox,
         refresh_interval,
         digest: config.digest,

@@ -23,6 +23,7 @@ fn admit(folder: &tempfile::TempDir) -> Arc<Admit> {
         expired_serves_for: None,
         node_credentials: None,
         grandfather_for: None,
+        superseded_max_age: std::time::Duration::from_secs(180 * 86_400),
         sandbox: SandboxImage::default(),
         refresh_interval: PROVE_EVERY,
         digest: Sha256::of(b"policy"),

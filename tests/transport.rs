@@ -76,6 +76,7 @@ fn node(directory: &Path, server: &TrustServer, pins: Pins) -> Arc<Admit> {
         expired_serves_for: None,
         node_credentials: None,
         grandfather_for: None,
+        superseded_max_age: std::time::Duration::from_secs(180 * 86_400),
         sandbox: SandboxImage::default(),
         refresh_interval: std::time::Duration::from_secs(3600),
         digest: Sha256::of(b"policy"),

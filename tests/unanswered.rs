@@ -80,6 +80,7 @@ async fn gate(directory: &Path, containerd: &Path) -> PathBuf {
         expired_serves_for: None,
         node_credentials: None,
         grandfather_for: None,
+        superseded_max_age: Duration::from_secs(180 * 86_400),
         sandbox: SandboxImage::default(),
         refresh_interval: std::time::Duration::from_secs(3600),
         digest: Sha256::of(b"policy"),

@@ -133,7 +133,7 @@ impl v1::admin_server::Admin for Api {
     }
 
     async fn change_pins(&self, request: Request<v1::ChangePinsRequest>) -> Result<Response<v1::ChangePinsResponse>, Status> {
-        Ok(Response::new(pins::change(&self.0.admit, &request.into_inner()).await))
+        Ok(Response::new(pins::change(&self.0.admit, &self.0.recorder, &request.into_inner()).await))
     }
 
     async fn show_members(&self, _: Request<v1::ShowMembersRequest>) -> Result<Response<v1::ShowMembersResponse>, Status> {

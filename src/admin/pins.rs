@@ -1,10 +1,13 @@
 //! What tags mean for services: told of, looked up anew and rolled back by operators.
 
+use std::sync::Arc;
+
 use countersign_trust::name::shown;
 
 use super::reset::kept_text;
 use super::{moment, refused, v1};
-use crate::admit::{Admit, Meant, Repinned};
+use crate::admit::{Admit, Meant, Repin, Repinned};
+use crate::audit::Recorder;
 use crate::resolve::{Kind, Meaning, Pin, Service};
 
 /// Every pin, by service, revision and image.
@@ -23,24 +26,41 @@ pub(super) fn list(admit: &Admit, request: &v1::ListPinsRequest) -> v1::ListPins
     v1::ListPinsResponse { pins: found.iter().map(|pin| message(pin)).collect(), fault: String::new() }
 }
 
-/// Looks up anew what tags mean, or goes back.
-pub(super) async fn change(admit: &std::sync::Arc<Admit>, request: &v1::ChangePinsRequest) -> v1::ChangePinsResponse {
+/// Does to pins what an operator wants, and writes that down.
+pub(super) async fn change(admit: &Arc<Admit>, recorder: &Recorder, request: &v1::ChangePinsRequest) -> v1::ChangePinsResponse {
     let fault = |fault: String| v1::ChangePinsResponse { fault, changes: Vec::new() };
-    let meant = match meant(request) {
-        Ok(meant) => meant,
+    let (meant, repin) = match meant(request).and_then(|meant| Ok((meant, wanted(request)?))) {
+        Ok(wanted) => wanted,
         Err(why) => return fault(why),
     };
     let by = kept_text(&request.by);
-    let outcomes = match request.act() {
-        v1::PinAct::Update => admit.update_pins(&meant, &by).await,
-        v1::PinAct::Rollback => admit.roll_pins_back(&meant, &by).await,
-        v1::PinAct::Unspecified => return fault("what is to be done with the pins must be said".to_owned()),
-    };
+    let outcomes = admit.repin(&meant, repin, &by).await;
     if outcomes.is_empty() {
         return fault(format!("no pin of {} is here: see `countersign service ls`", shown(&request.service)));
     }
+    for (pin, outcome) in &outcomes {
+        let id = recorder.repinned(repin, &by, pin, outcome);
+        tracing::info!(
+            image = %pin.image, service = %pin.revision.service, revision = shown(&pin.revision.id), act = repin.as_method(),
+            by = shown(&by), why_not = outcome.why_not(), decision = %id, "an operator's hand on a pin"
+        );
+    }
     let changes = outcomes.into_iter().map(|(pin, outcome)| changed(&pin, outcome)).collect();
     v1::ChangePinsResponse { changes, fault: String::new() }
+}
+
+fn wanted(request: &v1::ChangePinsRequest) -> Result<Repin, String> {
+    match request.act() {
+        v1::PinAct::Update => Ok(Repin::Update),
+        v1::PinAct::Rollback => Ok(Repin::Rollback),
+        v1::PinAct::Set => match request.digest.parse() {
+            Ok(digest) => Ok(Repin::Set(digest)),
+            Err(_) => Err(format!("`{}` is no digest: it is written sha256:<64 hexadecimal digits>", shown(&request.digest))),
+        },
+        v1::PinAct::Freeze => Ok(Repin::Freeze),
+        v1::PinAct::Release => Ok(Repin::Release),
+        v1::PinAct::Unspecified => Err("what is to be done with the pins must be said".to_owned()),
+    }
 }
 
 fn meant(request: &v1::ChangePinsRequest) -> Result<Meant, String> {
@@ -66,18 +86,19 @@ fn written(Service { namespace, kind, name }: &Service) -> String {
 }
 
 fn changed(pin: &Pin, outcome: Repinned) -> v1::PinChange {
-    let image = pin.image.to_string();
-    let (outcome, refusal, error) = match outcome {
+    let error = outcome.why_not().unwrap_or_default();
+    let (outcome, refusal) = match outcome {
         Repinned::Changed(pin) => {
             return v1::PinChange { pin: Some(message(&pin)), outcome: v1::PinOutcome::Changed.into(), ..v1::PinChange::default() };
         }
-        Repinned::Unchanged => (v1::PinOutcome::Unchanged, None, String::new()),
-        Repinned::NoPast => (v1::PinOutcome::NoPast, None, String::new()),
-        Repinned::Refused(refusal) => (v1::PinOutcome::Refused, Some(refused(&refusal, image)), String::new()),
-        Repinned::Unconfirmed => (v1::PinOutcome::Unconfirmed, None, String::new()),
-        Repinned::Void(fault) => (v1::PinOutcome::Failed, None, fault.to_string()),
-        Repinned::Raced => (v1::PinOutcome::Raced, None, String::new()),
-        Repinned::Store(error) => (v1::PinOutcome::Failed, None, error.to_string()),
+        Repinned::Unchanged => (v1::PinOutcome::Unchanged, None),
+        Repinned::NoPast => (v1::PinOutcome::NoPast, None),
+        Repinned::Unknown => (v1::PinOutcome::UnknownDigest, None),
+        Repinned::Frozen => (v1::PinOutcome::Frozen, None),
+        Repinned::Refused(refusal) => (v1::PinOutcome::Refused, Some(refused(&refusal, pin.image.to_string()))),
+        Repinned::Unconfirmed => (v1::PinOutcome::Unconfirmed, None),
+        Repinned::Raced => (v1::PinOutcome::Raced, None),
+        Repinned::Void(_) | Repinned::Store(_) => (v1::PinOutcome::Failed, None),
     };
     v1::PinChange { pin: Some(message(pin)), outcome: outcome.into(), refusal, error }
 }
@@ -90,6 +111,9 @@ fn message(pin: &Pin) -> v1::ServicePin {
         meaning: Some(meaning(&pin.meaning)),
         generation: pin.generation,
         past: pin.past.iter().map(meaning).collect(),
+        ends: pin.ends.map(moment).unwrap_or_default(),
+        frozen_at: pin.frozen.as_ref().map(|freeze| moment(freeze.at)).unwrap_or_default(),
+        frozen_by: pin.frozen.as_ref().map(|freeze| shown(&freeze.by)).unwrap_or_default(),
     }
 }
 

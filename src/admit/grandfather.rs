@@ -281,6 +281,7 @@ impl Refusal {
             | Self::NamespaceFull { .. }
             | Self::ServerNotAsked { .. }
             | Self::Store { .. }
+            | Self::Frozen(_)
             | Self::NotHeld { .. }
             | Self::OtherImage { .. }
             | Self::UnknownRootFs { .. } => true,

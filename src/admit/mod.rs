@@ -36,6 +36,8 @@ mod reset;
 mod running;
 mod sandbox;
 mod time;
+mod unpinned;
+mod upkeep;
 mod volume;
 
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -68,16 +70,16 @@ use on_demand::InVain;
 use passage::Passages;
 pub use passage::{Creating, Starting};
 use patience::Patience;
-pub use pinned::{Asker, SUPERSEDED_SERVES_SECONDS, Sought, WithoutStore};
+pub use pinned::{Asker, Sought, WithoutStore};
 use pinned::{Effect, Pinning};
 use policy::Local;
 pub use policy::Policy;
 pub use prospects::Prospect;
 pub use refresh::UPDATE_DEADLINE;
-pub use refusal::{HeldData, Refusal, Standing, chain};
+pub use refusal::{Frozen, HeldData, Refusal, Standing, chain};
 pub use rehearsal::{OnStage, Proofs, RESERVED_HOST, Rehearsed, Shown, Trials};
 use rehearsal::{Record, Stage, is_reserved};
-pub use repinned::{Meant, Repinned};
+pub use repinned::{Meant, Repin, Repinned};
 pub use reset::Reset;
 pub use sandbox::{SandboxImage, record_name};
 use time::Latest;
@@ -89,6 +91,7 @@ use crate::crash::Step;
 use crate::fetch::{Credential, NotaryClient};
 pub use crate::ledger::{Act, Grandfathered, Workload};
 use crate::ledger::{Held, Ledger, LedgerError, VerifiedImage};
+pub use crate::resolve::Pin;
 use countersign_trust::time::UnixTime;
 
 /// Where the trust data that a verdict rests on came from.

@@ -1,27 +1,19 @@
 //! What a tag means for a service: what the pin of its revision says, where that can be proven here and now; else what is signed
 //! now. A pin admits nothing that the signatures do not admit: it only says which of the digests that they admit is meant.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use countersign_trust::evidence::{Evidence, Gun};
-use countersign_trust::name::{EvidenceDigest, ImageReference, ManifestDigest, Selector, Sha256};
+use countersign_trust::name::{EvidenceDigest, ImageReference, ManifestDigest, Selector, shown};
 use countersign_trust::time::UnixTime;
 use countersign_trust::{Question, Reason};
 
-use super::memory::Memory;
-use super::refusal::{Refusal, chain};
+use super::refusal::{Frozen, Refusal, chain};
 use super::{Admission, Admit, Origin};
 use crate::resolve::{Cause, Kind, Meaning, Pin, Pins, Reach, ResolveError, Revision};
 
-/// For how long a digest that is superseded is used on. A revision that is older means what is signed now, from its next pull on.
-pub const SUPERSEDED_SERVES_SECONDS: i64 = 180 * 24 * 60 * 60;
-/// For how long a pin is kept that no pod of this node is of: a revision that comes back, by a rollback of its Deployment or on a
-/// node that was drained, finds its pin.
-const UNUSED_IS_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// The same where a revision is one pod or one Job, which never comes back. It is not at once: pods wait for their images.
-const UNUSED_ONCE_IS_KEPT: Duration = Duration::from_secs(60 * 60);
 /// Evidence of pins that is kept in memory. A node runs some hundred services, of which few are superseded.
 const MOST_EVIDENCE: usize = 64;
 
@@ -86,18 +78,18 @@ pub enum WithoutStore {
 /// The pins, once there is a store that can be used, and who writes them.
 #[derive(Debug, Default)]
 pub(super) struct Pinning {
-    taken: OnceLock<Taken>,
+    pub(super) taken: OnceLock<Taken>,
     /// Why there are none though nodes share them, and revisions wait.
     fault: OnceLock<String>,
     evidence: Mutex<HashMap<EvidenceDigest, Arc<Evidence>>>,
     /// Since when no pod is of a revision that has pins.
-    unused: Mutex<HashMap<Revision, Instant>>,
+    pub(super) unused: Mutex<HashMap<Revision, Instant>>,
 }
 
 #[derive(Debug)]
-struct Taken {
-    pins: Arc<Pins>,
-    node: String,
+pub(super) struct Taken {
+    pub(super) pins: Arc<Pins>,
+    pub(super) node: String,
     without_store: WithoutStore,
 }
 
@@ -270,12 +262,12 @@ impl Admit {
     /// Judges a tag by what it was pinned as.
     pub(super) async fn ride(&self, question: Question<'_>, pin: &Pin) -> Result<Admission, Refusal> {
         let (now, policy, meaning) = (self.now()?, self.policy(), &pin.meaning);
-        let unproven = |why| Refusal::Trust(countersign_trust::Refusal::of_image(question.image, unproven(meaning.digest, why)));
-        if meaning.at.plus_seconds(SUPERSEDED_SERVES_SECONDS) < now || meaning.at > now.plus_seconds(super::time::TOLERANCE_SECONDS) {
-            return Err(unproven(Reason::NoTrustData { had_some: true }));
+        let gone = || evidence_gone(&Pin { image: question.image.clone(), ..pin.clone() });
+        if policy.superseded_serves_until(meaning.at) < now || meaning.at > now.plus_seconds(super::time::TOLERANCE_SECONDS) {
+            return Err(gone());
         }
         let read = self.pinned_evidence(meaning).await.map_err(|error| store_refusal(&pin.revision, question.image, chain(&error)))?;
-        let evidence = read.ok_or_else(|| unproven(Reason::NoTrustData { had_some: true }))?;
+        let evidence = read.ok_or_else(gone)?;
         let pinned = countersign_trust::Pinned { digest: meaning.digest, evidence: &evidence, at: meaning.at };
         let judged = self.memory()?.judge_pinned(question, pinned, &policy, now)?;
         let mode = policy.trust.mode_for(question, now);
@@ -317,7 +309,7 @@ impl Admit {
         self.pinning.evidence.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    /// A pin that does not verify is as good as absent, and is reported.
+    /// A pin that does not verify is as good as absent, and is reported. One that is frozen means what it says or nothing.
     async fn without_pin(
         &self,
         pin: &Pin,
@@ -325,6 +317,16 @@ impl Admit {
         refusal: &Refusal,
         effect: Effect,
     ) -> Result<Admission, Refusal> {
+        if let (Ok(admission), Some(freeze)) = (&judged, &pin.frozen) {
+            return Err(Refusal::Frozen(Box::new(Frozen {
+                image: admission.image.clone(),
+                service: pin.revision.service.to_string(),
+                pinned: pin.meaning.digest,
+                by: shown(&freeze.by),
+                at: freeze.at,
+                why: refusal.to_string(),
+            })));
+        }
         if let Ok(admission) = &judged {
             tracing::warn!(
                 image = %pin.image, service = %pin.revision.service, pinned = %pin.meaning.digest, digest = %admission.digest,
@@ -350,104 +352,12 @@ impl Admit {
     }
 
     /// Signs, packs and asks the store where that holds up no call that is only passed on.
-    async fn at_work<T: Send + 'static>(
+    pub(super) async fn at_work<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, ResolveError>> + Send + 'static,
     ) -> Result<T, ResolveError> {
         let done = self.work.spawn(work).await;
         done.unwrap_or(Err(ResolveError::Internal { what: "the store's task panicked" }))
-    }
-
-    /// What was seen unsigned once is never revived: the next time that the tag is signed, it means what it is signed as then.
-    async fn end_pin(&self, pin: &Pin, why: &Refusal) {
-        let Some(pins) = self.pins() else { return };
-        tracing::info!(image = %pin.image, service = %pin.revision.service, pinned = %pin.meaning.digest, reason = %why, "a pin has ended: its tag is not signed any more");
-        let outcome = self.withdraw(pins, pin).await;
-        if let Err(error) = outcome {
-            tracing::warn!(image = %pin.image, service = %pin.revision.service, %error, "an ended pin could not be removed");
-        }
-    }
-
-    async fn withdraw(&self, pins: &Pins, pin: &Pin) -> Result<(), ResolveError> {
-        // First: whoever holds the store could bring the pin back.
-        if let Ok(now) = self.now() {
-            pins.withdraw(&pin.image, now).await?;
-        }
-        if pins.end(pin).await? { pins.forget_evidence_of(pin).await } else { Ok(()) }
-    }
-
-    /// Ends every pin whose tag is signed no more, of all repositories that are held. For a daemon that was killed before it had.
-    pub async fn end_all_unsigned_pins(&self) {
-        for gun in self.memory().map(Memory::guns).unwrap_or_default() {
-            self.end_unsigned_pins(&gun).await;
-        }
-    }
-
-    /// Ends every pin of a repository whose tag is signed no more, whoever asked: it may be signed again before anybody asks for
-    /// the others. Called whenever other trust data of it is held.
-    pub(super) async fn end_unsigned_pins(&self, gun: &Gun) {
-        let Some(pins) = self.pins() else { return };
-        let of_repository = pins.all().into_iter().filter(|pin| Gun::for_repository(pin.image.repository()) == *gun);
-        for pin in of_repository {
-            if let Some(refusal) = self.is_unsigned_since(&pin) {
-                self.end_pin(&pin, &refusal).await;
-            }
-        }
-    }
-
-    /// That the tag of a pin is signed no more, and was found so after the pin was made. What this node holds may be from before
-    /// the tag was signed at all, while another node has pinned it since: that says nothing.
-    fn is_unsigned_since(&self, pin: &Pin) -> Option<Refusal> {
-        let held = self.memory().ok()?.held(&Gun::for_repository(pin.image.repository()))?;
-        let checked_at = UnixTime::from_seconds(i64::try_from(held.checked_at).ok()?);
-        let question = Question { image: &pin.image, namespace: Some(&pin.revision.service.namespace) };
-        let refusal = self.judge(question).err().filter(says_unsigned)?;
-        (checked_at >= pin.meaning.at).then_some(refusal)
-    }
-
-    /// Keeps house among the pins, now and then: what is used lives on, and what nothing uses ends. `alive` is every revision that
-    /// a pod of this node is of.
-    pub async fn keep_pins(self: &Arc<Self>, alive: HashSet<Revision>) {
-        let admit = Arc::clone(self);
-        let kept = self.at_work(async move { admit.keep_pins_now(&alive).await }).await;
-        if let Err(error) = kept {
-            tracing::warn!(%error, "the pins of services could not be kept in order");
-        }
-    }
-
-    async fn keep_pins_now(&self, alive: &HashSet<Revision>) -> Result<(), ResolveError> {
-        match self.pinning.taken.get() {
-            Some(taken) if taken.pins.is_shared() => self.keep_shared_pins(taken, alive).await,
-            Some(taken) => self.end_unused_pins(taken, alive).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Where nodes share them, pins that no node renews end by themselves.
-    async fn keep_shared_pins(&self, taken: &Taken, alive: &HashSet<Revision>) -> Result<(), ResolveError> {
-        for pin in taken.pins.unkept(|revision| alive.contains(revision)) {
-            if let Some(evidence) = self.pinned_evidence(&pin.meaning).await? {
-                taken.pins.keep(&pin, &evidence).await?;
-            }
-        }
-        if let Ok(now) = self.now() {
-            taken.pins.forget_old(now, now.plus_seconds(-SUPERSEDED_SERVES_SECONDS)).await?;
-        }
-        if taken.pins.reach() == Reach::Away {
-            return Ok(());
-        }
-        taken.pins.renew(|revision| alive.contains(revision), share_of(&taken.node)).await?;
-        taken.pins.remove_ended().await
-    }
-
-    /// Ends pins of revisions that no pod has been of for long.
-    async fn end_unused_pins(&self, taken: &Taken, alive: &HashSet<Revision>) -> Result<(), ResolveError> {
-        for pin in self.pinning.long_unused(&taken.pins.all(), alive, Instant::now()) {
-            tracing::debug!(image = %pin.image, service = %pin.revision.service, revision = pin.revision.id, "a pin that nothing uses has ended");
-            taken.pins.end(&pin).await?;
-            taken.pins.forget_evidence_of(&pin).await?;
-        }
-        Ok(())
     }
 
     /// A digest of an image that a revision has pinned as it, under a tag that is signed as another by now.
@@ -481,85 +391,12 @@ impl Admit {
     }
 }
 
-impl Pinning {
-    /// The pins that have been unused for longer than they are kept.
-    fn long_unused(&self, all: &[Arc<Pin>], alive: &HashSet<Revision>, now: Instant) -> Vec<Arc<Pin>> {
-        let mut unused = self.unused.lock().unwrap_or_else(PoisonError::into_inner);
-        let has_pins: HashSet<&Revision> = all.iter().map(|pin| &pin.revision).collect();
-        unused.retain(|revision, _| has_pins.contains(revision) && !alive.contains(revision));
-        let is_over = |pin: &&Arc<Pin>| -> bool {
-            if alive.contains(&pin.revision) {
-                return false;
-            }
-            let since = *unused.entry(pin.revision.clone()).or_insert(now);
-            now.duration_since(since) > kept_for(pin.revision.service.kind)
-        };
-        all.iter().filter(is_over).cloned().collect()
-    }
-}
-
-/// A part of one that is another for each node.
-fn share_of(node: &str) -> f64 {
-    let hash = Sha256::of(node.as_bytes());
-    let first = hash.as_bytes().first().copied().unwrap_or_default();
-    f64::from(first) / f64::from(u8::MAX)
-}
-
 fn store_refusal(revision: &Revision, image: &ImageReference, what: String) -> Refusal {
     Refusal::Store { image: Box::new(image.clone()), service: revision.service.to_string(), what }
 }
 
-const fn kept_for(kind: Kind) -> Duration {
-    match kind {
-        Kind::Job | Kind::CronJob | Kind::Pod => UNUSED_ONCE_IS_KEPT,
-        Kind::Named | Kind::Deployment | Kind::StatefulSet | Kind::DaemonSet | Kind::Static => UNUSED_IS_KEPT,
-    }
-}
-
-fn unproven(pinned: ManifestDigest, why: Reason) -> Reason {
-    Reason::PinUnproven { pinned, why: Some(Box::new(why)) }
-}
-
-/// Whether this says that the tag is not signed, whatever it was signed as before.
-fn says_unsigned(refusal: &Refusal) -> bool {
-    let Refusal::Trust(refusal) = refusal else { return false };
-    matches!(refusal.reason(), Reason::TagNotSigned | Reason::TargetUnusable | Reason::ReleasesRequired)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::resolve::Service;
-
-    fn pin(kind: Kind, id: &str) -> Arc<Pin> {
-        let service = Service { namespace: "shop".into(), kind, name: "web".into() };
-        let meaning = Meaning {
-            digest: ManifestDigest::new(Sha256::of(b"old")),
-            evidence: EvidenceDigest::of(b"old"),
-            at: UnixTime::from_seconds(1_800_000_000),
-            by: "node-1".into(),
-            cause: Cause::FirstUse,
-            voucher: None,
-        };
-        let now = meaning.at;
-        Arc::new(Pin::first(Revision { service, id: id.into() }, "r.test/app:1".parse().unwrap(), meaning, now).unwrap())
-    }
-
-    #[test]
-    fn a_pin_ends_when_nothing_has_used_it_for_long_and_sooner_if_its_pod_cannot_come_back() {
-        let pinning = Pinning::default();
-        let all = [pin(Kind::Deployment, "5d4f"), pin(Kind::Deployment, "7c9f"), pin(Kind::Pod, "u-1"), pin(Kind::CronJob, "j-1")];
-        let alive: HashSet<Revision> = [all[1].revision.clone()].into();
-        let begin = Instant::now();
-        let ended = |alive: &HashSet<Revision>, after: Duration| {
-            let ended = pinning.long_unused(&all, alive, begin + after);
-            ended.iter().map(|pin| pin.revision.id.clone()).collect::<Vec<_>>().join(" ")
-        };
-        assert_eq!(ended(&alive, Duration::ZERO), "");
-        assert_eq!(ended(&alive, UNUSED_ONCE_IS_KEPT), "");
-        assert_eq!(ended(&alive, UNUSED_ONCE_IS_KEPT * 2), "u-1 j-1");
-        assert_eq!(ended(&HashSet::from([all[2].revision.clone()]), UNUSED_ONCE_IS_KEPT * 3), "j-1", "a pod that is there again");
-        assert_eq!(ended(&alive, UNUSED_ONCE_IS_KEPT * 4), "j-1", "and its time begins anew");
-        assert_eq!(ended(&alive, UNUSED_IS_KEPT * 2), "5d4f u-1 j-1");
-    }
+/// What a pin rests on is nowhere any more, or too old.
+pub(super) fn evidence_gone(pin: &Pin) -> Refusal {
+    let why = Some(Box::new(Reason::NoTrustData { had_some: true }));
+    Refusal::Trust(countersign_trust::Refusal::of_image(&pin.image, Reason::PinUnproven { pinned: pin.meaning.digest, why }))
 }

@@ -31,6 +31,8 @@ pub struct Policy {
     pub node_credentials: Option<Arc<NodeCredentials>>,
     /// For how long services that ran before their images were enforced go on by themselves. None: not at all.
     pub grandfather_for: Option<Duration>,
+    /// For how long a service keeps a digest that its tag is not signed as any more, from when it was seen as current.
+    pub superseded_max_age: Duration,
     /// What sandboxes may run.
     pub sandbox: SandboxImage,
     /// How often held trust data is brought up to date.
@@ -89,6 +91,11 @@ impl Policy {
         let server = self.servers.get(image.repository().host())?;
         let anchor = self.trust.pins.anchor_for(&Gun::for_repository(image.repository()))?;
         Some(Source { server, anchor })
+    }
+
+    /// Until when a digest is used on that was seen as current at `at`, and that its tag is not signed as any more.
+    pub(super) fn superseded_serves_until(&self, at: UnixTime) -> UnixTime {
+        at.plus_seconds(i64::try_from(self.superseded_max_age.as_secs()).unwrap_or(i64::MAX))
     }
 
     /// What becomes of the image if it is refused for this reason. What must never run is no matter of rules.

@@ -7,7 +7,6 @@ use countersign_trust::Question;
 use countersign_trust::name::{ImageReference, ManifestDigest};
 use countersign_trust::time::UnixTime;
 
-use super::pinned::SUPERSEDED_SERVES_SECONDS;
 use super::refusal::Refusal;
 use super::{Admission, Admit};
 use crate::containerd::stands_on;
@@ -39,7 +38,7 @@ impl Admit {
 
     fn prospect_of(&self, pin: &Pin) -> Prospect {
         let question = Question { image: &pin.image, namespace: Some(&pin.revision.service.namespace) };
-        prospect(pin, self.judge(question))
+        prospect(pin, self.judge(question), self.policy().superseded_serves_until(pin.meaning.at))
     }
 
     /// The digest that a container runs of an image's repository, by its root file system: one that was verified on this node once,
@@ -54,10 +53,9 @@ impl Admit {
 }
 
 /// While the tag is signed as what it is pinned as, that ends with the trust data. Once it is superseded, it ends with its time, too.
-fn prospect(pin: &Pin, judged: Result<Admission, Refusal>) -> Prospect {
+fn prospect(pin: &Pin, judged: Result<Admission, Refusal>, superseded_ends: UnixTime) -> Prospect {
     match judged {
         Ok(admission) => {
-            let superseded_ends = pin.meaning.at.plus_seconds(SUPERSEDED_SERVES_SECONDS);
             let is_superseded = admission.digest != pin.meaning.digest;
             let held_ends = admission.approval.valid_until;
             let ends = if is_superseded { held_ends.min(superseded_ends) } else { held_ends };
@@ -80,6 +78,7 @@ mod tests {
     use crate::admit::Origin;
     use crate::resolve::{Cause, Kind, Meaning, Revision, Service};
 
+    const SUPERSEDED_ENDS: UnixTime = UnixTime::from_seconds(1_810_000_000);
     const AT: UnixTime = UnixTime::from_seconds(1_800_000_000);
 
     fn digest(text: &str) -> ManifestDigest {
@@ -103,15 +102,13 @@ mod tests {
         let approval = Approval { digest, basis: Basis::ListedByRule, rule: "default".into(), valid_until };
         let admission =
             Admission { image: pin().image, approval, digest, origin: Origin::Held, evidence: None, mode: Mode::Enforced, pinned_at: None };
-        prospect(&pin(), Ok(admission))
+        prospect(&pin(), Ok(admission), SUPERSEDED_ENDS)
     }
 
     #[test]
     fn what_a_pin_rests_on_ends_with_the_trust_data_and_once_it_is_superseded_with_its_time() {
-        let (soon, late) = (AT.plus_seconds(1000), AT.plus_seconds(SUPERSEDED_SERVES_SECONDS + 1000));
-        for (name, until, expected) in
-            [("old", soon, soon), ("old", late, late), ("new", soon, soon), ("new", late, AT.plus_seconds(SUPERSEDED_SERVES_SECONDS))]
-        {
+        let (soon, late) = (AT.plus_seconds(1000), SUPERSEDED_ENDS.plus_seconds(1000));
+        for (name, until, expected) in [("old", soon, soon), ("old", late, late), ("new", soon, soon), ("new", late, SUPERSEDED_ENDS)] {
             let Prospect::Signed { digest: found, ends } = signed(digest(name), until) else { panic!("it is signed") };
             assert_eq!((found, ends), (digest(name), expected), "{name} {until}");
         }
@@ -120,9 +117,10 @@ mod tests {
     #[test]
     fn only_what_would_be_denied_is_refused_and_what_cannot_be_told_is_unknown() {
         let image = "r.test/app:1".to_owned();
-        assert!(matches!(prospect(&pin(), Err(Refusal::NotHeld { image })), Prospect::Unknown));
-        assert!(matches!(prospect(&pin(), Err(Refusal::Internal { what: "a fault of ours" })), Prospect::Unknown));
+        let prospect = |refusal| prospect(&pin(), Err(refusal), SUPERSEDED_ENDS);
+        assert!(matches!(prospect(Refusal::NotHeld { image }), Prospect::Unknown));
+        assert!(matches!(prospect(Refusal::Internal { what: "a fault of ours" }), Prospect::Unknown));
         let unsigned = countersign_trust::Refusal::of_image(&pin().image, countersign_trust::Reason::NotPinned);
-        assert!(matches!(prospect(&pin(), Err(Refusal::Trust(unsigned))), Prospect::Refused(_)));
+        assert!(matches!(prospect(Refusal::Trust(unsigned)), Prospect::Refused(_)));
     }
 }

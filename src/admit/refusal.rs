@@ -138,6 +138,12 @@ pub enum Refusal {
         /// What happened, and what to do.
         what: String,
     },
+    /// An operator has frozen what the tag means for the service, and that cannot be used here.
+    #[error(
+        "{} is frozen for {} as {}, by {} at {}, and that may not run here: {}; `countersign pin release {}` lets it mean what is signed now",
+        .0.image, .0.service, .0.pinned, .0.by, .0.at, .0.why, .0.service
+    )]
+    Frozen(Box<Frozen>),
     /// A file of evidence is none.
     #[error("this is no evidence that `countersign evidence export` wrote: {error}; export it again")]
     Evidence {
@@ -310,6 +316,23 @@ pub enum Refusal {
     },
 }
 
+/// What is frozen, and why it may not run.
+#[derive(Debug, Clone)]
+pub struct Frozen {
+    /// The image that was asked about.
+    pub image: ImageReference,
+    /// Its service, escaped.
+    pub service: String,
+    /// What it is frozen as.
+    pub pinned: ManifestDigest,
+    /// Who has frozen it, escaped.
+    pub by: String,
+    /// When.
+    pub at: UnixTime,
+    /// Why that may not run.
+    pub why: String,
+}
+
 impl Refusal {
     /// The stable code of this reason, the same in every version.
     #[must_use]
@@ -326,6 +349,7 @@ impl Refusal {
             Self::NamespaceFull { .. } => "CS-NAMESPACE-FULL",
             Self::ServerNotAsked { .. } => "CS-SERVER-NOT-ASKED",
             Self::Store { .. } => "CS-STORE",
+            Self::Frozen(_) => "CS-PIN-FROZEN",
             Self::Evidence { .. } => "CS-EVIDENCE-MALFORMED",
             Self::NotHeld { .. } => "CS-NOT-HELD",
             Self::OtherImage { .. } => "CS-OTHER-IMAGE",
@@ -395,6 +419,7 @@ impl Refusal {
             // No server was asked: a fault of this node's own, which held data must not bridge for as long as nobody mends it.
             | Self::Credentials { .. }
             | Self::Trust(_)
+            | Self::Frozen(_)
             | Self::Server { .. }
             | Self::Evidence { .. }
             | Self::NotHeld { .. }

@@ -82,6 +82,7 @@ impl Rehearsal {
             expired_serves_for: None,
             node_credentials: None,
             grandfather_for: None,
+            superseded_max_age: Duration::ZERO,
             sandbox: SandboxImage::default(),
             refresh_interval: Duration::MAX,
             digest,

@@ -1,16 +1,17 @@
-//! The operator's hand on pins: what a service's tags mean is looked up anew, or goes back to what it was. Nothing is pinned that
-//! the signatures do not admit today.
+//! The operator's hand on pins: what a service's tags mean is looked up anew, chosen, or goes back to what it was; and stays so while
+//! it is frozen. Nothing is pinned that the signatures do not admit today.
 
 use std::sync::Arc;
 
 use countersign_trust::Question;
 use countersign_trust::evidence::Evidence;
-use countersign_trust::name::ImageReference;
+use countersign_trust::name::{ImageReference, ManifestDigest};
 
 use super::cluster::Asks;
-use super::refusal::Refusal;
-use super::{Admit, Origin};
-use crate::resolve::{Cause, Meaning, Pin, PinFault, ResolveError, Service};
+use super::pinned::evidence_gone;
+use super::refusal::{Refusal, Standing, chain};
+use super::{Admission, Admit, Origin};
+use crate::resolve::{Cause, Freeze, Meaning, Pin, PinFault, ResolveError, Service};
 
 /// Which pins are meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,15 +32,48 @@ impl Meant {
     }
 }
 
+/// What an operator wants of pins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repin {
+    /// They mean what is signed now, as after Swarm's `service update`.
+    Update,
+    /// They mean what they meant before, where that can still be proven, as after Swarm's `service rollback`.
+    Rollback,
+    /// They mean this: what is signed now, or what they meant before and can still be proven.
+    Set(ManifestDigest),
+    /// They mean what they mean or nothing, until they are released.
+    Freeze,
+    /// They are frozen no more.
+    Release,
+}
+
+impl Repin {
+    /// As it stands in the audit log.
+    #[must_use]
+    pub const fn as_method(self) -> &'static str {
+        match self {
+            Self::Update => "ServiceUpdate",
+            Self::Rollback => "ServiceRollback",
+            Self::Set(_) => "PinSet",
+            Self::Freeze => "PinFreeze",
+            Self::Release => "PinRelease",
+        }
+    }
+}
+
 /// What became of a pin.
 #[derive(Debug)]
 pub enum Repinned {
-    /// It means something else now.
+    /// It is as it was wanted.
     Changed(Arc<Pin>),
-    /// It means what it meant.
+    /// It was so already.
     Unchanged,
     /// There is nothing to go back to.
     NoPast,
+    /// The digest is neither what is signed now nor what the pin meant before.
+    Unknown,
+    /// It is frozen.
+    Frozen,
     /// What it would mean is not admitted.
     Refused(Refusal),
     /// No node whose word counts has seen as current what it meant before.
@@ -52,23 +86,42 @@ pub enum Repinned {
     Store(ResolveError),
 }
 
-impl Admit {
-    /// Looks up anew what the tags of a service mean, as Swarm's `service update` does, for pods that are made from now on. Each
-    /// pin that is meant, with what became of it.
-    pub async fn update_pins(self: &Arc<Self>, meant: &Meant, by: &str) -> Vec<(Arc<Pin>, Repinned)> {
-        let mut outcomes = Vec::new();
-        for pin in self.meant(meant) {
-            let outcome = self.update_pin(&pin, by).await;
-            outcomes.push((pin, outcome));
-        }
-        outcomes
+impl Repinned {
+    /// Why the pin is as it was. None where it is as it was wanted.
+    #[must_use]
+    pub fn why_not(&self) -> Option<String> {
+        let text = match self {
+            Self::Changed(_) | Self::Unchanged => return None,
+            Self::NoPast => "there is nothing to go back to",
+            Self::Unknown => "that digest is neither what the tag is signed as now nor what it meant before",
+            Self::Frozen => "it is frozen; `countersign pin release` comes first",
+            Self::Unconfirmed => "its trust server could not be reached",
+            Self::Raced => "somebody else has changed it meanwhile, which stands",
+            Self::Refused(refusal) => return Some(refusal.to_string()),
+            Self::Void(fault) => return Some(fault.to_string()),
+            Self::Store(error) => return Some(chain(error)),
+        };
+        Some(text.to_owned())
     }
 
-    /// Goes back to what the tags of a service meant before, where that can still be proven, as Swarm's `service rollback` does.
-    pub async fn roll_pins_back(self: &Arc<Self>, meant: &Meant, by: &str) -> Vec<(Arc<Pin>, Repinned)> {
+    /// Whether another try may end otherwise, where it is not as it was wanted.
+    #[must_use]
+    pub fn cannot_tell_now(&self) -> bool {
+        match self {
+            Self::Unconfirmed | Self::Raced | Self::Store(_) => true,
+            Self::Refused(refusal) => refusal.standing() != Standing::Denied,
+            Self::Changed(_) | Self::Unchanged | Self::NoPast | Self::Unknown | Self::Frozen | Self::Void(_) => false,
+        }
+    }
+}
+
+impl Admit {
+    /// Does to each pin that is meant what an operator wants, for pods that are made from now on; what runs, runs on. Each of them
+    /// as it was, with what became of it.
+    pub async fn repin(self: &Arc<Self>, meant: &Meant, repin: Repin, by: &str) -> Vec<(Arc<Pin>, Repinned)> {
         let mut outcomes = Vec::new();
         for pin in self.meant(meant) {
-            let outcome = self.roll_pin_back(&pin, by).await;
+            let outcome = self.repin_one(&pin, repin, by).await;
             outcomes.push((pin, outcome));
         }
         outcomes
@@ -80,28 +133,52 @@ impl Admit {
         pins
     }
 
+    async fn repin_one(self: &Arc<Self>, pin: &Pin, repin: Repin, by: &str) -> Repinned {
+        match repin {
+            Repin::Update | Repin::Rollback | Repin::Set(_) if pin.frozen.is_some() => Repinned::Frozen,
+            Repin::Update => self.update_pin(pin, by).await,
+            Repin::Rollback => self.roll_pin_back(pin, by).await,
+            Repin::Set(digest) => self.set_pin(pin, digest, by).await,
+            Repin::Freeze => self.freeze_pin(pin, by).await,
+            Repin::Release => self.release_pin(pin).await,
+        }
+    }
+
     async fn update_pin(self: &Arc<Self>, pin: &Pin, by: &str) -> Repinned {
+        match self.signed_now(pin).await {
+            Ok(admission) => self.pin_as_signed_now(pin, &admission, Cause::Update, by).await,
+            Err(outcome) => outcome,
+        }
+    }
+
+    /// What the tag of a pin is signed as, by the word of its trust server now.
+    async fn signed_now(self: &Arc<Self>, pin: &Pin) -> Result<Admission, Repinned> {
         match self.refresh_by_node(&pin.image, Asks::Server).await {
             Ok((Origin::Server, _)) => {}
-            Ok((Origin::Cluster | Origin::Held | Origin::Expired | Origin::Rule, _)) => return Repinned::Unconfirmed,
-            Err(refusal) => return Repinned::Refused(refusal),
+            Ok((Origin::Cluster | Origin::Held | Origin::Expired | Origin::Rule, _)) => return Err(Repinned::Unconfirmed),
+            Err(refusal) => return Err(Repinned::Refused(refusal)),
         }
         let question = Question { image: &pin.image, namespace: Some(&pin.revision.service.namespace) };
-        let admission = match self.judge(question) {
-            Ok(admission) => admission,
-            Err(refusal) => return Repinned::Refused(refusal),
-        };
+        self.judge(question).map_err(Repinned::Refused)
+    }
+
+    async fn pin_as_signed_now(&self, pin: &Pin, admission: &Admission, cause: Cause, by: &str) -> Repinned {
         if admission.digest == pin.meaning.digest {
             return Repinned::Unchanged;
         }
         // Somebody else may have asked the server meanwhile, in vain.
-        let Some((meaning, evidence)) = self.meaning_of(&admission, Cause::Update) else { return Repinned::Unconfirmed };
-        self.repin(pin, Meaning { by: by.to_owned(), ..meaning }, &evidence).await
+        let Some((meaning, evidence)) = self.meaning_of(admission, cause) else { return Repinned::Unconfirmed };
+        self.pin_anew(pin, Meaning { by: by.to_owned(), ..meaning }, &evidence).await
     }
 
     async fn roll_pin_back(&self, pin: &Pin, by: &str) -> Repinned {
         let Some(before) = pin.past.iter().find(|past| past.digest != pin.meaning.digest) else { return Repinned::NoPast };
-        let meaning = Meaning { cause: Cause::Rollback, by: by.to_owned(), ..before.clone() };
+        self.pin_as_before(pin, before, Cause::Rollback, by).await
+    }
+
+    /// Makes a pin mean what it meant before, where that can still be proven.
+    async fn pin_as_before(&self, pin: &Pin, before: &Meaning, cause: Cause, by: &str) -> Repinned {
+        let meaning = Meaning { cause, by: by.to_owned(), ..before.clone() };
         let back = Pin { meaning: meaning.clone(), ..pin.clone() };
         let question = Question { image: &pin.image, namespace: Some(&pin.revision.service.namespace) };
         if let Err(fault) = self.pins().map_or(Ok(()), |pins| pins.refuse_past(pin, before)) {
@@ -111,26 +188,72 @@ impl Admit {
             return Repinned::Refused(refusal);
         }
         match self.pinned_evidence(&meaning).await {
-            Ok(Some(evidence)) => self.repin(pin, meaning, &evidence).await,
-            Ok(None) => Repinned::NoPast,
+            Ok(Some(evidence)) => self.pin_anew(pin, meaning, &evidence).await,
+            Ok(None) => Repinned::Refused(evidence_gone(&back)),
             Err(error) => Repinned::Store(error),
         }
     }
 
-    async fn repin(&self, pin: &Pin, meaning: Meaning, evidence: &Evidence) -> Repinned {
+    async fn set_pin(self: &Arc<Self>, pin: &Pin, digest: ManifestDigest, by: &str) -> Repinned {
+        if pin.meaning.digest == digest {
+            return Repinned::Unchanged;
+        }
+        // What it meant before can be proven without its server.
+        if let Some(before) = pin.past.iter().find(|past| past.digest == digest) {
+            return self.pin_as_before(pin, before, Cause::Set, by).await;
+        }
+        match self.signed_now(pin).await {
+            Ok(admission) if admission.digest == digest => self.pin_as_signed_now(pin, &admission, Cause::Set, by).await,
+            Ok(_) => Repinned::Unknown,
+            Err(outcome) => outcome,
+        }
+    }
+
+    /// What cannot be used now would only lock the service out.
+    async fn freeze_pin(&self, pin: &Pin, by: &str) -> Repinned {
+        if pin.frozen.is_some() {
+            return Repinned::Unchanged;
+        }
+        let question = Question { image: &pin.image, namespace: Some(&pin.revision.service.namespace) };
+        let is_signed_now = self.judge(question).is_ok_and(|admission| admission.digest == pin.meaning.digest);
+        if !is_signed_now && let Err(refusal) = self.ride(question, pin).await {
+            return Repinned::Refused(refusal);
+        }
+        match self.now() {
+            Ok(now) => self.write_anew(pin, pin.frozen_as(Some(Freeze { at: now, by: by.to_owned() }), now)).await,
+            Err(refusal) => Repinned::Refused(refusal),
+        }
+    }
+
+    async fn release_pin(&self, pin: &Pin) -> Repinned {
+        if pin.frozen.is_none() {
+            return Repinned::Unchanged;
+        }
+        match self.now() {
+            Ok(now) => self.write_anew(pin, pin.frozen_as(None, now)).await,
+            Err(refusal) => Repinned::Refused(refusal),
+        }
+    }
+
+    async fn write_anew(&self, pin: &Pin, after: Pin) -> Repinned {
+        match self.pinned_evidence(&pin.meaning).await {
+            Ok(Some(evidence)) => self.succeed(pin, after, &evidence).await,
+            Ok(None) => Repinned::Refused(evidence_gone(pin)),
+            Err(error) => Repinned::Store(error),
+        }
+    }
+
+    async fn pin_anew(&self, pin: &Pin, meaning: Meaning, evidence: &Evidence) -> Repinned {
+        match self.now() {
+            Ok(now) => self.succeed(pin, pin.succeeded_by(meaning, now), evidence).await,
+            Err(refusal) => Repinned::Refused(refusal),
+        }
+    }
+
+    async fn succeed(&self, pin: &Pin, after: Pin, evidence: &Evidence) -> Repinned {
         let Some(pins) = self.pins() else { return Repinned::Raced };
-        let now = match self.now() {
-            Ok(now) => now,
-            Err(refusal) => return Repinned::Refused(refusal),
-        };
-        match pins.succeed(pin, pin.succeeded_by(meaning, now), evidence).await {
-            Ok(Some(pin)) => {
-                tracing::info!(
-                    image = %pin.image, service = %pin.revision.service, revision = pin.revision.id, digest = %pin.meaning.digest,
-                    cause = ?pin.meaning.cause, by = pin.meaning.by, generation = pin.generation, "an operator has pinned an image anew"
-                );
-                Repinned::Changed(pin)
-            }
+        match pins.succeed(pin, after, evidence).await {
+            Ok(Some(pin)) => Repinned::Changed(pin),
             Ok(None) => Repinned::Raced,
             Err(error) => Repinned::Store(error),
         }

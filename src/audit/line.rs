@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::DecisionId;
 use super::recorder::Call;
-use crate::admit::{Admission, Basis, Grandfathered, Looked, Origin, Refusal, Standing};
+use crate::admit::{Admission, Basis, Grandfathered, Looked, Origin, Pin, Refusal, Repinned, Standing};
 
 /// The version of the fields. It changes when a field changes its meaning, not when one is added.
 const VERSION: u8 = 1;
@@ -37,6 +37,8 @@ pub enum Verdict {
     NotJudged,
     /// It may not, and its pod goes on with it for a while, since it ran it before its image was enforced.
     GoesOn,
+    /// An operator has changed what a tag means for a service, or has frozen or released that.
+    Repinned,
 }
 
 impl Verdict {
@@ -50,6 +52,7 @@ impl Verdict {
             Self::LetPass => "let-pass",
             Self::NotJudged => "not-judged",
             Self::GoesOn => "goes-on",
+            Self::Repinned => "repinned",
         }
     }
 
@@ -137,6 +140,15 @@ pub struct Line {
     /// When that evidence was current, if the tag is signed as another digest since and its service keeps this one, in RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pinned_at: Option<String>,
+    /// The operator, of what was done to a pin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Of which service the pin is, and of which revision of it: `NAMESPACE/KIND/NAME REVISION`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// What the tag meant before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest_before: Option<String>,
     /// Whether policy, evidence and moment alone make the verdict; else it rests on what a server or containerd said.
     pub replayable: bool,
     /// Names the configuration.
@@ -183,6 +195,9 @@ impl Line {
             evidence: None,
             looked_at_as: None,
             pinned_at: None,
+            by: None,
+            service: None,
+            digest_before: None,
             replayable: true,
             policy: made.policy.to_string(),
             took_us: u64::try_from(call.began.elapsed().as_micros()).unwrap_or(u64::MAX),
@@ -234,6 +249,40 @@ impl Line {
             valid_until: Some(until.to_string()),
             replayable: false,
             ..Self::begin(made, call, Verdict::GoesOn)
+        }
+    }
+
+    pub(super) fn of_repin(made: Made, call: Call<'_>, by: &str, pin: &Pin, outcome: &Repinned) -> Self {
+        let verdict = match outcome {
+            Repinned::Changed(_) | Repinned::Unchanged => Verdict::Repinned,
+            Repinned::NoPast
+            | Repinned::Unknown
+            | Repinned::Frozen
+            | Repinned::Refused(_)
+            | Repinned::Void(_)
+            | Repinned::Unconfirmed
+            | Repinned::Raced
+            | Repinned::Store(_) => {
+                if outcome.cannot_tell_now() {
+                    Verdict::CannotTellNow
+                } else {
+                    Verdict::Deny
+                }
+            }
+        };
+        let refusal = if let Repinned::Refused(refusal) = outcome { Some(refusal) } else { None };
+        let after = if let Repinned::Changed(after) = outcome { after } else { pin };
+        Self {
+            code: refusal.map(|refusal| refusal.code().to_owned()),
+            reason: outcome.why_not().map(|why| cut(&why)),
+            digest: Some(after.meaning.digest.to_string()),
+            evidence: Some(after.meaning.evidence.to_string()),
+            pinned_at: Some(after.meaning.at.to_string()),
+            by: Some(shown(by)),
+            service: Some(format!("{} {}", pin.revision.service, shown(&pin.revision.id))),
+            digest_before: (after.meaning.digest != pin.meaning.digest).then(|| pin.meaning.digest.to_string()),
+            replayable: false,
+            ..Self::begin(made, call, verdict)
         }
     }
 

@@ -18,7 +18,7 @@ use super::id::{DecisionId, Names};
 use super::line::{Line, Lost, Made, RestedOn, Verdict};
 use super::read::Reading;
 use super::repeats::Repeats;
-use crate::admit::{Admission, Admit, Basis, Grandfathered, Looked, Origin, Refusal};
+use crate::admit::{Admission, Admit, Basis, Grandfathered, Looked, Origin, Pin, Refusal, Repin, Repinned};
 use crate::listen::Throttle;
 use crate::metrics::Metrics;
 
@@ -30,7 +30,7 @@ const MOST_KEEPING: usize = 4;
 /// A call that is judged.
 #[derive(Debug, Clone, Copy)]
 pub struct Call<'a> {
-    /// The CRI method, such as `PullImage`.
+    /// The CRI method, such as `PullImage`; or what an operator does.
     pub method: &'static str,
     /// The image, as the caller named it. Empty for a container of which that is not known.
     pub image: &'a str,
@@ -121,6 +121,14 @@ impl Recorder {
     pub fn goes_on(&self, call: Call<'_>, service: &Grandfathered) -> DecisionId {
         let made = self.made();
         self.write(made, &Line::of_service(made, call, service, self.rule_of(call)))
+    }
+
+    /// An operator wanted something of a pin.
+    pub fn repinned(&self, repin: Repin, by: &str, pin: &Pin, outcome: &Repinned) -> DecisionId {
+        let made = self.made();
+        let namespace = Some(pin.revision.service.namespace.as_str());
+        let call = Call { method: repin.as_method(), image: &pin.image.to_string(), namespace, container: None, began: Instant::now() };
+        self.write(made, &Line::of_repin(made, call, by, pin, outcome))
     }
 
     fn rule_of(&self, call: Call<'_>) -> Option<String> {

@@ -76,7 +76,7 @@ fn told(said: &Said) -> Option<Repeated> {
 /// what is meant, the container does. None for what has a line each time, since something runs by it.
 fn what_it_says(line: &Line) -> Option<Sha256> {
     match line.verdict {
-        Verdict::Allow | Verdict::LetPass | Verdict::NotJudged | Verdict::GoesOn => return None,
+        Verdict::Allow | Verdict::LetPass | Verdict::NotJudged | Verdict::GoesOn | Verdict::Repinned => return None,
         Verdict::Deny | Verdict::CannotTellNow => {}
     }
     let container = line.container.as_ref().filter(|_| line.image.is_empty());

@@ -53,6 +53,9 @@ pub enum Missing {
     /// It went on by what its pod ran before.
     #[error("the image was refused, and went on since its pod had run it before: `countersign grandfather list` shows what goes on")]
     Service,
+    /// Nobody asked for an image.
+    #[error("nothing was judged for a pod: an operator did this to a pin; `countersign pin history` shows what it means, and meant")]
+    OfOperator,
     /// The image of the container was not known.
     #[error("the call named no image, or none that can be read")]
     Image,
@@ -202,6 +205,7 @@ fn not_replayable(line: &Line) -> Missing {
     match line.verdict {
         Verdict::NotJudged => Missing::NotJudged,
         Verdict::GoesOn => Missing::Service,
+        Verdict::Repinned => Missing::OfOperator,
         Verdict::Allow | Verdict::Deny | Verdict::CannotTellNow | Verdict::LetPass => {
             Missing::Circumstances(line.code.clone().unwrap_or_default())
         }
@@ -234,7 +238,7 @@ fn again(policy: &Policy, question: Question<'_>, basis: Option<&(Held, Looked)>
         (Err(refusal), Verdict::Deny | Verdict::CannotTellNow | Verdict::LetPass) => line.code.as_deref() == Some(Refusal::code(refusal)),
         (Ok(_), Verdict::Deny | Verdict::CannotTellNow | Verdict::LetPass) | (Err(_), Verdict::Allow) => false,
         // Neither is what signatures say.
-        (_, Verdict::NotJudged | Verdict::GoesOn) => false,
+        (_, Verdict::NotJudged | Verdict::GoesOn | Verdict::Repinned) => false,
     };
     Again { explained, is_same, policy: policy.digest, people: policy.trust.people.clone() }
 }

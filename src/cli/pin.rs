@@ -1,18 +1,75 @@
-//! `countersign pin`: shows the present roots of repositories, to be compared. It trusts nothing and writes nothing.
+//! `countersign pin`: shows the present roots of repositories, to be compared. It trusts nothing and writes nothing. Its subcommands
+//! are about what tags are pinned as for services.
 
 use std::path::{Path, PathBuf};
 
+use clap::Subcommand;
 use countersign_trust::name::Repository;
 
-use super::show::{PinShown, pins_json, pins_text};
-use super::{DEFAULT_CONFIG, Exit, Output, complain, print};
+use super::service::{self, ChangeArguments};
+use super::show::{PinShown, pins_json, pins_of_services_json, pins_of_services_text, pins_text, service_text};
+use super::{ConfigFile, DEFAULT_CONFIG, Exit, Output, complain, print};
 use crate::admin::inspect::{pin_message, root_message};
+use crate::admin::v1::{self, PinAct};
 use crate::admit::{OfferFault, Standing, chain};
 use crate::app::{self, Elsewhere, Offer};
 use crate::config::{Config, read_ca_bundle};
 
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, subcommand_value_name = "PINS OF SERVICES")]
 pub(super) struct PinArguments {
+    #[command(subcommand)]
+    of_services: Option<PinCommand>,
+    #[command(flatten)]
+    roots: RootArguments,
+}
+
+#[derive(Debug, Subcommand)]
+enum PinCommand {
+    /// Show what tags are pinned as for services, since when, until when, and what is frozen
+    Ls {
+        /// Only of this namespace
+        #[arg(long, value_name = "NAMESPACE", default_value = "", hide_default_value = true)]
+        namespace: String,
+        #[command(flatten)]
+        file: ConfigFile,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Show what the tags of a service meant, newest first, by whose word and why
+    History {
+        /// NAMESPACE/KIND/NAME, as `countersign pin ls` shows it
+        service: String,
+        #[command(flatten)]
+        file: ConfigFile,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Let a tag mean a digest for a service: one that it is signed as now, or that it meant before and that can still be proven
+    ///
+    /// Exit status: 0 done, 1 something was refused, 2 wrong usage or configuration, 3 the daemon or a server does not answer.
+    Set {
+        #[command(flatten)]
+        pins: ChangeArguments,
+        /// What it shall mean
+        #[arg(long, value_name = "DIGEST")]
+        digest: String,
+    },
+    /// Let the tags of a service mean what they mean or nothing: no update, no rollback, and nothing instead if it is not allowed
+    /// any more
+    ///
+    /// Exit status: as of `set`.
+    Freeze(ChangeArguments),
+    /// Take back a freeze
+    ///
+    /// Exit status: as of `set`.
+    Release(ChangeArguments),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RootArguments {
     /// The repositories, without tag and digest
     #[arg(required = true, value_name = "REPOSITORY")]
     repositories: Vec<String>,
@@ -31,6 +88,35 @@ pub(super) struct PinArguments {
 }
 
 pub(super) fn run(arguments: &PinArguments) -> Exit {
+    match &arguments.of_services {
+        Some(command) => of_services(command),
+        None => roots(&arguments.roots),
+    }
+}
+
+fn of_services(command: &PinCommand) -> Exit {
+    let listed = |request, file: &ConfigFile, text: fn(&[v1::ServicePin]) -> String, output| {
+        service::list(request, &file.path, |pins| match output {
+            Output::Text => text(pins),
+            Output::Json => pins_of_services_json(pins).to_string(),
+        })
+    };
+    match command {
+        PinCommand::Ls { namespace, file, output } => {
+            let request = v1::ListPinsRequest { namespace: namespace.clone(), service: String::new() };
+            listed(request, file, pins_of_services_text, *output)
+        }
+        PinCommand::History { service, file, output } => {
+            let request = v1::ListPinsRequest { namespace: String::new(), service: service.clone() };
+            listed(request, file, |pins| service_text(pins.first().map_or("", |pin| &pin.service), pins), *output)
+        }
+        PinCommand::Set { pins, digest } => service::change(PinAct::Set, digest, pins),
+        PinCommand::Freeze(pins) => service::change(PinAct::Freeze, "", pins),
+        PinCommand::Release(pins) => service::change(PinAct::Release, "", pins),
+    }
+}
+
+fn roots(arguments: &RootArguments) -> Exit {
     let prepared = repositories(&arguments.repositories).and_then(|repositories| {
         let config = configuration(arguments.config.as_deref())?;
         Ok((repositories, config, elsewhere(arguments)?))
@@ -70,7 +156,7 @@ fn configuration(named: Option<&Path>) -> Result<Option<Config>, Exit> {
     })
 }
 
-fn elsewhere(arguments: &PinArguments) -> Result<Elsewhere, Exit> {
+fn elsewhere(arguments: &RootArguments) -> Result<Elsewhere, Exit> {
     let bundle = arguments.ca_bundle_file.as_deref().map(read_ca_bundle).transpose();
     let ca_bundle = bundle.map_err(|error| {
         complain(&format_args!("countersign: --ca-bundle-file: {}", chain(&error)));
@@ -83,7 +169,7 @@ fn offers(config: Option<&Config>, elsewhere: &Elsewhere, repositories: Vec<Repo
     app::command_runtime()?.block_on(app::offers(config, elsewhere, repositories))
 }
 
-fn report(offers: &[Offer], arguments: &PinArguments) -> Exit {
+fn report(offers: &[Offer], arguments: &RootArguments) -> Exit {
     let shown: Vec<PinShown> = offers.iter().map(|offer| shown(offer, arguments.ca_bundle_file.as_deref())).collect();
     match arguments.output {
         Output::Text => print(&pins_text(&shown)),

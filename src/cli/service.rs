@@ -77,12 +77,12 @@ pub(super) fn run(command: &ServiceCommand) -> Exit {
                 Output::Json => pins_of_services_json(pins).to_string(),
             })
         }
-        ServiceCommand::Update(arguments) => change(PinAct::Update, arguments),
-        ServiceCommand::Rollback(arguments) => change(PinAct::Rollback, arguments),
+        ServiceCommand::Update(arguments) => change(PinAct::Update, "", arguments),
+        ServiceCommand::Rollback(arguments) => change(PinAct::Rollback, "", arguments),
     }
 }
 
-fn list(request: v1::ListPinsRequest, config: &Path, text: impl FnOnce(&[v1::ServicePin]) -> String) -> Exit {
+pub(super) fn list(request: v1::ListPinsRequest, config: &Path, text: impl FnOnce(&[v1::ServicePin]) -> String) -> Exit {
     let wants_one = !request.service.is_empty();
     match ask(config, async |mut daemon| daemon.list_pins(request).await) {
         Err(exit) => exit,
@@ -97,17 +97,19 @@ fn list(request: v1::ListPinsRequest, config: &Path, text: impl FnOnce(&[v1::Ser
     }
 }
 
-fn change(act: PinAct, arguments: &ChangeArguments) -> Exit {
+/// Asks the daemon for it. `digest` is empty unless it is to be set.
+pub(super) fn change(act: PinAct, digest: &str, arguments: &ChangeArguments) -> Exit {
     let ChangeArguments { service, revision, image, file, output } = arguments;
     let (service, revision, image) = (service.clone(), revision.clone(), image.clone());
-    let request = v1::ChangePinsRequest { act: act.into(), service, revision, image, by: who() };
+    let digest = digest.to_owned();
+    let request = v1::ChangePinsRequest { act: act.into(), service, revision, image, by: who(), digest };
     let changes = match ask(&file.path, async |mut daemon| daemon.change_pins(request).await) {
         Err(exit) => return exit,
         Ok(v1::ChangePinsResponse { fault, .. }) if !fault.is_empty() => return wrong(&fault),
         Ok(v1::ChangePinsResponse { changes, .. }) => changes,
     };
     print(&match output {
-        Output::Text => changes_text(&changes),
+        Output::Text => changes_text(act, &changes),
         Output::Json => changes_json(&changes).to_string(),
     });
     exit_of(&changes)
@@ -115,7 +117,8 @@ fn change(act: PinAct, arguments: &ChangeArguments) -> Exit {
 
 fn exit_of(changes: &[v1::PinChange]) -> Exit {
     let is_outage = |change: &v1::PinChange| {
-        change.outcome() == PinOutcome::Unconfirmed || change.refusal.as_ref().is_some_and(|refusal| refusal.cannot_tell_now)
+        matches!(change.outcome(), PinOutcome::Unconfirmed | PinOutcome::Raced)
+            || change.refusal.as_ref().is_some_and(|refusal| refusal.cannot_tell_now)
     };
     let is_done = |change: &v1::PinChange| matches!(change.outcome(), PinOutcome::Changed | PinOutcome::Unchanged);
     if changes.iter().all(is_done) {

@@ -147,6 +147,8 @@ pub struct Config {
     pub expired_trust_data: ExpiredTrustData,
     /// For how long services that ran before their images were enforced go on by themselves. None: not at all.
     pub grandfather_for: Option<Duration>,
+    /// For how long a service keeps a digest that its tag is not signed as any more, from when it was seen as current.
+    pub superseded_max_age: Duration,
     /// The certificates of signers that were read from files.
     pub signer_certificates: Vec<SignerCertificate>,
     /// The registered registries, each host once, in the order of the file.
@@ -296,6 +298,7 @@ fn check(file: &ConfigFile, place: &Place, text: &str, notes: &mut Notes) -> Opt
     let beside = Beside { people, rules: &file.rules, registries: &registries, place };
     let trust = trust::check(&file.content_trust, beside, notes);
     let grandfather_for = trust::grandfather_for(&file.content_trust, notes);
+    let superseded_max_age = trust::superseded_max_age(&file.content_trust, notes);
     let (listen, address) = sockets?;
     let containerd = Containerd { address, sandbox: sandbox? };
     let (policy, expired_trust_data, official_keys) = trust?;
@@ -312,6 +315,7 @@ fn check(file: &ConfigFile, place: &Place, text: &str, notes: &mut Notes) -> Opt
         policy,
         expired_trust_data,
         grandfather_for: grandfather_for?,
+        superseded_max_age: superseded_max_age?,
         signer_certificates: certificates,
         registries,
         digest: digest(text, contents.iter().chain(&official_keys)),

@@ -41,6 +41,7 @@ fn nothing_that_trusts_has_a_default() {
     assert_eq!(config.policy, Policy::new(Mode::Disabled, Pins::default()));
     assert_eq!(config.expired_trust_data, ExpiredTrustData::Refused);
     assert_eq!(config.grandfather_for, Some(Duration::from_secs(30 * 86_400)));
+    assert_eq!(config.superseded_max_age, Duration::from_secs(180 * 86_400));
     let errors = parse("").unwrap_err();
     assert!(matches!(errors.problems(), [Problem { what: Fault::Missing { key, .. }, .. }] if key == "content-trust.mode"));
 }

@@ -57,6 +57,21 @@ pub(super) fn grandfather_for(file: &ContentTrustFile, notes: &mut Notes) -> Opt
     Some((!length.is_zero()).then_some(length))
 }
 
+/// A revision is replaced within weeks mostly. One that is older than half a year has other troubles than its pin.
+const DEFAULT_SUPERSEDED_MAX_AGE: Duration = Duration::from_secs(180 * DAY);
+const SUPERSEDED_MAX_AGE: Allowed = Allowed {
+    key: "content-trust.superseded-max-age",
+    // Each tag means what is signed now.
+    least: Duration::ZERO,
+    most: Duration::from_secs(3650 * DAY),
+    example: "180d",
+};
+
+/// For how long a service keeps a digest that its tag is not signed as any more. None if a fault was noted.
+pub(super) fn superseded_max_age(file: &ContentTrustFile, notes: &mut Notes) -> Option<Duration> {
+    duration::check(file.superseded_max_age.as_ref(), SUPERSEDED_MAX_AGE, DEFAULT_SUPERSEDED_MAX_AGE, notes)
+}
+
 /// What is demanded of images, and for how long expired trust data serves. None if something essential is missing or wrong;
 /// that was noted.
 pub(super) fn check(file: &ContentTrustFile, beside: Beside<'_>, notes: &mut Notes) -> Option<(Policy, ExpiredTrustData, Vec<String>)> {

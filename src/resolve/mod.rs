@@ -17,7 +17,7 @@ mod vouch;
 
 pub use confirmed::{Confirmation, Confirmations, Needs, Turn};
 pub use error::ResolveError;
-pub use pin::{Cause, MAX_PAST, Meaning, Pin, PinFault};
+pub use pin::{Cause, Freeze, MAX_PAST, Meaning, Pin, PinFault};
 pub use pins::{MAX_PINS_OF_A_NAMESPACE, Pins, Reach};
 pub use service::{Kind, MAX_PART_BYTES, PodFacts, REVISION_ANNOTATION, Revision, SERVICE_ANNOTATION, Service, tells_of_service};
 pub use sharing::Sharing;

@@ -80,8 +80,19 @@ pub struct Pin {
     pub past: Vec<Meaning>,
     /// When it is void unless a node that uses it has renewed it, where pins are shared.
     pub ends: Option<UnixTime>,
+    /// It means this or nothing, until an operator says otherwise.
+    pub frozen: Option<Freeze>,
     /// The node that has written this, where pins are shared.
     pub voucher: Option<Voucher>,
+}
+
+/// Who has frozen a pin, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Freeze {
+    /// When.
+    pub at: UnixTime,
+    /// Which operator.
+    pub by: String,
 }
 
 impl Pin {
@@ -90,7 +101,7 @@ impl Pin {
     #[must_use]
     pub fn first(revision: Revision, image: ImageReference, meaning: Meaning, now: UnixTime) -> Option<Self> {
         let generation = later_than(0, now);
-        let pin = Self { revision, image, meaning, generation, past: Vec::new(), ends: None, voucher: None };
+        let pin = Self { revision, image, meaning, generation, past: Vec::new(), ends: None, frozen: None, voucher: None };
         matches!(pin.image.selector(), Selector::Tag(_)).then_some(pin)
     }
 
@@ -99,6 +110,12 @@ impl Pin {
     pub fn succeeded_by(&self, meaning: Meaning, now: UnixTime) -> Self {
         let past = std::iter::once(&self.meaning).chain(&self.past).take(MAX_PAST).cloned().collect();
         Self { meaning, generation: later_than(self.generation, now), past, ends: None, voucher: None, ..self.clone() }
+    }
+
+    /// The pin that means the same, and is frozen, or is not, from `now` on.
+    #[must_use]
+    pub fn frozen_as(&self, frozen: Option<Freeze>, now: UnixTime) -> Self {
+        Self { frozen, generation: later_than(self.generation, now), ends: None, voucher: None, ..self.clone() }
     }
 
     /// What the node that saw `meaning` as current has signed: it speaks of one cluster, revision and image.
@@ -216,6 +233,8 @@ struct Written {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ends: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    frozen: Option<WrittenFreeze>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     voucher: Option<WrittenVoucher>,
 }
 
@@ -229,6 +248,13 @@ struct WrittenMeaning {
     cause: Cause,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     voucher: Option<WrittenVoucher>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenFreeze {
+    at: i64,
+    by: String,
 }
 
 impl From<&Pin> for Written {
@@ -245,6 +271,7 @@ impl From<&Pin> for Written {
             meaning: WrittenMeaning::from(&pin.meaning),
             past: pin.past.iter().map(WrittenMeaning::from).collect(),
             ends: pin.ends.map(UnixTime::seconds),
+            frozen: pin.frozen.as_ref().map(|Freeze { at, by }| WrittenFreeze { at: at.seconds(), by: by.clone() }),
             voucher: pin.voucher.as_ref().map(WrittenVoucher::from),
         }
     }
@@ -264,11 +291,21 @@ impl Written {
         let meaning = self.meaning.read()?;
         let past = self.past.into_iter().map(WrittenMeaning::read).collect::<Result<_, _>>()?;
         let ends = self.ends.map(UnixTime::from_seconds);
+        let frozen = self.frozen.map(WrittenFreeze::read).transpose()?;
         let voucher = read_voucher(self.voucher)?;
         if !matches!(image.selector(), Selector::Tag(_)) {
             return Err(malformed("its image, which is not named by a tag alone"));
         }
-        Ok(Pin { revision, image, meaning, generation: self.generation, past, ends, voucher })
+        Ok(Pin { revision, image, meaning, generation: self.generation, past, ends, frozen, voucher })
+    }
+}
+
+impl WrittenFreeze {
+    fn read(self) -> Result<Freeze, PinFault> {
+        if self.by.len() > MAX_BY_BYTES {
+            return Err(malformed("who has frozen it"));
+        }
+        Ok(Freeze { at: UnixTime::from_seconds(self.at), by: self.by })
     }
 }
 
@@ -356,6 +393,19 @@ pub(super) mod tests {
         assert_eq!(pin.past[0].digest, ManifestDigest::new(Sha256::of(b"18")), "newest first");
         assert_eq!(Pin::decode(&key(), &pin.encode().unwrap()), Ok(pin));
         assert_eq!(key().as_str(), "pins/shop/deployment/web/5d4f/r.test%2Fteam%2Fapp%3A1");
+    }
+
+    #[test]
+    fn a_pin_stays_frozen_whatever_it_means_until_it_is_released() {
+        let freeze = Freeze { at: NOW, by: "root on node-1".into() };
+        let frozen = pin().frozen_as(Some(freeze.clone()), NOW);
+        assert_eq!((frozen.generation, &frozen.meaning), (pin().generation + 1, &pin().meaning));
+        assert_eq!(Pin::decode(&key(), &frozen.encode().unwrap()), Ok(frozen.clone()));
+        assert_ne!(frozen.statement("c"), pin().statement("c"), "what a node signs says it");
+        assert_eq!(frozen.succeeded_by(meaning("new", b"new"), NOW).frozen, Some(freeze));
+        assert_eq!(frozen.frozen_as(None, NOW).frozen, None);
+        let long = changed(|pin| pin["frozen"] = serde_json::json!({"at": 1, "by": "x".repeat(254)}));
+        assert_eq!(long, Err(malformed("who has frozen it")));
     }
 
     #[test]

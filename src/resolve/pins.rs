@@ -411,14 +411,16 @@ impl Pins {
         Pin::key(&pin.revision, &pin.image).is_some_and(|key| sharing.local.has(&key, pin))
     }
 
-    /// Renews the pins of revisions that pods of this node are of, where they end soon. `share` is from 0 to 1, another for each
+    /// Renews the pins of revisions that pods of this node are of, and those that are frozen, where they end soon. `share` is from 0 to 1, another for each
     /// node.
     ///
     /// # Errors
     /// Why the store does not take it.
     pub async fn renew(&self, is_used: impl Fn(&Revision) -> bool, share: f64) -> Result<(), ResolveError> {
         let Some(sharing) = &self.sharing else { return Ok(()) };
-        for pin in self.all().into_iter().filter(|pin| is_used(&pin.revision) && sharing.should_renew(pin, share)) {
+        // A frozen one waits for its revision to come back, also where nothing is of it now.
+        let is_wanted = |pin: &Pin| pin.frozen.is_some() || is_used(&pin.revision);
+        for pin in self.all().into_iter().filter(|pin| is_wanted(pin) && sharing.should_renew(pin, share)) {
             let Some(evidence) = self.evidence(&pin.meaning).await? else { continue };
             let renewed = Pin { ends: None, voucher: None, ..(*pin).clone() };
             self.succeed(&pin, renewed, &evidence).await?;

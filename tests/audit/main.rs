@@ -66,6 +66,7 @@ fn policy(name: &str) -> Policy {
         expired_serves_for: None,
         node_credentials: None,
         grandfather_for: None,
+        superseded_max_age: Duration::from_secs(180 * 86_400),
         sandbox: SandboxImage::default(),
         refresh_interval: Duration::from_secs(3600),
         digest: Sha256::of(name.as_bytes()),

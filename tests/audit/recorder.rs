@@ -30,6 +30,7 @@ fn policy(trust: countersign_trust::Policy, digest: Sha256) -> Policy {
         expired_serves_for: None,
         node_credentials: None,
         grandfather_for: None,
+        superseded_max_age: Duration::from_secs(180 * 86_400),
         sandbox: SandboxImage::default(),
         refresh_interval: Duration::from_secs(3600),
         digest,

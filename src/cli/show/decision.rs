@@ -119,6 +119,9 @@ pub fn decision_text(line: &Line) -> String {
     let looked = line.looked_at_as.as_ref().map(|looked| format!(" ({looked})")).unwrap_or_default();
     table.label("evidence", line.evidence.as_ref().map(|evidence| format!("{evidence}{looked}")).unwrap_or_default());
     table.label("pinned at", optional(&line.pinned_at));
+    table.label("service", optional(&line.service));
+    table.label("meant before", optional(&line.digest_before));
+    table.label("by", optional(&line.by));
     table.label("policy", line.policy.clone());
     table.label("took", format!("{} µs", line.took_us));
     let image = if line.image.is_empty() { "a container of which the image is not known" } else { &line.image };

@@ -25,7 +25,7 @@ pub use inspect::{InspectText, Seen, Shower};
 pub use inspect_json::InspectJson;
 pub use members::{members_json, members_text};
 pub use pin::{PinShown, pins_json, pins_text};
-pub use service::{changes_json, changes_text, pins_of_services_json, service_text, services_of_pins_text};
+pub use service::{changes_json, changes_text, pins_of_services_json, pins_of_services_text, service_text, services_of_pins_text};
 pub use status::{is_well, status_json, status_text};
 use table::Table;
 
