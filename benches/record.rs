@@ -41,6 +41,7 @@ pub(crate) fn measure(report: &mut Report, folder: &Path) {
         sandbox: SandboxImage::default(),
         refresh_interval: Duration::from_secs(3600),
         digest,
+        shared_digest: digest,
     };
     let ledger = Ledger::open(&directory.join("ledger"));
     let admit = Arc::new(Admit::new(policy, Arc::new(SystemClock), Containerd::new(Path::new("/nowhere")), ledger, Handle::current()));

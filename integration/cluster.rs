@@ -1,5 +1,7 @@
 //! Nodes on one etcd: each a gate with a containerd of its own. A tag means one digest for each revision on all of them.
 
+mod apart;
+
 use std::time::Duration;
 
 use super::gate::binary;

@@ -126,6 +126,7 @@ pub fn policy(config: &Config) -> Result<Policy, StartError> {
         sandbox,
         refresh_interval,
         digest: config.digest,
+        shared_digest: config.shared_digest,
     })
 }
 

@@ -27,6 +27,7 @@ fn admit(folder: &tempfile::TempDir) -> Arc<Admit> {
         sandbox: SandboxImage::default(),
         refresh_interval: PROVE_EVERY,
         digest: Sha256::of(b"policy"),
+        shared_digest: Sha256::of(b"policy"),
     };
     let containerd = Containerd::new(Path::new("/nonexistent/containerd.sock"));
     let ledger = Ledger::open(folder.path());

@@ -80,6 +80,7 @@ fn node(directory: &Path, server: &TrustServer, pins: Pins) -> Arc<Admit> {
         sandbox: SandboxImage::default(),
         refresh_interval: std::time::Duration::from_secs(3600),
         digest: Sha256::of(b"policy"),
+        shared_digest: Sha256::of(b"policy"),
     };
     let containerd = Containerd::new(&directory.join("no containerd"));
     Arc::new(Admit::new(policy, Arc::new(Stopped(now())), containerd, Ledger::open(directory), tokio::runtime::Handle::current()))

@@ -84,6 +84,7 @@ async fn gate(directory: &Path, containerd: &Path) -> PathBuf {
         sandbox: SandboxImage::default(),
         refresh_interval: std::time::Duration::from_secs(3600),
         digest: Sha256::of(b"policy"),
+        shared_digest: Sha256::of(b"policy"),
     };
     let work = tokio::runtime::Handle::current();
     let own_api = Containerd::new(containerd);

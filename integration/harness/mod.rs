@@ -33,6 +33,7 @@ pub mod signer;
 pub mod tls;
 pub mod token;
 pub mod town;
+pub mod wire;
 pub mod world;
 
 use std::fmt::{Debug, Display};

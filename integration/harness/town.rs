@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use k8s_cri::v1::PodSandboxConfig;
+use serde_json::Value;
 use tokio::process::Command;
 use tonic::Status;
 
@@ -14,6 +15,7 @@ use super::etcd::{Etcd, EtcdOptions};
 use super::gate::{Gate, GateConfig};
 use super::image::{Image, Recipe};
 use super::process::lossy;
+use super::wire::{Carries, Wire};
 use super::world::{Node, World};
 
 /// The repository.
@@ -35,6 +37,8 @@ pub struct Town {
     pub name: String,
     /// What it moves to.
     pub new: Image,
+    /// Between each node and etcd, if there is one.
+    wires: Option<[Wire; 2]>,
     binary: PathBuf,
     authority: PathBuf,
     authority_key: String,
@@ -65,9 +69,26 @@ impl At {
 impl Town {
     /// Tag 1 is signed as `old`; both nodes are members.
     pub async fn new(binary: &Path, containerd: Version, test: &str, etcd: EtcdOptions, when_unreachable: [&str; 2]) -> Self {
+        Self::begin(binary, containerd, test, etcd, when_unreachable, false).await
+    }
+
+    /// The same, with a wire between each node and an etcd of one member.
+    pub async fn on_wires(binary: &Path, test: &str) -> Self {
+        Self::begin(binary, Version::default(), test, EtcdOptions::OPEN, ["deny", "deny"], true).await
+    }
+
+    async fn begin(
+        binary: &Path,
+        containerd: Version,
+        test: &str,
+        etcd: EtcdOptions,
+        when_unreachable: [&str; 2],
+        is_on_wires: bool,
+    ) -> Self {
         let world = World::on(containerd, test).await;
         let other = world.another_node(&format!("{test}-2-{}", containerd.name())).await;
         let etcd = Etcd::start(&world.folder, etcd).await;
+        let wires = if is_on_wires { Some([Wire::to(&etcd).await, Wire::to(&etcd).await]) } else { None };
         let [old, new] = ["old", "new"].map(|text| Recipe::prints_and_stays(text).build());
         let (name, root) = world.push_signed(&old, REPOSITORY, "1").await;
         let authority = world.folder.path().join("authority.pem");
@@ -75,7 +96,7 @@ impl Town {
         let authority_key = made.1.split('"').nth(1).must("making the authority's key").to_owned();
         let root = root.canonical.to_string();
         let binary = binary.to_owned();
-        let mut town = Self { other, world, etcd, name, new, binary, authority, authority_key, root };
+        let mut town = Self { other, world, etcd, name, new, wires, binary, authority, authority_key, root };
         for (at, when_unreachable) in [One, Two].into_iter().zip(when_unreachable) {
             town.starts(at, when_unreachable).await;
         }
@@ -90,7 +111,10 @@ impl Town {
 
     fn configuration(&self, at: At, when_unreachable: &str) -> GateConfig {
         let settings = self.etcd.settings(CLUSTER);
-        let endpoints: Vec<String> = settings.endpoints.iter().map(|url| format!("{:?}", url.as_str().trim_end_matches('/'))).collect();
+        let endpoints: Vec<String> = match &self.wires {
+            Some(wires) => vec![format!("{:?}", wires[at as usize].endpoint)],
+            None => settings.endpoints.iter().map(|url| format!("{:?}", url.as_str().trim_end_matches('/'))).collect(),
+        };
         let tls = settings.tls.map_or_else(String::new, |tls| {
             let client = tls.client.map(|(certificate, key)| format!("certificate-file = {certificate:?}\nkey-file = {key:?}\n"));
             format!("ca-file = {:?}\n{}", tls.ca_file, client.unwrap_or_default())
@@ -154,6 +178,17 @@ impl Town {
         let authority = self.authority.to_string_lossy();
         let (code, said, complaint) = self.at(One, &["cluster", "remove", at.name(), "--authority-key", &authority]).await;
         assert_eq!(code, Some(0), "{said}{complaint}");
+    }
+
+    /// What the wire of a node carries from now on.
+    pub fn wire_carries(&self, at: At, what: Carries) {
+        self.wires.as_ref().must("finding the wires")[at as usize].carries(what);
+    }
+
+    /// What `countersign cluster status` says on a node: how it ended, and what for programs.
+    pub async fn status_at(&self, at: At) -> (Option<i32>, Value) {
+        let (code, status, _) = self.at(at, &["cluster", "status", "--output", "json"]).await;
+        (code, serde_json::from_str(&status).unwrap_or_default())
     }
 
     /// Waits until something holds.

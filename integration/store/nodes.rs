@@ -9,48 +9,15 @@ use countersign::store::{EtcdStore, Store};
 use countersign_trust::mode::Mode;
 use countersign_trust::name::Sha256;
 use countersign_trust::time::UnixTime;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::harness::etcd::{Etcd, EtcdOptions};
+use crate::harness::etcd::EtcdOptions;
+use crate::harness::wire::{Carries, Wire};
 use crate::store::etcd;
 
 /// Far longer than a lease: on a busy machine nothing is punctual.
 const WITHIN: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(100);
-
-/// A wire between one node and etcd, which can be cut.
-struct Wire {
-    endpoint: String,
-    is_cut: watch::Sender<bool>,
-}
-
-impl Wire {
-    async fn to(etcd: &Etcd) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let to = etcd.endpoint(0).trim_start_matches("http://").to_owned();
-        let (is_cut, cut) = watch::channel(false);
-        tokio::spawn(async move {
-            while let Ok((mut near, _)) = listener.accept().await {
-                let (mut cut, to) = (cut.clone(), to.clone());
-                tokio::spawn(async move {
-                    let carried = async {
-                        if let Ok(mut far) = TcpStream::connect(to).await {
-                            let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
-                        }
-                    };
-                    tokio::select! {
-                        () = carried => {}
-                        _ = cut.wait_for(|is_cut| *is_cut) => {}
-                    }
-                });
-            }
-        });
-        Self { endpoint, is_cut }
-    }
-}
 
 fn report(node: &str) -> Report {
     Report {
@@ -97,13 +64,13 @@ async fn nodes_see_each_other_and_one_that_is_cut_off_is_gone_with_its_lease_and
     let (nodes, others) = (Nodes::new(one, "node-1".to_owned()), Nodes::new(other, "node-2".to_owned()));
     until(&nodes, &["node-1", "node-2"]).await;
     until(&others, &["node-1", "node-2"]).await;
-    wire.is_cut.send_replace(true);
+    wire.carries(Carries::Nothing);
     assert!(others.read().await.is_err(), "it is cut off");
     until(&nodes, &["node-1"]).await;
-    wire.is_cut.send_replace(false);
+    wire.carries(Carries::Everything);
     until(&nodes, &["node-1", "node-2"]).await;
     // A node that dies while it is cut off gives nothing back.
-    wire.is_cut.send_replace(true);
+    wire.carries(Carries::Nothing);
     second.abort();
     until(&nodes, &["node-1"]).await;
     // One that ends in peace is gone at once.

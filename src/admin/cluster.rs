@@ -26,7 +26,7 @@ pub(super) async fn status(admit: &Arc<Admit>, nodes: Option<&Nodes>) -> v1::Clu
             return unanswered(error.to_string(), code);
         }
     };
-    let (admit, own, config) = (Arc::clone(admit), nodes.own().to_owned(), admit.policy_digest());
+    let (admit, own, config) = (Arc::clone(admit), nodes.own().to_owned(), admit.shared_digest());
     // Reading ten thousand reports takes seconds, and judging as many pins, too.
     let compared = tokio::task::spawn_blocking(move || message(&compare(&admit, &reports, &own, config, now), &own, now)).await;
     compared.unwrap_or_else(|_| unanswered("comparing the nodes panicked: please report this with the log".to_owned(), "CS-INTERNAL"))

@@ -39,6 +39,8 @@ pub struct Policy {
     pub refresh_interval: Duration,
     /// Names the policy: the hash of the configuration.
     pub digest: Sha256,
+    /// The same without the name of this node: nodes of a cluster that are configured alike have it in common.
+    pub shared_digest: Sha256,
 }
 
 /// What is known of an image before any trust data is looked at.

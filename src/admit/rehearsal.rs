@@ -86,6 +86,7 @@ impl Rehearsal {
             sandbox: SandboxImage::default(),
             refresh_interval: Duration::MAX,
             digest,
+            shared_digest: digest,
         };
         Some(Self { policy, memory: Memory::new(held, []) })
     }

@@ -157,4 +157,10 @@ impl Admit {
     pub fn policy_digest(&self) -> Sha256 {
         self.policy().digest
     }
+
+    /// The same for every node that is configured alike.
+    #[must_use]
+    pub fn shared_digest(&self) -> Sha256 {
+        self.policy().shared_digest
+    }
 }

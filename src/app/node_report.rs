@@ -15,7 +15,7 @@ pub fn node_report(admit: Arc<Admit>, watch: Arc<Watch>, node: String) -> Told {
         Some(Report {
             node: node.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            config: admit.policy_digest(),
+            config: admit.shared_digest(),
             mode: admit.mode(),
             since: admit.moment()?,
             // It is escaped, so that each character is a byte.

@@ -1,5 +1,7 @@
 //! The shape of the configuration file: its keys and their types, and nothing about what they mean.
 
+use std::ops::Range;
+
 use toml::de::DeTable;
 
 use super::people::{SignerFile, TeamFile};
@@ -51,6 +53,8 @@ pub(super) struct StoreFile {
     pub(super) backend: Option<At<String>>,
     pub(super) cluster: Option<At<String>>,
     pub(super) node: Option<At<String>>,
+    /// Where it stands in the text.
+    pub(super) node_at: Option<Range<usize>>,
     pub(super) authority_keys: Option<Vec<At<String>>>,
     pub(super) when_unreachable: Option<At<String>>,
     pub(super) endpoints: Option<Vec<At<String>>>,
@@ -131,6 +135,7 @@ impl StoreFile {
             backend: section.text("backend"),
             cluster: section.text("cluster"),
             node: section.text("node"),
+            node_at: section.place_of("node"),
             authority_keys: section.texts("authority-keys"),
             when_unreachable: section.text("when-unreachable"),
             endpoints: section.texts("endpoints"),

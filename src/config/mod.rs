@@ -23,6 +23,7 @@ mod trust;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -156,6 +157,8 @@ pub struct Config {
     /// The hash of the file's text and of every file that it names, for its policy: the name of the policy under which a
     /// decision was made.
     pub digest: Sha256,
+    /// The same without the name of this node: nodes of a cluster that are configured alike have it in common.
+    pub shared_digest: Sha256,
     path: PathBuf,
     text: String,
     policy_files: BTreeMap<PathBuf, String>,
@@ -319,11 +322,18 @@ fn check(file: &ConfigFile, place: &Place, text: &str, notes: &mut Notes) -> Opt
         signer_certificates: certificates,
         registries,
         digest: digest(text, contents.iter().chain(&official_keys)),
+        shared_digest: digest(&without(text, file.store.node_at.clone()), contents.iter().chain(&official_keys)),
         path: PathBuf::new(),
         text: text.to_owned(),
         policy_files: place.policy_files(),
         warnings: Vec::new(),
     })
+}
+
+/// A text without a part of it.
+fn without(text: &str, part: Option<Range<usize>>) -> String {
+    let Some(Range { start, end }) = part else { return text.to_owned() };
+    [text.get(..start), text.get(end..)].into_iter().flatten().collect()
 }
 
 /// The hash of the text alone where it names no other files.

@@ -3,6 +3,7 @@
 //! Whatever was not asked for is unknown. So the questions are the schema, and it cannot differ from what is read.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use countersign_trust::name::shown;
 use countersign_trust::time::UnixTime;
@@ -173,6 +174,11 @@ impl<'d> Section<'_, 'd> {
         self.notes.known.insert(Key { section: self.path.clone(), name: key.to_owned() });
         let (name, value) = self.entries?.get_key_value(key)?;
         Some((name.span().start, At::new(value.get_ref(), value.span().start)))
+    }
+
+    /// Where the value of `key` stands in the text, whatever it is.
+    pub(super) fn place_of(&self, key: &str) -> Option<Range<usize>> {
+        Some(self.entries?.get(key)?.span())
     }
 
     fn typed<T>(&mut self, key: &'static str, expected: &str, read: impl FnOnce(&'d DeValue<'d>) -> Option<T>) -> Option<At<T>> {

@@ -352,3 +352,20 @@ fn the_digest_in_the_name_of_the_sandbox_image_is_the_one_that_it_may_have() {
         read(&format!("containerd.sandbox-image = \"pause:3.10@{one}\"\ncontainerd.sandbox-image-digests = [\"{two}\", \"{one}\"]"));
     assert_eq!(named.digests, [one.parse().unwrap()]);
 }
+
+#[test]
+fn nodes_that_differ_in_their_names_alone_are_configured_alike() {
+    let of = |node: &str| {
+        let key = "ed25519:O2onvM62pC1io6jQKm8Nc2UyFXcd4kOmOsBIoYtZ2ik=";
+        let text = format!(
+            "[content-trust]\nmode = \"disabled\"\n[store]\nbackend = \"etcd\"\ncluster = \"prod\"\nauthority-keys = [\"{key}\"]\n\
+             endpoints = [\"http://127.0.0.1:2379\"]\n{node}"
+        );
+        parse(&text).unwrap()
+    };
+    let (one, two, none) = (of("node = \"node-1\"\n"), of("node = \"node-2\"\n"), of(""));
+    assert_ne!(one.digest, two.digest);
+    assert_eq!(one.shared_digest, two.shared_digest);
+    assert_eq!(none.digest, none.shared_digest);
+    assert_ne!(of("node = \"node-1\"\nwhen-unreachable = \"local\"\n").shared_digest, one.shared_digest);
+}

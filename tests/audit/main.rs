@@ -70,6 +70,7 @@ fn policy(name: &str) -> Policy {
         sandbox: SandboxImage::default(),
         refresh_interval: Duration::from_secs(3600),
         digest: Sha256::of(name.as_bytes()),
+        shared_digest: Sha256::of(name.as_bytes()),
     }
 }
 

@@ -34,6 +34,7 @@ fn policy(trust: countersign_trust::Policy, digest: Sha256) -> Policy {
         sandbox: SandboxImage::default(),
         refresh_interval: Duration::from_secs(3600),
         digest,
+        shared_digest: digest,
     }
 }
 
