@@ -70,6 +70,9 @@ async fn what_a_node_pinned_is_void_when_it_is_removed_and_it_pins_nothing_more(
     town.tag_moves_to(&town.new).await;
     town.until(One, async || town.prints(One, "5d4f").await == "old\n").await;
     town.removes(Two).await;
+    let (code, status) = town.status_at(One).await;
+    let void = status["findings"].as_array().unwrap().iter().find(|finding| finding["kind"] == "pin-void").cloned().unwrap_or_default();
+    assert!(code == Some(1) && void["sentence"].as_str().unwrap_or_default().contains("the word of node `node-2`"), "{status:#}");
     assert_eq!(town.prints(One, "5d4f").await, "new\n", "its word counts no more");
     town.until(Two, async || town.at(Two, &["cluster", "members"]).await.0 == Some(1)).await;
     let said = town.is_refused(Two, town.pod(Two, "api", "1"), "(CS-STORE)").await;

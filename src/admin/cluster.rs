@@ -8,6 +8,7 @@ use countersign_trust::time::UnixTime;
 use super::{moment, v1};
 use crate::admit::{Admit, Prospect};
 use crate::nodes::{Finding, Given, NodeSeen, Nodes, Overview, PinSeen, ReadError, Reports, Subject, Today, overview};
+use crate::resolve::{PinFault, Pins};
 
 /// Asks the store, and compares.
 pub(super) async fn status(admit: &Arc<Admit>, nodes: Option<&Nodes>) -> v1::ClusterStatusResponse {
@@ -38,7 +39,18 @@ fn unanswered(fault: String, code: &str) -> v1::ClusterStatusResponse {
 
 fn compare(admit: &Admit, reports: &Reports, own: &str, config: Sha256, now: UnixTime) -> Overview {
     let pins: Vec<PinSeen> = admit.prospects().into_iter().map(|(pin, prospect)| PinSeen { pin, today: today(prospect) }).collect();
-    overview(reports.iter(), Given { own, config, version: env!("CARGO_PKG_VERSION"), pins: &pins, now })
+    let void = admit.pins().map(|pins| void(pins)).unwrap_or_default();
+    overview(reports.iter(), Given { own, config, version: env!("CARGO_PKG_VERSION"), pins: &pins, void: &void, now })
+}
+
+/// What somebody should look into. One that has ended since nobody uses it is none.
+fn void(pins: &Pins) -> Vec<(Subject, String)> {
+    let of_somebody = pins.void().into_iter().filter(|(_, fault)| !matches!(fault, PinFault::Ended { .. }));
+    let told = of_somebody.map(|(pin, fault)| {
+        let subject = Subject { revision: pin.revision.clone(), image: pin.image.clone() };
+        (subject, fault.to_string())
+    });
+    told.collect()
 }
 
 fn today(prospect: Prospect) -> Today {

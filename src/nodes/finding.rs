@@ -120,6 +120,13 @@ pub enum Finding {
         /// The reason.
         reason: String,
     },
+    /// What stands in the store as a pin counts for nothing here.
+    Void {
+        /// Which pin.
+        subject: Subject,
+        /// Why.
+        why: String,
+    },
     /// What a pin rests on soon ends, or has ended.
     EvidenceEnds {
         /// Which pin.
@@ -151,6 +158,8 @@ pub enum FindingKind {
     OtherPin,
     /// [`Finding::Refused`]
     Refused,
+    /// [`Finding::Void`]
+    Void,
     /// [`Finding::Config`]
     Config,
     /// [`Finding::Version`]
@@ -178,6 +187,7 @@ impl FindingKind {
             Self::RunsOther => "runs-other-digest",
             Self::OtherPin => "other-pin",
             Self::Refused => "pin-refused",
+            Self::Void => "pin-void",
             Self::Config => "other-configuration",
             Self::Version => "other-version",
             Self::Clock => "clock-ahead",
@@ -197,6 +207,7 @@ impl FindingKind {
             | Self::RunsOther
             | Self::OtherPin
             | Self::Refused
+            | Self::Void
             | Self::Config
             | Self::Version
             | Self::Clock
@@ -217,6 +228,7 @@ impl Finding {
             Self::RunsOther { .. } => FindingKind::RunsOther,
             Self::OtherPin { .. } => FindingKind::OtherPin,
             Self::Refused { .. } => FindingKind::Refused,
+            Self::Void { .. } => FindingKind::Void,
             Self::Config { .. } => FindingKind::Config,
             Self::Version { .. } => FindingKind::Version,
             Self::Clock { .. } => FindingKind::Clock,
@@ -239,7 +251,12 @@ impl Finding {
             | Self::LeftOut { node, .. }
             | Self::OtherPin { node, .. }
             | Self::RunsOther { node, .. } => Some(node),
-            Self::Unreadable(_) | Self::Apart { .. } | Self::Refused { .. } | Self::EvidenceEnds { .. } | Self::Update { .. } => None,
+            Self::Unreadable(_)
+            | Self::Apart { .. }
+            | Self::Refused { .. }
+            | Self::Void { .. }
+            | Self::EvidenceEnds { .. }
+            | Self::Update { .. } => None,
         }
     }
 
@@ -251,6 +268,7 @@ impl Finding {
             | Self::RunsOther { subject, .. }
             | Self::Apart { subject, .. }
             | Self::Refused { subject, .. }
+            | Self::Void { subject, .. }
             | Self::EvidenceEnds { subject, .. }
             | Self::Update { subject, .. } => Some(subject),
             Self::Untold { .. }
@@ -300,6 +318,9 @@ impl fmt::Display for Finding {
             }
             Self::Refused { subject, code, reason } => {
                 write!(f, "what {subject} is pinned as would be refused here now: {reason} ({code})")
+            }
+            Self::Void { subject, why } => {
+                write!(f, "what stands in the store as the pin of {subject} counts for nothing: {why}; the next pod makes it anew")
             }
             Self::EvidenceEnds { subject, ends, has_ended: false } => write!(f, "what {subject} rests on ends at {ends}"),
             Self::EvidenceEnds { subject, ends, has_ended: true } => write!(f, "what {subject} rests on has ended at {ends}"),

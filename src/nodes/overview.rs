@@ -38,6 +38,8 @@ pub struct Given<'a> {
     pub version: &'a str,
     /// Every pin that it holds.
     pub pins: &'a [PinSeen],
+    /// What stands in the store as pins and counts for nothing here, with the reason.
+    pub void: &'a [(Subject, String)],
     /// The present moment.
     pub now: UnixTime,
 }
@@ -118,6 +120,9 @@ impl Overview {
 #[must_use]
 pub fn overview(reports: impl IntoIterator<Item = Result<Report, Unreadable>>, given: Given<'_>) -> Overview {
     let mut gathering = Gathering::new(given);
+    for (subject, why) in given.void {
+        gathering.find(Finding::Void { subject: subject.clone(), why: why.clone() });
+    }
     for report in reports {
         match report {
             Ok(report) => gathering.add(report),

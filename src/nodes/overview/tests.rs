@@ -26,7 +26,7 @@ fn pins() -> Vec<PinSeen> {
 }
 
 fn seen(reports: Vec<Report>, pins: &[PinSeen]) -> Overview {
-    let given = Given { own: "node-1", config: Sha256::of(b"config"), version: "0.1.0", pins, now: NOW };
+    let given = Given { own: "node-1", config: Sha256::of(b"config"), version: "0.1.0", pins, void: &[], now: NOW };
     overview(reports.into_iter().map(Ok), given)
 }
 
@@ -157,7 +157,7 @@ fn a_node_that_is_not_among_them_or_has_another_time_or_leaves_something_out_is_
 fn what_could_not_be_read_is_told_of_beside_the_rest() {
     let unreadable = Unreadable { key: "nodes/x".into(), why: "foreign".into() };
     let pins = pins();
-    let given = Given { own: "node-1", config: Sha256::of(b"config"), version: "0.1.0", pins: &pins, now: NOW };
+    let given = Given { own: "node-1", config: Sha256::of(b"config"), version: "0.1.0", pins: &pins, void: &[], now: NOW };
     let seen = overview(three().into_iter().map(Ok).chain([Err(unreadable.clone())]), given);
     assert_eq!((seen.nodes.len(), seen.findings), (3, vec![Finding::Unreadable(unreadable)]));
 }
@@ -187,16 +187,26 @@ fn ten_thousand_nodes_that_lie_of_everything_leave_room_for_the_findings_about_o
         report
     });
     let pins = pins();
-    let given = Given { own: "node-1", config: Sha256::of(b"config"), version: "0.1.0", pins: &pins, now: NOW };
+    let given = Given { own: "node-1", config: Sha256::of(b"config"), version: "0.1.0", pins: &pins, void: &[], now: NOW };
     let mut honest = report("node-2");
     honest.in_use[0].others.push(Other { digest: digest("old"), containers: 1 });
     let seen = overview(lies.chain([report("node-1"), honest]).map(Ok), given);
     assert_eq!(seen.nodes.len(), 10_002);
     assert_eq!(seen.counts[&FindingKind::OtherPin], 9_999 * 8 + 64);
-    assert!(seen.findings.len() <= 12 * MAX_FINDINGS_OF_A_KIND);
+    assert!(seen.findings.len() <= 13 * MAX_FINDINGS_OF_A_KIND);
     assert!(seen.findings.iter().any(|finding| finding.kind() == FindingKind::RunsOther && finding.node() == Some("node-2")));
     let of_one =
         |name| seen.findings.iter().filter(|finding| finding.node() == Some(name) && finding.kind() == FindingKind::OtherPin).count();
     assert_eq!((of_one("liar-0"), of_one("liar-1")), (MAX_FINDINGS_OF_A_NODE, 8));
     assert!(seen.findings.iter().any(|finding| matches!(finding, Finding::Unreadable(unreadable) if unreadable.why.contains("compared"))));
+}
+
+#[test]
+fn what_stands_in_the_store_and_counts_for_nothing_is_told_of() {
+    let (pins, void) = (pins(), [(subject("web"), "no node has signed it".to_owned())]);
+    let given = Given { own: "node-1", config: Sha256::of(b"config"), version: "0.1.0", pins: &pins, void: &void, now: NOW };
+    let seen = overview(three().into_iter().map(Ok), given);
+    assert_eq!((seen.findings[0].kind(), seen.all_agree()), (FindingKind::Void, false));
+    let sentence = seen.findings[0].to_string();
+    assert!(sentence.contains("counts for nothing: no node has signed it"), "{sentence}");
 }
