@@ -182,6 +182,25 @@ async fn whoever_holds_the_store_brings_nothing_back() {
     }
 }
 
+/// The store hides a pin for as long as its tag is withdrawn: no node knows then that there is one.
+#[tokio::test]
+async fn a_pin_that_the_store_hid_while_its_tag_was_withdrawn_does_not_come_back() {
+    let town = Town::new(binary(), Version::default(), "a_pin_that_was_hidden", EtcdOptions::OPEN, ["deny", "deny"]).await;
+    let store = town.etcd.store(CLUSTER);
+    assert_eq!(town.prints(One, "5d4f").await, "old\n");
+    let (pins, evidence) = (kept_by(&store, "pins").await, kept_by(&store, "evidence").await);
+    put_back(&store, &[(pins[0].0.clone(), b"nonsense".as_slice().into())]).await;
+    town.until(One, async || town.at(One, &["service", "ls"]).await.1.contains("no service")).await;
+    town.world.notary.signer("admin").remove_tag(&town.world.gun(REPOSITORY), "1").await;
+    let refused = town.cri(One).pull(&town.name).await.unwrap_err();
+    assert!(refused.message().contains("(CS-TAG-NOT-SIGNED)"), "{refused:?}");
+    town.tag_moves_to(&town.new).await;
+    put_back(&store, &evidence).await;
+    put_back(&store, &pins).await;
+    town.until(One, async || town.gate(One).log().contains("what stands in the store for a pin does not count")).await;
+    assert_eq!(town.prints(One, "5d4f").await, "new\n");
+}
+
 type Kept = Vec<(countersign::store::Key, bytes::Bytes)>;
 
 async fn kept_by(store: &dyn countersign::store::Store, area: &str) -> Kept {

@@ -26,27 +26,37 @@ pub(super) fn list(admit: &Admit, request: &v1::ListPinsRequest) -> v1::ListPins
     v1::ListPinsResponse { pins: found.iter().map(|pin| message(pin)).collect(), fault: String::new() }
 }
 
-/// Does to pins what an operator wants, and writes that down.
-pub(super) async fn change(admit: &Arc<Admit>, recorder: &Recorder, request: &v1::ChangePinsRequest) -> v1::ChangePinsResponse {
+/// Does to pins what an operator wants, and writes each act down. It is done to the end, also when whoever asked has gone.
+pub(super) async fn change(admit: &Arc<Admit>, recorder: &Arc<Recorder>, request: &v1::ChangePinsRequest) -> v1::ChangePinsResponse {
     let fault = |fault: String| v1::ChangePinsResponse { fault, changes: Vec::new() };
     let (meant, repin) = match meant(request).and_then(|meant| Ok((meant, wanted(request)?))) {
         Ok(wanted) => wanted,
         Err(why) => return fault(why),
     };
-    let by = kept_text(&request.by);
-    let outcomes = admit.repin(&meant, repin, &by).await;
-    if outcomes.is_empty() {
+    let (pins, by) = (admit.meant(&meant), kept_text(&request.by));
+    if pins.is_empty() {
         return fault(format!("no pin of {} is here: see `countersign service ls`", shown(&request.service)));
     }
-    for (pin, outcome) in &outcomes {
-        let id = recorder.repinned(repin, &by, pin, outcome);
+    let (admit, recorder) = (Arc::clone(admit), Arc::clone(recorder));
+    let done = tokio::spawn(async move { change_each(&admit, &recorder, &pins, repin, &by).await }).await;
+    match done {
+        Ok(changes) => v1::ChangePinsResponse { changes, fault: String::new() },
+        Err(_) => fault("changing the pins panicked: please report this with the log".to_owned()),
+    }
+}
+
+async fn change_each(admit: &Arc<Admit>, recorder: &Recorder, pins: &[Arc<Pin>], repin: Repin, by: &str) -> Vec<v1::PinChange> {
+    let mut changes = Vec::new();
+    for pin in pins {
+        let outcome = admit.repin(pin, repin, by).await;
+        let id = recorder.repinned(repin, by, pin, &outcome);
         tracing::info!(
             image = %pin.image, service = %pin.revision.service, revision = shown(&pin.revision.id), act = repin.as_method(),
-            by = shown(&by), why_not = outcome.why_not(), decision = %id, "an operator's hand on a pin"
+            by = shown(by), why_not = outcome.why_not(), decision = %id, "an operator's hand on a pin"
         );
+        changes.push(changed(pin, outcome));
     }
-    let changes = outcomes.into_iter().map(|(pin, outcome)| changed(&pin, outcome)).collect();
-    v1::ChangePinsResponse { changes, fault: String::new() }
+    changes
 }
 
 fn wanted(request: &v1::ChangePinsRequest) -> Result<Repin, String> {
@@ -98,7 +108,8 @@ fn changed(pin: &Pin, outcome: Repinned) -> v1::PinChange {
         Repinned::Refused(refusal) => (v1::PinOutcome::Refused, Some(refused(&refusal, pin.image.to_string()))),
         Repinned::Unconfirmed => (v1::PinOutcome::Unconfirmed, None),
         Repinned::Raced => (v1::PinOutcome::Raced, None),
-        Repinned::Void(_) | Repinned::Store(_) => (v1::PinOutcome::Failed, None),
+        Repinned::Void(_) => (v1::PinOutcome::Void, None),
+        Repinned::Store(_) => (v1::PinOutcome::Failed, None),
     };
     v1::PinChange { pin: Some(message(pin)), outcome: outcome.into(), refusal, error }
 }

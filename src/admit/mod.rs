@@ -483,13 +483,14 @@ impl Admit {
 
     async fn hold(&self, held: Held, facts: Facts, contact: Contact) -> Result<Arc<Held>, Refusal> {
         let (ledger, memory) = self.ledger()?;
-        let held = Arc::new(held);
+        let (before, held) = (memory.held(held.evidence.gun()), Arc::new(held));
         let (ledger, record) = (ledger.clone(), Arc::clone(&held));
         Step::RefreshFetched.reached();
         blocking(move || ledger.store_repository(&record)).await??;
         Step::RefreshRecorded.reached();
         memory.hold(Arc::clone(&held), facts, contact);
         self.in_vain.forget(held.evidence.gun());
+        self.mark_withdrawn_tags(before, &held).await;
         self.end_unsigned_pins(held.evidence.gun()).await;
         Ok(held)
     }
@@ -497,11 +498,12 @@ impl Admit {
     /// As [`Admit::hold`], of what another node had from the server.
     async fn hold_of_cluster(&self, held: Held, facts: Facts) -> Result<(), Refusal> {
         let (ledger, memory) = self.ledger()?;
-        let held = Arc::new(held);
+        let (before, held) = (memory.held(held.evidence.gun()), Arc::new(held));
         let (ledger, record) = (ledger.clone(), Arc::clone(&held));
         blocking(move || ledger.store_repository(&record)).await??;
         memory.hold_of_cluster(Arc::clone(&held), facts);
         self.in_vain.forget(held.evidence.gun());
+        self.mark_withdrawn_tags(before, &held).await;
         self.end_unsigned_pins(held.evidence.gun()).await;
         Ok(())
     }

@@ -122,7 +122,7 @@ impl Admit {
     /// # Errors
     /// What is wrong with what is signed now, if no pin says something else.
     pub(super) async fn for_service(
-        &self,
+        self: &Arc<Self>,
         sought: Sought<'_>,
         judged: Result<Admission, Refusal>,
         effect: Effect,
@@ -153,16 +153,11 @@ impl Admit {
     }
 
     /// Keeps a copy of a pin that is used here, for when the store is away, where nobody waits for it.
-    fn keep_soon(&self, pin: &Arc<Pin>) {
+    fn keep_soon(self: &Arc<Self>, pin: &Arc<Pin>) {
         let Some(pins) = self.pins().filter(|pins| !pins.is_kept(pin)).map(Arc::clone) else { return };
-        let pin = Arc::clone(pin);
+        let (admit, pin) = (Arc::clone(self), Arc::clone(pin));
         self.work.spawn(async move {
-            let kept = match pins.evidence(&pin.meaning).await {
-                Ok(Some(evidence)) => pins.keep(&pin, &evidence).await,
-                Ok(None) => Ok(()),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = kept {
+            if let Err(error) = admit.keep_pin(&pins, &pin).await {
                 tracing::warn!(image = %pin.image, service = %pin.revision.service, %error, "this node's own copy of a pin could not be made");
             }
         });
@@ -175,8 +170,11 @@ impl Admit {
             return;
         }
         let (admit, revision, admission) = (Arc::clone(self), revision.clone(), admission.clone());
-        // Why there is none is in the log; the next create tries again.
-        self.work.spawn(async move { admit.begin_pin(&revision, &admission).await });
+        self.work.spawn(async move {
+            if let Err(refusal) = admit.begin_pin(&revision, &admission).await {
+                tracing::warn!(image = %admission.image, service = %revision.service, code = refusal.code(), reason = %refusal, "the image of a container could not be pinned; the next create tries again");
+            }
+        });
     }
 
     async fn begin_or_wait(&self, revision: &Revision, admission: &Admission, effect: Effect) -> Result<Option<Arc<Pin>>, Refusal> {

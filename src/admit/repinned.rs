@@ -116,24 +116,16 @@ impl Repinned {
 }
 
 impl Admit {
-    /// Does to each pin that is meant what an operator wants, for pods that are made from now on; what runs, runs on. Each of them
-    /// as it was, with what became of it.
-    pub async fn repin(self: &Arc<Self>, meant: &Meant, repin: Repin, by: &str) -> Vec<(Arc<Pin>, Repinned)> {
-        let mut outcomes = Vec::new();
-        for pin in self.meant(meant) {
-            let outcome = self.repin_one(&pin, repin, by).await;
-            outcomes.push((pin, outcome));
-        }
-        outcomes
-    }
-
-    fn meant(&self, meant: &Meant) -> Vec<Arc<Pin>> {
+    /// The pins that are meant, by revision and image.
+    #[must_use]
+    pub fn meant(&self, meant: &Meant) -> Vec<Arc<Pin>> {
         let mut pins: Vec<_> = self.pins().map(|pins| pins.all()).unwrap_or_default().into_iter().filter(|pin| meant.is(pin)).collect();
         pins.sort_by(|a, b| (&a.revision, &a.image.to_string()).cmp(&(&b.revision, &b.image.to_string())));
         pins
     }
 
-    async fn repin_one(self: &Arc<Self>, pin: &Pin, repin: Repin, by: &str) -> Repinned {
+    /// Does to a pin what an operator wants, for pods that are made from now on; what runs, runs on.
+    pub async fn repin(self: &Arc<Self>, pin: &Pin, repin: Repin, by: &str) -> Repinned {
         match repin {
             Repin::Update | Repin::Rollback | Repin::Set(_) if pin.frozen.is_some() => Repinned::Frozen,
             Repin::Update => self.update_pin(pin, by).await,
@@ -198,48 +190,54 @@ impl Admit {
         if pin.meaning.digest == digest {
             return Repinned::Unchanged;
         }
-        // What it meant before can be proven without its server.
-        if let Some(before) = pin.past.iter().find(|past| past.digest == digest) {
-            return self.pin_as_before(pin, before, Cause::Set, by).await;
+        // What it meant before may be proven without its server; what it is signed as now is, also where that can be no more.
+        let mut outcome = None;
+        for before in pin.past.iter().filter(|past| past.digest == digest) {
+            let set = self.pin_as_before(pin, before, Cause::Set, by).await;
+            if !matches!(set, Repinned::Refused(_) | Repinned::Void(_)) {
+                return set;
+            }
+            outcome = outcome.or(Some(set));
         }
         match self.signed_now(pin).await {
             Ok(admission) if admission.digest == digest => self.pin_as_signed_now(pin, &admission, Cause::Set, by).await,
-            Ok(_) => Repinned::Unknown,
-            Err(outcome) => outcome,
+            Ok(_) => outcome.unwrap_or(Repinned::Unknown),
+            Err(unknown) => outcome.unwrap_or(unknown),
         }
     }
 
-    /// What cannot be used now would only lock the service out.
+    /// What cannot be used now would only lock the service out. What is signed now is proven by today's evidence from then on.
     async fn freeze_pin(&self, pin: &Pin, by: &str) -> Repinned {
         if pin.frozen.is_some() {
             return Repinned::Unchanged;
         }
+        let now = match self.now() {
+            Ok(now) => now,
+            Err(refusal) => return Repinned::Refused(refusal),
+        };
+        let frozen = pin.frozen_as(Some(Freeze { at: now, by: by.to_owned() }), now);
         let question = Question { image: &pin.image, namespace: Some(&pin.revision.service.namespace) };
-        let is_signed_now = self.judge(question).is_ok_and(|admission| admission.digest == pin.meaning.digest);
-        if !is_signed_now && let Err(refusal) = self.ride(question, pin).await {
-            return Repinned::Refused(refusal);
+        let signed_now = self.judge(question).ok().filter(|admission| admission.digest == pin.meaning.digest);
+        if let Some((today, evidence)) = signed_now.and_then(|admission| self.meaning_of(&admission, pin.meaning.cause)) {
+            let meaning = Meaning { by: pin.meaning.by.clone(), ..today };
+            let outcome = self.succeed(pin, Pin { meaning, ..frozen }, &evidence).await;
+            self.forget_evidence_of(pin, &outcome).await;
+            return outcome;
         }
-        match self.now() {
-            Ok(now) => self.write_anew(pin, pin.frozen_as(Some(Freeze { at: now, by: by.to_owned() }), now)).await,
+        match self.ride(question, pin).await {
+            Ok(_) => self.rewrite(pin, frozen).await,
             Err(refusal) => Repinned::Refused(refusal),
         }
     }
 
+    /// Also where what it rests on is gone: that is when it is needed most.
     async fn release_pin(&self, pin: &Pin) -> Repinned {
         if pin.frozen.is_none() {
             return Repinned::Unchanged;
         }
         match self.now() {
-            Ok(now) => self.write_anew(pin, pin.frozen_as(None, now)).await,
+            Ok(now) => self.rewrite(pin, pin.frozen_as(None, now)).await,
             Err(refusal) => Repinned::Refused(refusal),
-        }
-    }
-
-    async fn write_anew(&self, pin: &Pin, after: Pin) -> Repinned {
-        match self.pinned_evidence(&pin.meaning).await {
-            Ok(Some(evidence)) => self.succeed(pin, after, &evidence).await,
-            Ok(None) => Repinned::Refused(evidence_gone(pin)),
-            Err(error) => Repinned::Store(error),
         }
     }
 
@@ -252,10 +250,27 @@ impl Admit {
 
     async fn succeed(&self, pin: &Pin, after: Pin, evidence: &Evidence) -> Repinned {
         let Some(pins) = self.pins() else { return Repinned::Raced };
-        match pins.succeed(pin, after, evidence).await {
-            Ok(Some(pin)) => Repinned::Changed(pin),
-            Ok(None) => Repinned::Raced,
-            Err(error) => Repinned::Store(error),
+        outcome(pins.succeed(pin, after, evidence).await)
+    }
+
+    /// Nothing may rest any more on what the pin rested on.
+    async fn forget_evidence_of(&self, pin: &Pin, outcome: &Repinned) {
+        let (Some(pins), Repinned::Changed(_)) = (self.pins(), outcome) else { return };
+        if let Err(error) = pins.forget_evidence_of(pin).await {
+            tracing::debug!(image = %pin.image, %error, "evidence that nothing rests on could not be removed");
         }
+    }
+
+    async fn rewrite(&self, pin: &Pin, after: Pin) -> Repinned {
+        let Some(pins) = self.pins() else { return Repinned::Raced };
+        outcome(pins.rewrite(pin, after).await)
+    }
+}
+
+fn outcome(written: Result<Option<Arc<Pin>>, ResolveError>) -> Repinned {
+    match written {
+        Ok(Some(pin)) => Repinned::Changed(pin),
+        Ok(None) => Repinned::Raced,
+        Err(error) => Repinned::Store(error),
     }
 }

@@ -4,11 +4,12 @@ use std::collections::HashSet;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use countersign_trust::evidence::Gun;
 use countersign_trust::name::Sha256;
 
 use super::Admit;
 use super::pinned::{Pinning, Taken};
-use crate::resolve::{Kind, Pin, Reach, ResolveError, Revision};
+use crate::resolve::{Kind, Pin, Pins, Reach, ResolveError, Revision};
 
 /// For how long a pin is kept that no pod of this node is of: a revision that comes back, by a rollback of its Deployment or on a
 /// node that was drained, finds its pin.
@@ -39,29 +40,48 @@ impl Admit {
 
     /// Where nodes share them, pins that no node renews end by themselves.
     async fn keep_shared_pins(&self, taken: &Taken, alive: &HashSet<Revision>) -> Result<(), ResolveError> {
-        for pin in taken.pins.unkept(|revision| alive.contains(revision)) {
-            if let Some(evidence) = self.pinned_evidence(&pin.meaning).await? {
-                taken.pins.keep(&pin, &evidence).await?;
-            }
-        }
-        if let Ok(now) = self.now() {
+        let can_forget = taken.pins.is_clock_borne_out();
+        if let (true, Ok(now)) = (can_forget, self.now()) {
             let kept_for = self.policy().superseded_max_age.max(WITHDRAWN_IS_KEPT);
             let seconds = i64::try_from(kept_for.as_secs()).unwrap_or(i64::MAX);
             taken.pins.forget_old(now, now.plus_seconds(-seconds)).await?;
+        }
+        for pin in taken.pins.unkept(|revision| alive.contains(revision)) {
+            // One that cannot be kept keeps no other from it, nor from being renewed.
+            if let Err(error) = self.keep_pin(&taken.pins, &pin).await {
+                tracing::warn!(image = %pin.image, service = %pin.revision.service, %error, "this node's own copy of a pin could not be made");
+            }
         }
         if taken.pins.reach() == Reach::Away {
             return Ok(());
         }
         taken.pins.renew(|revision| alive.contains(revision), share_of(&taken.node)).await?;
-        taken.pins.remove_ended().await
+        if can_forget {
+            return taken.pins.remove_ended().await;
+        }
+        tracing::warn!("this node's clock is far from what others say: it takes no pins away that have ended by it");
+        Ok(())
+    }
+
+    /// Keeps a copy of a pin that is used here, and what it has seen of it also where the evidence is hidden from it.
+    pub(super) async fn keep_pin(&self, pins: &Pins, pin: &Pin) -> Result<(), ResolveError> {
+        pins.raise_floor(pin).await?;
+        if let Some(evidence) = pins.evidence(&pin.meaning).await? {
+            return pins.keep(pin, &evidence).await;
+        }
+        let held = self.memory().ok().and_then(|memory| memory.held(&Gun::for_repository(pin.image.repository())));
+        let Some(held) = held.filter(|held| held.evidence.digest() == pin.meaning.evidence) else { return Ok(()) };
+        pins.restore(&held.evidence).await?;
+        pins.keep(pin, &held.evidence).await
     }
 
     /// Ends pins of revisions that no pod has been of for long.
     async fn end_unused_pins(&self, taken: &Taken, alive: &HashSet<Revision>) -> Result<(), ResolveError> {
         for pin in self.pinning.long_unused(&taken.pins.all(), alive, Instant::now()) {
             tracing::debug!(image = %pin.image, service = %pin.revision.service, revision = pin.revision.id, "a pin that nothing uses has ended");
-            taken.pins.end(&pin).await?;
-            taken.pins.forget_evidence_of(&pin).await?;
+            if taken.pins.end(&pin).await? {
+                taken.pins.forget_evidence_of(&pin).await?;
+            }
         }
         Ok(())
     }

@@ -86,8 +86,13 @@ async fn join(config: &Config, etcd: &Etcd, own: Arc<dyn Store>, admit: &Arc<Adm
     let sharing = Arc::new(Sharing::new(members, own, Arc::new(SystemClock)));
     let pins = Arc::new(Pins::shared(Arc::clone(&store), Arc::clone(&sharing)));
     let confirmations = Arc::new(Confirmations::new(Arc::clone(&store), sharing));
+    // Without them it would go behind what it has seen.
     if let Err(error) = pins.load_kept().await {
-        tracing::error!(error = chain(&error), "the pins that this node kept cannot be read");
+        tracing::error!(
+            error = chain(&error),
+            "the pins that this node kept cannot be read: it shares none until `STATE/store` is mended or removed"
+        );
+        return None;
     }
     // Connections belong to the threads that ask first, which must not be the gate's.
     let looked = work.spawn(first_look(Arc::clone(&membership), Arc::clone(&pins)));

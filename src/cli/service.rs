@@ -117,7 +117,7 @@ pub(super) fn change(act: PinAct, digest: &str, arguments: &ChangeArguments) -> 
 
 fn exit_of(changes: &[v1::PinChange]) -> Exit {
     let is_outage = |change: &v1::PinChange| {
-        matches!(change.outcome(), PinOutcome::Unconfirmed | PinOutcome::Raced)
+        matches!(change.outcome(), PinOutcome::Unconfirmed | PinOutcome::Raced | PinOutcome::Failed)
             || change.refusal.as_ref().is_some_and(|refusal| refusal.cannot_tell_now)
     };
     let is_done = |change: &v1::PinChange| matches!(change.outcome(), PinOutcome::Changed | PinOutcome::Unchanged);

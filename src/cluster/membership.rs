@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
 use countersign_trust::name::shown;
@@ -133,6 +133,8 @@ pub struct Membership {
     clock: Arc<dyn Clock>,
     store: Arc<dyn Store>,
     known: RwLock<Option<Arc<Known>>>,
+    /// Held while a document takes the place of another, in memory and in the file.
+    adopting: Mutex<()>,
     adopted: AtomicU64,
 }
 
@@ -143,7 +145,8 @@ impl Membership {
     /// [`MembershipError`].
     pub fn open(settings: Settings, store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Result<Self, MembershipError> {
         let key = PrivateKey::read_or_make(&settings.directory.join(KEY_FILE))?;
-        let membership = Self { settings, key, clock, store, known: RwLock::default(), adopted: AtomicU64::new(0) };
+        let membership =
+            Self { settings, key, clock, store, known: RwLock::default(), adopting: Mutex::default(), adopted: AtomicU64::new(0) };
         membership.take_kept();
         Ok(membership)
     }
@@ -292,7 +295,12 @@ impl Membership {
         }
     }
 
+    /// Of two that come at once, the newer stays.
     fn adopt(&self, members: Members, bytes: Bytes) {
+        let _adopting = self.adopting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.known().is_some_and(|known| known.members.version >= members.version) {
+            return;
+        }
         if let Err(error) = self.keep(&bytes) {
             tracing::warn!(%error, "the document of members could not be kept; after a restart it is asked for again");
         }
@@ -320,7 +328,9 @@ impl Membership {
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(new, path)
+        fs::rename(new, path)?;
+        // Else a power cut could bring the older one back.
+        fs::File::open(&self.settings.directory)?.sync_all()
     }
 }
 

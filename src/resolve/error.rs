@@ -19,6 +19,14 @@ pub enum ResolveError {
         /// In bytes.
         limit: usize,
     },
+    /// The store takes too long for what it has to hand out.
+    #[error("the store did not hand out evidence {name} within {seconds} s; see how etcd is (etcdctl endpoint status)")]
+    Slow {
+        /// Which.
+        name: EvidenceDigest,
+        /// The deadline.
+        seconds: u64,
+    },
     /// Others write the same key again and again.
     #[error("others are writing {key} in the store without a pause; find out who writes there")]
     Contended {
@@ -30,6 +38,12 @@ pub enum ResolveError {
     Quota {
         /// The namespace, escaped.
         namespace: String,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// The cluster has as many pins as it may.
+    #[error("the cluster has {limit} pins, which is all it may; remove services that nobody needs")]
+    Full {
         /// How many it may have.
         limit: usize,
     },
@@ -52,8 +66,10 @@ impl ResolveError {
     #[must_use]
     pub const fn is_of_store(&self) -> bool {
         match self {
-            Self::Store(_) | Self::NotMember { .. } => true,
-            Self::EvidenceTooLarge { .. } | Self::Contended { .. } | Self::Quota { .. } | Self::Internal { .. } => false,
+            Self::Store(_) | Self::Slow { .. } | Self::NotMember { .. } => true,
+            Self::EvidenceTooLarge { .. } | Self::Contended { .. } | Self::Quota { .. } | Self::Full { .. } | Self::Internal { .. } => {
+                false
+            }
         }
     }
 }

@@ -5,22 +5,22 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use countersign_trust::evidence::Evidence;
-use countersign_trust::name::{EvidenceDigest, ImageReference};
+use countersign_trust::name::{EvidenceDigest, ImageReference, Repository};
 use countersign_trust::time::UnixTime;
 use serde::{Deserialize, Serialize};
 
 use super::error::ResolveError;
 use super::pieces::{self, Use};
 use super::pin::{PINS, Pin};
-use crate::store::{Key, Prefix, Store, StoreError, list_all};
+use crate::store::{Entry, Key, Prefix, Store, StoreError, list_all};
 
 /// The first segments of the keys of what is kept beside the pins themselves.
 const FLOORS: &str = "floors";
 const WITHDRAWN: &str = "withdrawn";
 const UNSHARED: &str = "unshared";
-/// For how long a floor is kept after the last pin above it: until every pin from before has ended by itself, with room for clocks
-/// that differ.
-const FLOOR_SECONDS: u64 = 60 * 24 * 60 * 60;
+/// For how long a floor is kept: until every pin from before it has ended by itself, a week at the latest, with room for clocks that
+/// differ. One that is longer would fill this node's file: a CronJob leaves one each minute.
+const FLOOR_SECONDS: u64 = 8 * 24 * 60 * 60;
 
 /// A pin that this node keeps a copy of.
 #[derive(Debug)]
@@ -37,8 +37,8 @@ pub(super) struct Local {
     store: Arc<dyn Store>,
     /// The highest generation that was seen of pins that this node uses.
     floors: RwLock<HashMap<Key, u64>>,
-    /// When a tag was last seen unsigned.
-    withdrawn: RwLock<HashMap<ImageReference, UnixTime>>,
+    /// When a tag was last seen unsigned; and a repository, of which many were at once.
+    withdrawn: RwLock<HashMap<String, UnixTime>>,
     /// The copies that there are.
     copies: RwLock<HashMap<Key, Arc<Pin>>>,
 }
@@ -48,22 +48,34 @@ impl Local {
         Self { store, floors: RwLock::default(), withdrawn: RwLock::default(), copies: RwLock::default() }
     }
 
+    #[cfg(test)]
+    pub(super) fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
+    }
+
     /// Reads what is kept. Pins that no longer read as such are left out.
     pub(super) async fn load(&self) -> Result<Vec<Copy>, StoreError> {
         let mut copies = Vec::new();
-        for (key, entry) in list_all(&*self.store, &Prefix::all()).await?.entries {
-            match area(&key) {
-                PINS | UNSHARED => copies.extend(copy(&key, &entry.value)),
-                FLOORS => drop(read_floor(&key, &entry.value).map(|(key, floor)| self.floors().insert(key, floor))),
-                WITHDRAWN => drop(read_withdrawn(&entry.value).map(|(image, at)| self.withdrawn().insert(image, at))),
-                // Evidence, and what a later version keeps.
-                _ => {}
-            }
+        // Not evidence, which is far more than all else and is read when it is needed.
+        for kept in [PINS, UNSHARED] {
+            copies.extend(self.entries(kept).await?.iter().filter_map(|(key, entry)| copy(key, &entry.value)));
+        }
+        for (key, entry) in self.entries(FLOORS).await? {
+            self.floors().extend(read_floor(&key, &entry.value));
+        }
+        for (_, entry) in self.entries(WITHDRAWN).await? {
+            self.withdrawn().extend(read_withdrawn(&entry.value));
         }
         for Copy { key, pin, .. } in &copies {
             self.copies().insert(key.clone(), Arc::clone(pin));
         }
         Ok(copies)
+    }
+
+    async fn entries(&self, area: &str) -> Result<Vec<(Key, Entry)>, StoreError> {
+        // One segment is never too many.
+        let prefix = Prefix::new([area]).unwrap_or_else(|_| Prefix::all());
+        Ok(list_all(&*self.store, &prefix).await?.entries)
     }
 
     /// Whether there is a copy of the pin as it is.
@@ -110,7 +122,8 @@ impl Local {
         self.floors.read().unwrap_or_else(PoisonError::into_inner).get(key).copied().unwrap_or_default()
     }
 
-    async fn raise_floor(&self, key: &Key, generation: u64) -> Result<(), ResolveError> {
+    /// No pin of this place counts that is older than one of this generation.
+    pub(super) async fn raise_floor(&self, key: &Key, generation: u64) -> Result<(), ResolveError> {
         if self.floor(key) >= generation {
             return Ok(());
         }
@@ -121,15 +134,27 @@ impl Local {
 
     /// When the tag of an image was last seen unsigned, if it was.
     pub(super) fn withdrawn_at(&self, image: &ImageReference) -> Option<UnixTime> {
-        self.withdrawn.read().unwrap_or_else(PoisonError::into_inner).get(image).copied()
+        let withdrawn = self.withdrawn.read().unwrap_or_else(PoisonError::into_inner);
+        let (tag, all) = (withdrawn.get(&image.to_string()), withdrawn.get(&image.repository().to_string()));
+        tag.max(all).copied()
     }
 
     /// No pin of this tag counts that was made before `at`.
     pub(super) async fn withdraw(&self, image: &ImageReference, at: UnixTime) -> Result<(), ResolveError> {
+        self.withdraw_named(image.to_string(), at).await
+    }
+
+    /// No pin of any tag of this repository counts that was made before `at`.
+    pub(super) async fn withdraw_all(&self, repository: &Repository, at: UnixTime) -> Result<(), ResolveError> {
+        self.withdraw_named(repository.to_string(), at).await
+    }
+
+    async fn withdraw_named(&self, image: String, at: UnixTime) -> Result<(), ResolveError> {
         self.withdrawn().insert(image.clone(), at);
-        let said = Withdrawn { image: image.to_string(), at: at.seconds() };
-        let said = serde_json::to_vec(&said).map_err(|_| ResolveError::Internal { what: "a withdrawal that cannot be written" })?;
-        pieces::overwrite(&*self.store, &withdrawn_key(image)?, said.into()).await
+        let key = withdrawn_key(&image)?;
+        let said = serde_json::to_vec(&Withdrawn { image, at: at.seconds() });
+        let said = said.map_err(|_| ResolveError::Internal { what: "a withdrawal that cannot be written" })?;
+        pieces::overwrite(&*self.store, &key, said.into()).await
     }
 
     /// Forgets what no pin can be held against any more: `oldest` is the moment before which every claim is too old to serve.
@@ -140,8 +165,7 @@ impl Local {
             pieces::remove_one(&*self.store, &in_area(FLOORS, &key)?).await?;
             self.floors().remove(&key);
         }
-        let withdrawn: Vec<ImageReference> =
-            self.withdrawn().iter().filter(|(_, at)| **at < oldest).map(|(image, _)| image.clone()).collect();
+        let withdrawn: Vec<String> = self.withdrawn().iter().filter(|(_, at)| **at < oldest).map(|(image, _)| image.clone()).collect();
         for image in withdrawn {
             pieces::remove_one(&*self.store, &withdrawn_key(&image)?).await?;
             self.withdrawn().remove(&image);
@@ -157,25 +181,25 @@ impl Local {
         self.copies.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn withdrawn(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<ImageReference, UnixTime>> {
+    fn withdrawn(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<String, UnixTime>> {
         self.withdrawn.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A tag that was seen unsigned, as it is written: a key may have no more than the hash of a long name.
+/// A tag, or a repository, that was seen unsigned, as it is written: a key may have no more than the hash of a long name.
 #[derive(Serialize, Deserialize)]
 struct Withdrawn {
     image: String,
     at: i64,
 }
 
-fn read_withdrawn(bytes: &[u8]) -> Option<(ImageReference, UnixTime)> {
+fn read_withdrawn(bytes: &[u8]) -> Option<(String, UnixTime)> {
     let Withdrawn { image, at } = serde_json::from_slice(bytes).ok()?;
-    Some((image.parse().ok()?, UnixTime::from_seconds(at)))
+    Some((image, UnixTime::from_seconds(at)))
 }
 
-fn withdrawn_key(image: &ImageReference) -> Result<Key, ResolveError> {
-    Key::new([WITHDRAWN, &image.to_string()]).map_err(|_| ResolveError::Internal { what: "a key of a withdrawal that is none" })
+fn withdrawn_key(image: &str) -> Result<Key, ResolveError> {
+    Key::new([WITHDRAWN, image]).map_err(|_| ResolveError::Internal { what: "a key of a withdrawal that is none" })
 }
 
 fn read_floor(key: &Key, bytes: &[u8]) -> Option<(Key, u64)> {

@@ -2,6 +2,7 @@
 //! and what is not what its name says is as good as absent.
 
 use std::io::Read as _;
+use std::time::Duration;
 
 use bytes::Bytes;
 use countersign_trust::evidence::Evidence;
@@ -43,6 +44,8 @@ const MAX_BYTES: usize = 65 << 20;
 const MAX_PACKED_BYTES: usize = 16 << 20;
 /// Bytes of one piece.
 const PIECE_BYTES: usize = MAX_VALUE_BYTES;
+/// All of it is read within this time, or it is not read: a pull waits for it, and what stands in its way is nobody's evidence.
+const READ_DEADLINE: Duration = Duration::from_secs(5);
 /// Another writer of the same pieces writes the same; who writes something else is overwritten as often.
 const TRIES: usize = 4;
 
@@ -83,6 +86,11 @@ pub(super) async fn write(store: &dyn Store, used: Use, evidence: &Evidence) -> 
 /// # Errors
 /// Why the store cannot be asked.
 pub(super) async fn read(store: &dyn Store, used: Use, name: EvidenceDigest) -> Result<Option<Evidence>, ResolveError> {
+    let read = tokio::time::timeout(READ_DEADLINE, read_slowly(store, used, name)).await;
+    read.unwrap_or(Err(ResolveError::Slow { name, seconds: READ_DEADLINE.as_secs() }))
+}
+
+async fn read_slowly(store: &dyn Store, used: Use, name: EvidenceDigest) -> Result<Option<Evidence>, ResolveError> {
     let Some(index) = entry(store, &key(used, name, INDEX)?).await? else { return Ok(None) };
     let Some(index) = read_index(&index) else { return Ok(None) };
     let mut packed = Vec::with_capacity(index.packed_bytes);

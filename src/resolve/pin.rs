@@ -1,6 +1,6 @@
 //! One pin: what a tag means for one revision of a service, since when and by whose word.
 
-use countersign_trust::name::{EvidenceDigest, ImageReference, ManifestDigest, Selector};
+use countersign_trust::name::{EvidenceDigest, ImageReference, ManifestDigest, Selector, shown};
 use countersign_trust::time::UnixTime;
 use serde::{Deserialize, Serialize};
 
@@ -153,7 +153,7 @@ impl Pin {
     /// # Errors
     /// [`PinFault`]: it is no pin, or not the one that belongs there.
     pub fn decode(key: &Key, bytes: &[u8]) -> Result<Self, PinFault> {
-        let written: Written = serde_json::from_slice(bytes).map_err(|error| PinFault::Malformed { what: error.to_string() })?;
+        let written: Written = serde_json::from_slice(bytes).map_err(|error| PinFault::Malformed { what: shown(&error.to_string()) })?;
         let pin = written.read()?;
         // Whoever can write the store could put the pin of one service in another's place.
         if Self::key(&pin.revision, &pin.image).as_ref() == Some(key) { Ok(pin) } else { Err(PinFault::Elsewhere) }

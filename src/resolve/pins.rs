@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use countersign_trust::evidence::Evidence;
-use countersign_trust::name::{EvidenceDigest, ImageReference, ManifestDigest, shown};
+use countersign_trust::name::{EvidenceDigest, ImageReference, ManifestDigest, Repository, shown};
 use countersign_trust::time::UnixTime;
 
 use super::error::ResolveError;
@@ -14,16 +14,22 @@ use super::pieces::{self, Use};
 use super::pin::{Meaning, PINS, Pin, PinFault};
 use super::service::Revision;
 use super::sharing::Sharing;
+use crate::store::limits::MAX_LISTED_ENTRIES;
 use crate::store::{Change, Entry, Expected, Key, Mirror, Prefix, Put, Removed, Revision as Moment, Store, StoreError, follow, list_all};
 
 /// Pins of one namespace: what a tenant can make by making pods. A namespace with so many revisions alive at once is none.
 pub const MAX_PINS_OF_A_NAMESPACE: usize = 4096;
+/// Pins of a cluster: fewer than the store lists, so that no tenant keeps a node from listing them.
+const MAX_PINS: usize = 49_152;
+/// What of the store is held here: what can be listed. A store that shows more keeps this node from nothing else.
+const MOST_HELD: usize = MAX_LISTED_ENTRIES;
 /// How often a write is tried again because somebody else has written meanwhile.
 const TRIES: usize = 8;
 
 /// A pin, and which write of the store it is.
 #[derive(Debug)]
 struct Standing {
+    key: Key,
     pin: Arc<Pin>,
     moment: Moment,
     /// Made while the store was away: it stands here alone.
@@ -55,13 +61,13 @@ impl Vouched {
 }
 
 impl Standing {
-    fn new(pin: Arc<Pin>, moment: Moment) -> Self {
-        Self { pin, moment, is_unshared: false, vouched: Vouched::not_checked() }
+    fn new(key: Key, pin: Arc<Pin>, moment: Moment) -> Self {
+        Self { key, pin, moment, is_unshared: false, vouched: Vouched::not_checked() }
     }
 
     /// A copy that this node kept: whatever the store has is newer.
-    fn kept(pin: Arc<Pin>, is_unshared: bool) -> Self {
-        Self { is_unshared, ..Self::new(pin, Moment::new(0)) }
+    fn kept(key: Key, pin: Arc<Pin>, is_unshared: bool) -> Self {
+        Self { is_unshared, ..Self::new(key, pin, Moment::new(0)) }
     }
 }
 
@@ -80,7 +86,7 @@ pub struct Pins {
     store: Arc<dyn Store>,
     /// None where the store is a file of this node's own, which nobody else can write.
     sharing: Option<Arc<Sharing>>,
-    held: RwLock<HashMap<Key, Standing>>,
+    held: RwLock<HashMap<Key, Arc<Standing>>>,
     is_followed: AtomicBool,
 }
 
@@ -134,7 +140,7 @@ impl Pins {
     pub async fn load_kept(&self) -> Result<(), StoreError> {
         let Some(sharing) = &self.sharing else { return Ok(()) };
         for Copy { key, pin, is_unshared } in sharing.local.load().await? {
-            keep_newer(&mut self.held.write().unwrap_or_else(PoisonError::into_inner), key, Standing::kept(pin, is_unshared));
+            self.keep_newer(Standing::kept(key, pin, is_unshared));
         }
         Ok(())
     }
@@ -144,23 +150,27 @@ impl Pins {
     /// # Errors
     /// Why the store cannot be asked.
     pub async fn load(&self) -> Result<Moment, StoreError> {
+        let newest = self.standings().iter().map(|own| own.moment).max();
         let listing = list_all(&*self.store, &all()).await?;
-        for unusable in &listing.unusable {
-            tracing::warn!(key = shown(&unusable.key), why = %unusable.why, "something in the store that is no pin is left alone");
+        if !listing.unusable.is_empty() {
+            let first = listing.unusable.first().map(|unusable| shown(&unusable.key));
+            tracing::warn!(count = listing.unusable.len(), first, "what stands in the store and is no pin is left alone");
         }
-        let read = listing.entries.into_iter().filter_map(|(key, entry)| Some((key.clone(), standing(&key, &entry)?)));
-        let listed: HashMap<Key, Standing> = read.collect();
+        let read = listing.entries.iter().filter_map(|(key, entry)| standing(key, entry));
+        let listed: HashMap<Key, Arc<Standing>> = read.map(|standing| (standing.key.clone(), Arc::new(standing))).collect();
         // Here nobody waits for signatures.
-        for (key, standing) in &listed {
-            self.counts(key, standing);
+        for standing in listed.values() {
+            self.counts(standing);
         }
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        // An older state of the store, from a backup: nothing that was known of it is newer.
+        let went_back = newest.is_some_and(|newest| newest > listing.revision);
         // What was written here since the listing began is newer than it; and what others could not see yet is told to them.
-        held.retain(|key, own| own.moment > listing.revision || own.is_unshared || listed.contains_key(key));
+        held.retain(|key, own| own.is_unshared || (!went_back && (own.moment > listing.revision || listed.contains_key(key))));
         for (key, standing) in listed {
             // What was pinned here while the store was away gives way where that is reported.
             if !held.get(&key).is_some_and(|own| own.is_unshared) {
-                keep_newer(&mut held, key, standing);
+                keep_newer(&mut held, standing);
             }
         }
         Ok(listing.revision)
@@ -172,28 +182,24 @@ impl Pins {
     }
 
     fn put_and_others(&self, change: Change) {
-        let put = if let Change::Put { key, entry } = &change { standing(key, entry) } else { None };
-        if let (Change::Put { key, .. }, Some(put)) = (&change, &put) {
+        let put = if let Change::Put { key, entry } = &change { standing(key, entry).map(Arc::new) } else { None };
+        if let Some(put) = &put {
             // Before the lock is taken.
-            self.counts(key, put);
+            self.counts(put);
         }
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         match change {
-            Change::Put { key, .. } => match put {
+            Change::Put { key, entry } => match put {
                 Some(standing) => {
                     if let Some(own) = held.get(&key).filter(|own| own.is_unshared) {
                         tell_disagreement(&own.pin, &standing.pin);
                     }
-                    keep_newer(&mut held, key, standing);
+                    keep_newer(&mut held, standing);
                 }
                 // It took the place of a pin: there is none any more.
-                None => drop(held.remove(&key)),
+                None => remove_older(&mut held, &key, entry.revision),
             },
-            Change::Removed { key, revision } => {
-                if held.get(&key).is_some_and(|own| own.moment <= revision) {
-                    held.remove(&key);
-                }
-            }
+            Change::Removed { key, revision } => remove_older(&mut held, &key, revision),
             Change::Unusable(unusable) => {
                 tracing::warn!(key = shown(&unusable.key), why = %unusable.why, "something was written to the store that is no pin");
             }
@@ -206,76 +212,100 @@ impl Pins {
     /// disagreement is reported.
     async fn share_what_is_unshared(&self) {
         let Some(sharing) = &self.sharing else { return };
-        for (key, own) in self.unshared() {
-            let stands = match self.take_place(&key, &own).await {
-                Ok(stands) => stands,
-                Err(error) => return tracing::warn!(%error, "pins that were made while the store was away could not be shared yet"),
-            };
-            tell_disagreement(&own, &stands.pin);
-            if let Err(error) = sharing.local.forget(&key).await {
-                tracing::warn!(%error, "this node's own copy of a pin could not be removed");
+        for own in self.standings().into_iter().filter(|own| own.is_unshared) {
+            let told = self.share(sharing, &own).await;
+            if let Err(error) = told {
+                return tracing::warn!(%error, "pins that were made while the store was away could not be shared yet");
             }
-            self.held.write().unwrap_or_else(PoisonError::into_inner).insert(key, stands);
         }
     }
 
-    fn unshared(&self) -> Vec<(Key, Arc<Pin>)> {
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        held.iter().filter(|(_, own)| own.is_unshared).map(|(key, own)| (key.clone(), Arc::clone(&own.pin))).collect()
+    async fn share(&self, sharing: &Sharing, own: &Standing) -> Result<(), ResolveError> {
+        let key = &own.key;
+        // Its tag may have been seen unsigned since, or it may have ended: then it is no news for anybody.
+        let stands = if self.counts(own) { Some(self.take_place(key, &own.pin).await?) } else { None };
+        sharing.local.forget(key).await?;
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        match stands {
+            Some(stands) => {
+                tell_disagreement(&own.pin, &stands.pin);
+                drop(held.insert(key.clone(), Arc::new(stands)));
+            }
+            None => drop(held.remove(key)),
+        }
+        Ok(())
+    }
+
+    /// Everything that is held, to be looked at without the lock.
+    fn standings(&self) -> Vec<Arc<Standing>> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn standing(&self, key: &Key) -> Option<Arc<Standing>> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    fn keep_newer(&self, standing: Standing) -> Arc<Pin> {
+        let pin = Arc::clone(&standing.pin);
+        keep_newer(&mut self.held.write().unwrap_or_else(PoisonError::into_inner), Arc::new(standing));
+        pin
     }
 
     /// What the tag of `image` means for a revision, as far as it is held here and counts.
     #[must_use]
     pub fn of(&self, revision: &Revision, image: &ImageReference) -> Option<Arc<Pin>> {
-        let key = Pin::key(revision, image)?;
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        held.get(&key).filter(|standing| self.counts(&key, standing)).map(|standing| Arc::clone(&standing.pin))
+        let standing = self.standing(&Pin::key(revision, image)?)?;
+        self.counts(&standing).then(|| Arc::clone(&standing.pin))
     }
 
     /// Every pin of a revision that is held here and counts.
     #[must_use]
     pub fn of_revision(&self, revision: &Revision) -> Vec<Arc<Pin>> {
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        let own = held.iter().filter(|(_, standing)| standing.pin.revision == *revision);
-        own.filter(|(key, standing)| self.counts(key, standing)).map(|(_, standing)| Arc::clone(&standing.pin)).collect()
+        self.counting(|pin| pin.revision == *revision)
     }
 
     /// Every pin that is held here and counts and means this digest, or meant it before; as it stands or stood while it did.
     #[must_use]
     pub fn ever_of_digest(&self, digest: ManifestDigest) -> Vec<Arc<Pin>> {
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
         let named = |pin: &Pin| std::iter::once(&pin.meaning).chain(&pin.past).any(|meaning| meaning.digest == digest);
-        let meant = held.iter().filter(|(key, standing)| named(&standing.pin) && self.counts(key, standing));
-        let as_it_was = |pin: &Arc<Pin>| if pin.meaning.digest == digest { vec![Arc::clone(pin)] } else { self.before(pin, digest) };
-        meant.flat_map(|(_, standing)| as_it_was(&standing.pin)).collect()
+        let as_it_was = |pin: Arc<Pin>| if pin.meaning.digest == digest { vec![pin] } else { self.before(&pin, digest) };
+        self.counting(named).into_iter().flat_map(as_it_was).collect()
     }
 
     /// Every pin that is held here and counts.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Pin>> {
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        held.iter().filter(|(key, standing)| self.counts(key, standing)).map(|(_, standing)| Arc::clone(&standing.pin)).collect()
+        self.counting(|_| true)
+    }
+
+    /// Signatures are looked at without the lock, which whoever follows the store waits for.
+    fn counting(&self, is_meant: impl Fn(&Pin) -> bool) -> Vec<Arc<Pin>> {
+        let meant: Vec<Arc<Standing>> = {
+            let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+            held.values().filter(|standing| is_meant(&standing.pin)).cloned().collect()
+        };
+        meant.into_iter().filter(|standing| self.counts(standing)).map(|standing| Arc::clone(&standing.pin)).collect()
     }
 
     /// Every pin that is held here and does not count, with the reason.
     #[must_use]
     pub fn void(&self) -> Vec<(Arc<Pin>, PinFault)> {
         let Some(sharing) = &self.sharing else { return Vec::new() };
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        held.iter().filter_map(|(key, standing)| Some((Arc::clone(&standing.pin), sharing.refuse(key, &standing.pin).err()?))).collect()
+        let void = self.standings().into_iter().filter(|standing| !self.counts(standing));
+        void.filter_map(|standing| Some((Arc::clone(&standing.pin), sharing.refuse(&standing.key, &standing.pin).err()?))).collect()
     }
 
     /// Whether a pin counts here and now. Its signatures are looked at once, and again when the members have changed.
-    fn counts(&self, key: &Key, standing: &Standing) -> bool {
+    fn counts(&self, standing: &Standing) -> bool {
         let Some(sharing) = &self.sharing else { return true };
         let check = || match sharing.refuse_unvouched(&standing.pin) {
             Ok(()) => true,
             Err(fault) => {
-                tracing::warn!(%key, %fault, "a pin of the store does not count");
+                tracing::warn!(key = %standing.key, %fault, "a pin of the store does not count");
                 false
             }
         };
-        standing.vouched.or_check(sharing.members.serial(), check) && sharing.refuse_untimely(key, &standing.pin).is_ok()
+        standing.vouched.or_check(sharing.members.serial(), check) && sharing.refuse_untimely(&standing.key, &standing.pin).is_ok()
     }
 
     /// The pin as it stood while it meant this digest, as far as a node that counts has seen it as current.
@@ -304,7 +334,7 @@ impl Pins {
         let pin = Arc::new(self.sealed(pin)?);
         pieces::write(&*self.store, Use::Pinned, evidence).await?;
         let stands = self.take_place(&key, &pin).await?;
-        Ok(self.hold(key, stands))
+        Ok(self.keep_newer(stands))
     }
 
     /// Writes a pin where none stands, and gives back what stands then.
@@ -314,15 +344,15 @@ impl Pins {
             match self.put(key, pin, expected).await? {
                 Put::Done(moment) => {
                     self.forget_evidence_of_replaced(void, pin).await?;
-                    return Ok(Standing::new(Arc::clone(pin), moment));
+                    return Ok(Standing::new(key.clone(), Arc::clone(pin), moment));
                 }
                 Put::Lost(Some(entry)) => {
                     let found = standing(key, &entry);
-                    if let Some(winner) = found.as_ref().filter(|winner| self.counts(key, winner)) {
-                        return Ok(Standing::new(Arc::clone(&winner.pin), winner.moment));
+                    match found {
+                        Some(winner) if self.counts(&winner) => return Ok(winner),
+                        // What does not count is as good as absent.
+                        found => (expected, void) = (Expected::Revision(entry.revision), found.map(|void| void.pin)),
                     }
-                    // What does not count is as good as absent.
-                    (expected, void) = (Expected::Revision(entry.revision), found.map(|void| void.pin));
                 }
                 Put::Lost(None) => (expected, void) = (Expected::Absent, None),
             }
@@ -351,7 +381,7 @@ impl Pins {
         if let Some(sharing) = &self.sharing {
             sharing.local.keep(&key, &pin, evidence, true).await?;
         }
-        Ok(self.hold(key, Standing::kept(Arc::new(pin), true)))
+        Ok(self.keep_newer(Standing::kept(key, Arc::new(pin), true)))
     }
 
     /// Says that a pin means something else from now on. None if it is not `before` that stands any more: whoever has changed it
@@ -360,15 +390,23 @@ impl Pins {
     /// # Errors
     /// Why the store does not take it.
     pub async fn succeed(&self, before: &Pin, after: Pin, evidence: &Evidence) -> Result<Option<Arc<Pin>>, ResolveError> {
+        pieces::write(&*self.store, Use::Pinned, evidence).await?;
+        self.rewrite(before, after).await
+    }
+
+    /// As [`Pins::succeed`], of what rests on evidence that `before` rests on, too.
+    ///
+    /// # Errors
+    /// Why the store does not take it.
+    pub async fn rewrite(&self, before: &Pin, after: Pin) -> Result<Option<Arc<Pin>>, ResolveError> {
         let key = key_of(before)?;
         let Some(moment) = self.moment_of(&key, before) else { return Ok(None) };
         let pin = Arc::new(self.sealed(after)?);
-        pieces::write(&*self.store, Use::Pinned, evidence).await?;
         match self.put(&key, &pin, Expected::Revision(moment)).await? {
-            Put::Done(moment) => Ok(Some(self.hold(key, Standing::new(pin, moment)))),
+            Put::Done(moment) => Ok(Some(self.keep_newer(Standing::new(key, pin, moment)))),
             Put::Lost(Some(entry)) => {
                 if let Some(winner) = standing(&key, &entry) {
-                    self.hold(key, winner);
+                    self.keep_newer(winner);
                 }
                 Ok(None)
             }
@@ -377,6 +415,14 @@ impl Pins {
                 Ok(None)
             }
         }
+    }
+
+    /// Writes evidence that a pin rests on and that is not there: another node that did not know of the pin yet may have removed it.
+    ///
+    /// # Errors
+    /// Why the store does not take it.
+    pub async fn restore(&self, evidence: &Evidence) -> Result<(), ResolveError> {
+        pieces::write(&*self.store, Use::Pinned, evidence).await.map(drop)
     }
 
     fn sealed(&self, pin: Pin) -> Result<Pin, ResolveError> {
@@ -393,6 +439,15 @@ impl Pins {
     pub async fn keep(&self, pin: &Pin, evidence: &Evidence) -> Result<(), ResolveError> {
         let Some(sharing) = &self.sharing else { return Ok(()) };
         sharing.local.keep(&key_of(pin)?, pin, evidence, false).await
+    }
+
+    /// From now on no older pin of the same place counts here than one that was used.
+    ///
+    /// # Errors
+    /// Why this node's own file does not take it.
+    pub async fn raise_floor(&self, pin: &Pin) -> Result<(), ResolveError> {
+        let Some(sharing) = &self.sharing else { return Ok(()) };
+        sharing.local.raise_floor(&key_of(pin)?, pin.generation).await
     }
 
     /// Pins that are used here, and of which this node has no copy as they stand now.
@@ -434,22 +489,29 @@ impl Pins {
     /// Why the store does not take it.
     pub async fn remove_ended(&self) -> Result<(), ResolveError> {
         let Some(sharing) = &self.sharing else { return Ok(()) };
-        let over: Vec<Arc<Pin>> = {
-            let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-            held.values().filter(|own| sharing.is_over(&own.pin)).map(|own| Arc::clone(&own.pin)).collect()
-        };
-        for pin in over {
-            self.end(&pin).await?;
-            self.forget_evidence_of(&pin).await?;
+        let over = self.standings().into_iter().filter(|own| sharing.is_over(&own.pin));
+        for own in over.collect::<Vec<_>>() {
+            if self.end(&own.pin).await? {
+                self.forget_evidence_of(&own.pin).await?;
+            }
         }
         for (key, pin) in sharing.local.kept() {
-            let is_held = self.held.read().unwrap_or_else(PoisonError::into_inner).contains_key(&key);
-            if !is_held {
+            if self.standing(&key).is_none() {
                 sharing.local.forget(&key).await?;
                 self.forget_kept_evidence_of(sharing, &pin).await?;
             }
         }
         Ok(())
+    }
+
+    /// Whether this node's clock can be right, by the word of another: else nothing that others need is taken away by it. Where all
+    /// pins are this node's own, there is nobody else.
+    #[must_use]
+    pub fn is_clock_borne_out(&self) -> bool {
+        let Some(sharing) = &self.sharing else { return true };
+        let standings = self.standings();
+        let is_own = |own: &Arc<Standing>| own.pin.voucher.as_ref().is_none_or(|voucher| voucher.node == sharing.members.node());
+        standings.iter().all(is_own) || standings.iter().any(|own| sharing.bears_out_clock(&own.pin))
     }
 
     /// Of another node's pin, only the copies of its evidence are this node's to remove.
@@ -467,6 +529,15 @@ impl Pins {
     pub async fn withdraw(&self, image: &ImageReference, now: UnixTime) -> Result<(), ResolveError> {
         let Some(sharing) = &self.sharing else { return Ok(()) };
         sharing.local.withdraw(image, now).await
+    }
+
+    /// The same of every tag of a repository.
+    ///
+    /// # Errors
+    /// Why this node's own file does not take it.
+    pub async fn withdraw_all(&self, repository: &Repository, now: UnixTime) -> Result<(), ResolveError> {
+        let Some(sharing) = &self.sharing else { return Ok(()) };
+        sharing.local.withdraw_all(repository, now).await
     }
 
     /// Forgets what was seen before, where no pin can be held against it any more.
@@ -542,9 +613,10 @@ impl Pins {
     }
 
     fn refuse_over_quota(&self, namespace: &str) -> Result<(), ResolveError> {
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        let is_of = |(key, own): &(&Key, &Standing)| own.pin.revision.service.namespace == namespace && self.counts(key, own);
-        let count = held.iter().filter(is_of).count();
+        let count = self.counting(|pin| pin.revision.service.namespace == namespace).len();
+        if self.held.read().unwrap_or_else(PoisonError::into_inner).len() >= MAX_PINS {
+            return Err(ResolveError::Full { limit: MAX_PINS });
+        }
         if count < MAX_PINS_OF_A_NAMESPACE {
             return Ok(());
         }
@@ -554,12 +626,6 @@ impl Pins {
     async fn put(&self, key: &Key, pin: &Pin, expected: Expected) -> Result<Put, ResolveError> {
         let bytes = pin.encode().ok_or(ResolveError::Internal { what: "a pin that cannot be written" })?;
         Ok(self.store.put(key, bytes.into(), expected, None).await?)
-    }
-
-    fn hold(&self, key: Key, standing: Standing) -> Arc<Pin> {
-        let pin = Arc::clone(&standing.pin);
-        keep_newer(&mut self.held.write().unwrap_or_else(PoisonError::into_inner), key, standing);
-        pin
     }
 
     /// Which write of the store a pin is, if it is the one that is held.
@@ -592,7 +658,7 @@ fn tell_disagreement(own: &Pin, stands: &Pin) {
 /// What an entry says. None for what is no pin, which is as good as absent.
 fn standing(key: &Key, entry: &Entry) -> Option<Standing> {
     match Pin::decode(key, &entry.value) {
-        Ok(pin) => Some(Standing::new(Arc::new(pin), entry.revision)),
+        Ok(pin) => Some(Standing::new(key.clone(), Arc::new(pin), entry.revision)),
         Err(fault) => {
             tracing::warn!(key = shown(&key.to_string()), %fault, "what stands in the store for a pin does not count");
             None
@@ -601,10 +667,19 @@ fn standing(key: &Key, entry: &Entry) -> Option<Standing> {
 }
 
 /// Changes may be heard of twice, and after what was written here.
-fn keep_newer(held: &mut HashMap<Key, Standing>, key: Key, standing: Standing) {
-    match held.get(&key) {
+fn keep_newer(held: &mut HashMap<Key, Arc<Standing>>, standing: Arc<Standing>) {
+    match held.get(&standing.key) {
         Some(own) if own.moment >= standing.moment => {}
-        Some(_) | None => drop(held.insert(key, standing)),
+        None if held.len() >= MOST_HELD => {
+            tracing::warn!(key = %standing.key, limit = MOST_HELD, "there are too many pins: one is left out")
+        }
+        Some(_) | None => drop(held.insert(standing.key.clone(), standing)),
+    }
+}
+
+fn remove_older(held: &mut HashMap<Key, Arc<Standing>>, key: &Key, revision: Moment) {
+    if held.get(key).is_some_and(|own| own.moment <= revision) {
+        held.remove(key);
     }
 }
 

@@ -137,8 +137,8 @@ impl Revision {
     #[must_use]
     pub fn read(namespace: String, kind: &str, name: String, id: String) -> Option<Self> {
         let kind = Kind::read(kind)?;
-        let is_usual = [&namespace, &name, &id].into_iter().all(|part| (1..=MAX_PART_BYTES).contains(&part.len()));
-        is_usual.then_some(Self { service: Service { namespace, kind, name }, id })
+        let revision = Self { service: Service { namespace, kind, name }, id };
+        revision.is_usual().then_some(revision)
     }
 }
 
@@ -151,7 +151,7 @@ impl fmt::Display for Revision {
 
 impl Revision {
     /// The revision that a pod belongs to. None if the pod's namespace or UID is not known, or if a name is longer than any that
-    /// Kubernetes gives.
+    /// Kubernetes gives, or has control characters, which are six times as long when they are written.
     #[must_use]
     pub fn of(pod: &impl PodFacts) -> Option<Self> {
         if pod.namespace().is_empty() || pod.uid().is_empty() {
@@ -163,12 +163,12 @@ impl Revision {
             Some(name) => (Kind::Named, name.to_owned(), derived_id(pod, derived)),
         };
         let revision = Self { service: Service { namespace: pod.namespace().to_owned(), kind, name }, id };
-        revision.has_usual_lengths().then_some(revision)
+        revision.is_usual().then_some(revision)
     }
 
-    fn has_usual_lengths(&self) -> bool {
+    fn is_usual(&self) -> bool {
         let parts = [&self.service.namespace, &self.service.name, &self.id];
-        parts.into_iter().all(|part| !part.is_empty() && part.len() <= MAX_PART_BYTES)
+        parts.into_iter().all(|part| (1..=MAX_PART_BYTES).contains(&part.len()) && !part.chars().any(char::is_control))
     }
 
     /// A name of it without the tenant's bytes, for keys and file names: the hash of all its parts, each with its length.

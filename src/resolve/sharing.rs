@@ -115,10 +115,17 @@ impl Sharing {
         (left as f64) < (half as f64) * (0.5 + share / 2.0)
     }
 
-    /// Whether a pin has been void for so long that no clock can take it for alive.
+    /// Whether a pin has been void for as long as it lived: a node whose clock is ahead by less takes nothing away from others.
     pub(super) fn is_over(&self, pin: &Pin) -> bool {
         let (Ok(now), Some(ends)) = (self.now(), pin.ends) else { return false };
-        ends.plus_seconds(2 * SKEW_SECONDS) < now
+        ends.plus_seconds(LIVES_SECONDS + 2 * SKEW_SECONDS) < now
+    }
+
+    /// Whether another node has renewed this pin for a time that is not over by this node's clock, which can be right then.
+    pub(super) fn bears_out_clock(&self, pin: &Pin) -> bool {
+        let is_of_another = pin.voucher.as_ref().is_some_and(|voucher| voucher.node != self.members.node());
+        let (Ok(now), Some(ends)) = (self.now(), pin.ends) else { return false };
+        is_of_another && ends > now && self.refuse_unvouched(pin).is_ok()
     }
 }
 

@@ -1,7 +1,7 @@
 //! A mirror of a part of the store: everything that stands there, and then every change, until the process ends.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Store;
 use super::changes::Change;
@@ -33,15 +33,16 @@ pub trait Mirror: Sync {
 pub async fn follow(mirror: &impl Mirror, store: &dyn Store, told: &str) {
     let mut wait = FIRST_WAIT;
     loop {
+        let began = Instant::now();
         match follow_once(mirror, store).await {
-            Ok(()) | Err(StoreError::Compacted { .. }) => wait = FIRST_WAIT,
-            Err(error) => {
-                tracing::warn!(%error, "{told}");
-                wait = wait.saturating_mul(2).min(LONGEST_WAIT);
-            }
+            Ok(()) | Err(StoreError::Compacted { .. }) => {}
+            Err(error) => tracing::warn!(%error, "{told}"),
         }
+        // A store that ends each watch at once does not get a listing each time.
+        wait = if began.elapsed() > LONGEST_WAIT { FIRST_WAIT } else { wait };
         mirror.apply(Change::Interrupted).await;
         tokio::time::sleep(wait).await;
+        wait = wait.saturating_mul(2).min(LONGEST_WAIT);
     }
 }
 

@@ -59,6 +59,7 @@ pub fn changes_text(act: PinAct, changes: &[PinChange]) -> String {
             PinOutcome::NoPast
             | PinOutcome::UnknownDigest
             | PinOutcome::Frozen
+            | PinOutcome::Void
             | PinOutcome::Unconfirmed
             | PinOutcome::Raced
             | PinOutcome::Failed => format!("{}, as before: {}", state_text(&pin), change.error),
@@ -109,6 +110,7 @@ pub fn changes_json(changes: &[PinChange]) -> Value {
             PinOutcome::NoPast => "no-past",
             PinOutcome::UnknownDigest => "unknown-digest",
             PinOutcome::Frozen => "frozen",
+            PinOutcome::Void => "void",
             PinOutcome::Refused => "refused",
             PinOutcome::Unconfirmed => "unconfirmed",
             PinOutcome::Raced => "raced",

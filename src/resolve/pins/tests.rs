@@ -148,7 +148,7 @@ async fn a_namespace_has_no_more_pins_than_its_quota() {
     let (pin, evidence) = pin("old");
     for number in 0..MAX_PINS_OF_A_NAMESPACE as u64 {
         let pin = Arc::new(Pin { revision: revision("web", &number.to_string()), ..pin.clone() });
-        pins.hold(key_of(&pin).unwrap(), Standing::new(pin, Moment::new(number)));
+        pins.keep_newer(Standing::new(key_of(&pin).unwrap(), pin, Moment::new(number)));
     }
     let refused = pins.begin(Pin { revision: revision("one", "more"), ..pin.clone() }, &evidence).await.unwrap_err();
     assert!(matches!(refused, ResolveError::Quota { .. }), "{refused:?}");
