@@ -5,11 +5,11 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use countersign_trust::evidence::{Evidence, Gun};
+use countersign_trust::evidence::{Answer, Body, Evidence, Gun};
 use countersign_trust::known::Known;
 use countersign_trust::name::EvidenceDigest;
 use countersign_trust::time::UnixTime;
-use countersign_trust::{Facts, Freshness, evaluate};
+use countersign_trust::{Facts, Freshness};
 
 use super::evidence::trusted;
 use super::refresh::Refresh;
@@ -65,36 +65,22 @@ impl Admit {
     pub(super) async fn is_confirmed_elsewhere(&self, gun: &Gun, age: Duration) -> bool {
         let (Some(confirmations), Ok(now)) = (self.cluster.0.get(), self.now()) else { return false };
         let Some(confirmed) = confirmations.of(gun) else { return false };
-        let age = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
-        let is_taken = self.take_confirmed(confirmations, &confirmed, now).await;
-        is_taken && confirmed.at.plus_seconds(age) >= now && self.may_rely_on_others(&confirmed, now)
+        if confirmed.at.plus_seconds(i64::try_from(age.as_secs()).unwrap_or(i64::MAX)) < now {
+            return false;
+        }
+        // In turn with pulls, which may bring something newer at this moment.
+        let _turn = self.refreshes.lock(gun.clone()).await;
+        self.take_confirmed(confirmations, &confirmed, now).await && self.may_rely_on_others(&confirmed, now)
     }
 
     /// Rule 15: each node asks the server itself within a maximum age, and before a quarter of the lifetime is left.
     fn may_rely_on_others(&self, confirmed: &Confirmation, now: UnixTime) -> bool {
         let Ok(memory) = self.memory() else { return false };
         let asked = memory.asked_at(&confirmed.gun).is_some_and(|at| at.elapsed() < ASKS_ITSELF_EVERY);
-        let Some(ends) = self.ends_of(&confirmed.gun) else { return false };
+        let Some(ends) = memory.valid_until(&confirmed.gun, &self.policy().trust, now) else { return false };
         let lifetime = ends.seconds().saturating_sub(confirmed.since.seconds());
         let left = ends.seconds().saturating_sub(now.seconds());
         asked && left > lifetime / LAST_PART
-    }
-
-    /// Until when what is held of a repository is valid.
-    fn ends_of(&self, gun: &Gun) -> Option<UnixTime> {
-        let (memory, policy) = (self.memory().ok()?, self.policy());
-        let held = memory.held(gun)?;
-        let anchor = policy.trust.pins.anchor_for(gun)?;
-        let terms = countersign_trust::Terms {
-            anchor,
-            policy: &policy.trust,
-            now: self.now().ok()?,
-            freshness: Freshness::Held { allow_expired: false },
-        };
-        match evaluate(&held.evidence, &held.known, terms, &mut Facts::default()).ok()? {
-            countersign_trust::Progress::Trusted(trusted) => Some(trusted.valid_until()),
-            countersign_trust::Progress::Wanting(_) => None,
-        }
     }
 
     /// Holds what another node had confirmed, if it verifies here. False if it does not.
@@ -133,8 +119,9 @@ impl Admit {
     pub(super) fn tell_cluster(&self, confirmed: Option<(Evidence, UnixTime)>, turn: Option<Turn>) {
         let Some(confirmations) = self.cluster.0.get().cloned() else { return };
         self.work.spawn(async move {
+            let moment = if let Some(Turn::Mine(_, moment)) = &turn { Some(*moment) } else { None };
             if let Some((evidence, at)) = confirmed
-                && let Err(error) = confirmations.confirm(&evidence, at).await
+                && let Err(error) = confirmations.confirm(&evidence, at, moment).await
             {
                 tracing::debug!(repository = %evidence.gun(), %error, "what the server has confirmed could not be told to the cluster");
             }
@@ -172,22 +159,30 @@ impl Refresh<'_> {
         self.admit.take_confirmed(confirmations, confirmed, self.now).await && self.admit.may_rely_on_others(confirmed, self.now)
     }
 
-    /// What is known of a repository of which this node holds nothing: its server could show it an old state. What the store
-    /// offers, whoever wrote it, is judged as any other evidence, and gives floors and nothing more: it admits nothing, and nobody
-    /// can lock others out with a number.
-    pub(super) async fn floors(&self, gun: &Gun) -> Known {
-        let Some(confirmations) = self.admit.cluster.0.get() else { return Known::default() };
-        let Some(offered) = confirmations.offered(gun) else { return Known::default() };
-        let Some(evidence) = evidence_of(confirmations, gun, offered).await else { return Known::default() };
+    /// What the store offers of a repository of which this node holds nothing, whoever wrote it there. It is judged as any other
+    /// evidence, and gives floors, since the server could show an old state; and files, for what the server names by their hashes. It
+    /// admits nothing, and nobody can lock others out with a number.
+    pub(super) async fn offered(&self, gun: &Gun) -> (Known, Vec<Body>) {
+        let Some(evidence) = self.evidence_offered(gun).await else { return Default::default() };
         let terms = self.terms(Freshness::Held { allow_expired: true });
         match trusted(&evidence, &Known::default(), terms, &mut Facts::default()) {
-            Ok(trusted) => trusted.known().clone(),
+            Ok(trusted) => (trusted.known().clone(), bodies_in(trusted.evidence())),
             Err(refusal) => {
                 tracing::debug!(repository = %gun, reason = %refusal, "what the store offers does not verify here");
-                Known::default()
+                Default::default()
             }
         }
     }
+
+    async fn evidence_offered(&self, gun: &Gun) -> Option<Evidence> {
+        let confirmations = self.admit.cluster.0.get()?;
+        evidence_of(confirmations, gun, confirmations.offered(gun)?).await
+    }
+}
+
+fn bodies_in(evidence: &Evidence) -> Vec<Body> {
+    let found = |(_, answer): (_, &Answer)| if let Answer::Found(body) = answer { Some(body.clone()) } else { None };
+    evidence.answers().filter_map(found).collect()
 }
 
 /// Evidence of a repository from the store.

@@ -15,7 +15,7 @@ use super::cluster::Asks;
 use super::explain::TrustData;
 use super::memory::is_expiry;
 use super::offered::newest_root;
-use super::refresh::{Failure, UPDATE_DEADLINE, fetch};
+use super::refresh::{Failure, Had, UPDATE_DEADLINE, fetch};
 use super::refusal::Refusal;
 use super::{Admit, Origin};
 use crate::fetch::{Conversation, TrustServer};
@@ -126,7 +126,7 @@ async fn offered(conversation: &Conversation, server: &TrustServer, shown: &mut 
     let mut evidence = Evidence::new(shown.gun.clone(), server.to_string());
     evidence.add(FileName::NewestRoot, Answer::Found(body));
     let terms = Terms { anchor: &anchor, policy: &shown.policy, now: shown.now, freshness: Freshness::Fetching };
-    fetch(conversation, None, (&Known::default(), terms), &mut evidence, &mut Facts::default()).await
+    fetch(conversation, Had::default(), (&Known::default(), terms), &mut evidence, &mut Facts::default()).await
 }
 
 impl Inspected {

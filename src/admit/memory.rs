@@ -9,7 +9,7 @@ use countersign_trust::explain::{Explanation, explain};
 use countersign_trust::name::{ChainId, EvidenceDigest, ImageId, Repository as RepositoryName};
 use countersign_trust::time::UnixTime;
 use countersign_trust::{
-    Approval, Facts, Freshness, Holding, Pinned, Question, Reason, RoleFault, Terms, Verdict, evaluate, verify, verify_pinned,
+    Approval, Facts, Freshness, Holding, Pinned, Progress, Question, Reason, RoleFault, Terms, Verdict, evaluate, verify, verify_pinned,
 };
 
 use super::Origin;
@@ -321,6 +321,18 @@ impl Memory {
             let _ = evaluate(&held.evidence, &held.known, terms, &mut repository.facts);
         }
         guns.len()
+    }
+
+    /// Until when what is held of a repository is valid. None if it is not good now.
+    pub(super) fn valid_until(&self, gun: &Gun, policy: &countersign_trust::Policy, now: UnixTime) -> Option<UnixTime> {
+        let (anchor, repository) = (policy.pins.anchor_for(gun)?, self.repository(gun)?);
+        let mut repository = repository.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = Arc::clone(&repository.held);
+        let terms = Terms { anchor, policy, now, freshness: Freshness::Held { allow_expired: false } };
+        match evaluate(&held.evidence, &held.known, terms, &mut repository.facts).ok()? {
+            Progress::Trusted(trusted) => Some(trusted.valid_until()),
+            Progress::Wanting(_) => None,
+        }
     }
 
     pub(super) fn remember_image(&self, image: &VerifiedImage) {

@@ -69,16 +69,16 @@ impl Refresh<'_> {
             tracing::warn!(image = %self.image, server = asked, "the trust server made a pull wait just now and is not asked; going on with the trust data that this node holds");
             return Ok(origin);
         }
-        let known = match &held {
-            Some(held) => held.known.clone(),
-            None => self.floors(&gun).await,
+        let (known, offered) = match &held {
+            Some(held) => (held.known.clone(), Vec::new()),
+            None => self.offered(&gun).await,
         };
         let conversation = self.admit.notary.conversation(server, &gun, credential);
         let conversation = conversation.map_err(|error| self.server_refusal(error, HeldData::Nothing))?;
         let mut evidence = Evidence::new(gun.clone(), server.to_string());
         let mut facts = Facts::default();
         let terms = self.terms(Freshness::Fetching);
-        let work = fetch(&conversation, held.as_deref(), (&known, terms), &mut evidence, &mut facts);
+        let work = fetch(&conversation, Had { held: held.as_deref(), offered }, (&known, terms), &mut evidence, &mut facts);
         let failure = match tokio::time::timeout(UPDATE_DEADLINE, work).await {
             Ok(Ok(trusted)) => {
                 self.admit.patience.answered(&asked);
@@ -235,17 +235,25 @@ fn likely_roles() -> Vec<RoleName> {
     [Some(RoleName::Snapshot), Some(RoleName::Targets), releases].into_iter().flatten().collect()
 }
 
+/// What need not be asked for again, where it is wanted by its hash.
+#[derive(Default)]
+pub(super) struct Had<'a> {
+    /// What this node holds, and what it knows not to be there.
+    pub(super) held: Option<&'a Held>,
+    /// Files from wherever.
+    pub(super) offered: Vec<Body>,
+}
+
 /// Asks for files until there is trusted data, or a reason why not. All answers are in `evidence` afterwards.
 pub(super) async fn fetch(
     conversation: &Conversation,
-    held: Option<&Held>,
+    Had { held, offered: mut bodies }: Had<'_>,
     (known, terms): (&Known, Terms<'_>),
     evidence: &mut Evidence,
     facts: &mut Facts,
 ) -> Result<Box<TrustedRepository>, Failure> {
     // At first contact every file is wanted; later mostly nothing but the timestamp is new.
-    let mut guesses = if held.is_none() { likely_roles() } else { Vec::new() };
-    let mut guessed = Vec::new();
+    let mut guesses = if held.is_none() && bodies.is_empty() { likely_roles() } else { Vec::new() };
     loop {
         let wants = match evaluate(evidence, known, terms, facts) {
             Ok(Progress::Trusted(trusted)) => return Ok(trusted),
@@ -253,11 +261,11 @@ pub(super) async fn fetch(
             Err(refusal) => return Err(Failure::Refused(refusal)),
         };
         let not_held = take_held(held, evidence, wants);
-        let missing = take_guessed(&guessed, evidence, not_held);
+        let missing = take_bodies(&bodies, evidence, not_held);
         if missing.is_empty() {
             continue;
         }
-        guessed.extend(ask(conversation, evidence, &missing, &std::mem::take(&mut guesses)).await?);
+        bodies.extend(ask(conversation, evidence, &missing, &std::mem::take(&mut guesses)).await?);
     }
 }
 
@@ -266,9 +274,9 @@ fn take_held(held: Option<&Held>, evidence: &mut Evidence, wants: Vec<Want>) -> 
     take(evidence, wants, |file, _| held?.evidence.answer(file).cloned())
 }
 
-/// Takes what was guessed right; gives back what must be asked for.
-fn take_guessed(guessed: &[Body], evidence: &mut Evidence, wants: Vec<Want>) -> Vec<Want> {
-    take(evidence, wants, |_, hash| guessed.iter().find(|body| body.hash() == hash).cloned().map(Answer::Found))
+/// Takes what was offered, or guessed right; gives back what must be asked for.
+fn take_bodies(bodies: &[Body], evidence: &mut Evidence, wants: Vec<Want>) -> Vec<Want> {
+    take(evidence, wants, |_, hash| bodies.iter().find(|body| body.hash() == hash).cloned().map(Answer::Found))
 }
 
 /// Takes files that are named by their hash from `find`, and only those.

@@ -19,7 +19,7 @@ use super::vouch::{Voucher, WrittenVoucher};
 use crate::store::{Change, Entry, Expected, Key, Mirror, Prefix, Put, Removed, Revision as Moment, Store, StoreError, follow, list_all};
 
 /// The form of what is written.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The first segments of the keys.
 const CONFIRMED: &str = "confirmed";
 const TURNS: &str = "turns";
@@ -46,6 +46,8 @@ pub struct Confirmation {
     pub since: UnixTime,
     /// When it was last confirmed.
     pub at: UnixTime,
+    /// The turn in which the server was asked, for those who wait for its end. None if it was asked out of turn.
+    pub turn: Option<Moment>,
     voucher: Option<Voucher>,
 }
 
@@ -100,7 +102,8 @@ impl Confirmations {
     /// What was confirmed of a repository, if a node says so whose word counts. Whoever uses it verifies the evidence.
     #[must_use]
     pub fn of(&self, gun: &Gun) -> Option<Confirmation> {
-        self.standing(gun).map(|(held, _)| held)
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner).get(&key(CONFIRMED, gun)?).cloned()?.0;
+        self.refuse(&held).is_ok().then_some(held)
     }
 
     /// What stands in the store for a repository, whoever wrote it: evidence that verifies raises floors, and nothing more.
@@ -118,11 +121,12 @@ impl Confirmations {
         pieces::read(&*self.store, Use::Confirmed, name).await
     }
 
-    /// Tells the others what a server has confirmed to this node at `at`.
+    /// Tells the others what a server has confirmed to this node at `at`, in its turn if it had one: what they wait for is said
+    /// though another node, whose clock may be ahead, has said that it asked as late or later.
     ///
     /// # Errors
     /// [`ResolveError::NotMember`], or why the store does not take it.
-    pub async fn confirm(&self, evidence: &Evidence, at: UnixTime) -> Result<(), ResolveError> {
+    pub async fn confirm(&self, evidence: &Evidence, at: UnixTime, turn: Option<Moment>) -> Result<(), ResolveError> {
         let gun = evidence.gun();
         let key = key(CONFIRMED, gun).ok_or(ResolveError::Internal { what: "a key of a confirmation that is none" })?;
         let name = pieces::write(&*self.store, Use::Confirmed, evidence).await?;
@@ -130,11 +134,12 @@ impl Confirmations {
         let (mut before, mut expected) = held.map_or((None, Expected::Absent), |(held, moment)| (Some(held), Expected::Revision(moment)));
         for _ in 0..TRIES {
             let counts = before.clone().filter(|before| self.refuse(before).is_ok());
-            if counts.as_ref().is_some_and(|counts| counts.at >= at) {
+            if counts.as_ref().is_some_and(|counts| counts.at >= at && counts.turn >= turn) {
                 return Ok(());
             }
+            let latest = counts.as_ref().map_or(at, |counts| counts.at.max(at));
             let since = counts.filter(|counts| counts.evidence == name).map_or(at, |counts| counts.since);
-            let next = self.sealed(Confirmation { gun: gun.clone(), evidence: name, since, at, voucher: None })?;
+            let next = self.sealed(Confirmation { gun: gun.clone(), evidence: name, since, at: latest, turn, voucher: None })?;
             match self.store.put(&key, next.encode()?.into(), expected, None).await? {
                 Put::Done(moment) => {
                     self.hold(key, next, moment);
@@ -158,10 +163,15 @@ impl Confirmations {
         }
     }
 
-    /// Whose turn it is to ask the server of a repository. Waits for a node whose turn it is, for some seconds at most.
+    /// Whose turn it is to ask the server of a repository. Waits for a node whose turn it is, for some seconds at most: the one that
+    /// was asking already, and, where its answer may be too old, the one after it.
     pub async fn turn(&self, gun: &Gun, needs: Needs) -> Turn {
-        let waited = tokio::time::timeout(Duration::from_secs(TURN_SECONDS.unsigned_abs()), self.wait_for_turn(gun, needs)).await;
-        match waited {
+        let turns = match needs {
+            Needs::Since(_) => 1,
+            Needs::Fresh => 2,
+        };
+        let limit = Duration::from_secs(TURN_SECONDS.unsigned_abs()) * turns;
+        match tokio::time::timeout(limit, self.wait_for_turn(gun, needs)).await {
             Ok(Ok(turn)) => turn,
             Ok(Err(error)) => {
                 tracing::debug!(repository = %gun, %error, "no turn to ask its server could be had");
@@ -181,27 +191,27 @@ impl Confirmations {
             };
             // A node that was asking already when this one began to wait may have been told what is not so any more.
             let begun = *begun_before.get_or_insert(theirs);
-            let serves = |(confirmed, at): &(Confirmation, Moment)| match needs {
+            let serves = |confirmed: &Confirmation| match needs {
                 Needs::Since(moment) => confirmed.at >= moment,
-                Needs::Fresh => begun < theirs && theirs < *at,
+                Needs::Fresh => begun < theirs && confirmed.turn == Some(theirs) && self.is_of_now(confirmed),
             };
-            let is_over = || self.standing(gun).is_some_and(|(_, at)| theirs < at);
+            let is_over = || self.of(gun).is_some_and(|confirmed| serves(&confirmed) || confirmed.turn >= Some(theirs));
             while !is_over() {
                 // It may have been given back with nothing to tell.
                 if tokio::time::timeout(LOOK_AGAIN, changes.changed()).await.is_err() {
                     break;
                 }
             }
-            if let Some((confirmed, _)) = self.standing(gun).filter(serves) {
+            if let Some(confirmed) = self.of(gun).filter(serves) {
                 return Ok(Turn::Confirmed(confirmed));
             }
             tokio::time::sleep(TURN_POLL).await;
         }
     }
 
-    fn standing(&self, gun: &Gun) -> Option<(Confirmation, Moment)> {
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner).get(&key(CONFIRMED, gun)?).cloned()?;
-        self.refuse(&held.0).is_ok().then_some(held)
+    /// Whether it was said in this turn: whoever holds the store could show what was said in an earlier one of the same number.
+    fn is_of_now(&self, confirmed: &Confirmation) -> bool {
+        self.sharing.now().is_ok_and(|now| confirmed.at.plus_seconds(TURN_SECONDS + SKEW_SECONDS) >= now)
     }
 
     async fn take_turn(&self, gun: &Gun) -> Result<Taken, ResolveError> {
@@ -259,8 +269,16 @@ impl Confirmations {
             Some(confirmation) => self.hold(key.clone(), confirmation, entry.revision),
             None => {
                 tracing::warn!(key = shown(&key.to_string()), "what stands in the store for a confirmation does not read as one");
-                self.held.write().unwrap_or_else(PoisonError::into_inner).remove(key);
+                self.forget(key, entry.revision);
             }
+        }
+    }
+
+    /// What was written later stays.
+    fn forget(&self, key: &Key, moment: Moment) {
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        if held.get(key).is_some_and(|(_, own)| *own <= moment) {
+            held.remove(key);
         }
     }
 }
@@ -271,7 +289,12 @@ impl Mirror for Confirmations {
     }
 
     async fn load(&self) -> Result<Moment, StoreError> {
+        let newest = self.held.read().unwrap_or_else(PoisonError::into_inner).values().map(|(_, moment)| *moment).max();
         let listing = list_all(&*self.store, &self.prefix()).await?;
+        if newest.is_some_and(|newest| newest > listing.revision) {
+            // An older state of the store, from a backup: nothing that was known of it is newer.
+            self.held.write().unwrap_or_else(PoisonError::into_inner).clear();
+        }
         for (key, entry) in &listing.entries {
             self.take(key, entry);
         }
@@ -284,7 +307,7 @@ impl Mirror for Confirmations {
     async fn apply(&self, change: Change) {
         match change {
             Change::Put { key, entry } => self.take(&key, &entry),
-            Change::Removed { key, .. } => drop(self.held.write().unwrap_or_else(PoisonError::into_inner).remove(&key)),
+            Change::Removed { key, revision } => self.forget(&key, revision),
             Change::Unusable(_) | Change::Interrupted | Change::Resumed => {}
         }
     }
@@ -293,17 +316,18 @@ impl Mirror for Confirmations {
 impl Confirmation {
     /// What the node has signed.
     fn statement(&self, cluster: &str) -> Vec<u8> {
-        let Self { gun, evidence, since, at, .. } = self;
-        let said = ("countersign confirmation", cluster, gun.as_str(), evidence.to_string(), since.seconds(), at.seconds());
+        let Self { gun, evidence, since, at, turn, .. } = self;
+        let (evidence, turn) = (evidence.to_string(), turn.map(Moment::number));
+        let said = ("countersign confirmation", cluster, gun.as_str(), evidence, since.seconds(), at.seconds(), turn);
         // Text and numbers are always written.
         serde_json::to_vec(&said).unwrap_or_default()
     }
 
     fn encode(&self) -> Result<Vec<u8>, ResolveError> {
-        let Self { gun, evidence, since, at, voucher } = self;
+        let Self { gun, evidence, since, at, turn, voucher } = self;
         let voucher = voucher.as_ref().map(WrittenVoucher::from);
-        let (repository, evidence) = (gun.as_str().to_owned(), evidence.to_string());
-        let written = Written { version: VERSION, repository, evidence, since: since.seconds(), at: at.seconds(), voucher };
+        let (repository, evidence, turn) = (gun.as_str().to_owned(), evidence.to_string(), turn.map(Moment::number));
+        let written = Written { version: VERSION, repository, evidence, since: since.seconds(), at: at.seconds(), turn, voucher };
         serde_json::to_vec(&written).map_err(|_| ResolveError::Internal { what: "a confirmation that cannot be written" })
     }
 
@@ -315,7 +339,8 @@ impl Confirmation {
         };
         let is_of_it = written.version == VERSION && written.repository == gun.as_str();
         let (since, at) = (UnixTime::from_seconds(written.since), UnixTime::from_seconds(written.at));
-        is_of_it.then_some(Self { gun: gun.clone(), evidence: written.evidence.parse().ok()?, since, at, voucher })
+        let (evidence, turn) = (written.evidence.parse().ok()?, written.turn.map(Moment::new));
+        is_of_it.then_some(Self { gun: gun.clone(), evidence, since, at, turn, voucher })
     }
 }
 
@@ -328,6 +353,7 @@ struct Written {
     evidence: String,
     since: i64,
     at: i64,
+    turn: Option<u64>,
     voucher: Option<WrittenVoucher>,
 }
 

@@ -56,18 +56,18 @@ fn why_not(node: &Confirmations, gun: &Gun) -> Option<PinFault> {
 async fn what_a_server_has_confirmed_to_one_node_reaches_the_others_with_its_evidence() {
     let town = Town::of(&["one", "two"]);
     let evidence = evidence_of(&app(), "first");
-    node(&town, "one").await.confirm(&evidence, NOW).await.unwrap();
+    node(&town, "one").await.confirm(&evidence, NOW, None).await.unwrap();
     let two = node(&town, "two").await;
     let heard = two.of(&app()).unwrap();
     assert_eq!((heard.evidence, heard.since, heard.at), (evidence.digest(), NOW, NOW));
     assert_eq!(two.evidence(heard.evidence).await.unwrap(), Some(evidence.clone()));
 
     // Confirmed again: since when it is that stays, and what nothing rests on any more goes.
-    two.confirm(&evidence, NOW.plus_seconds(60)).await.unwrap();
+    two.confirm(&evidence, NOW.plus_seconds(60), None).await.unwrap();
     let again = two.of(&app()).unwrap();
     assert_eq!((again.since, again.at), (NOW, NOW.plus_seconds(60)));
     let next = evidence_of(&app(), "second");
-    two.confirm(&next, NOW.plus_seconds(90)).await.unwrap();
+    two.confirm(&next, NOW.plus_seconds(90), None).await.unwrap();
     assert_eq!(two.of(&app()).unwrap().since, NOW.plus_seconds(90));
     assert_eq!(two.evidence(evidence.digest()).await.unwrap(), None);
 }
@@ -76,7 +76,7 @@ async fn what_a_server_has_confirmed_to_one_node_reaches_the_others_with_its_evi
 async fn nobody_serves_by_a_word_that_no_member_gave_for_this_cluster_and_repository() {
     let town = Town::of(&["one", "two", "three"]);
     let one = node(&town, "one").await;
-    one.confirm(&evidence_of(&app(), "first"), NOW).await.unwrap();
+    one.confirm(&evidence_of(&app(), "first"), NOW, None).await.unwrap();
     let genuine = stored(&town, &app()).await;
 
     forge(&town, CONFIRMED, &app(), &changed(&genuine, |word| word["voucher"] = serde_json::Value::Null)).await;
@@ -85,7 +85,7 @@ async fn nobody_serves_by_a_word_that_no_member_gave_for_this_cluster_and_reposi
     // Each field is under the signature.
     let later = (NOW.seconds() + 100).into();
     let other = EvidenceDigest::of(b"other").to_string().into();
-    for (field, value) in [("at", later), ("since", (NOW.seconds() - 100).into()), ("evidence", other)] {
+    for (field, value) in [("at", later), ("since", (NOW.seconds() - 100).into()), ("evidence", other), ("turn", 7.into())] {
         let value: serde_json::Value = value;
         forge(&town, CONFIRMED, &app(), &changed(&genuine, |word| word[field] = value)).await;
         let why = why_not(&*node(&town, "two").await, &app());
@@ -94,7 +94,7 @@ async fn nobody_serves_by_a_word_that_no_member_gave_for_this_cluster_and_reposi
 
     // Genuine, of another cluster on the same etcd.
     forge(&town, CONFIRMED, &app(), b"{}").await;
-    node_in(&town, "stage", "three").await.confirm(&evidence_of(&app(), "first"), NOW).await.unwrap();
+    node_in(&town, "stage", "three").await.confirm(&evidence_of(&app(), "first"), NOW, None).await.unwrap();
     let why = why_not(&*node(&town, "two").await, &app());
     assert!(matches!(&why, Some(PinFault::Unvouched { node, .. }) if node == "three"), "{why:?}");
 
@@ -108,7 +108,7 @@ async fn nobody_serves_by_a_word_that_no_member_gave_for_this_cluster_and_reposi
 async fn a_word_from_the_future_or_of_a_removed_node_serves_nobody() {
     let town = Town::of(&["one", "two"]);
     town.passes(SKEW_SECONDS + 1);
-    node(&town, "one").await.confirm(&evidence_of(&app(), "first"), town.now()).await.unwrap();
+    node(&town, "one").await.confirm(&evidence_of(&app(), "first"), town.now(), None).await.unwrap();
     let two = node(&town, "two").await;
     assert!(two.of(&app()).is_some());
     town.passes(-SKEW_SECONDS - 1);
@@ -119,7 +119,7 @@ async fn a_word_from_the_future_or_of_a_removed_node_serves_nobody() {
     town.cluster.remove("one");
     assert!(matches!(why_not(&two, &app()), Some(PinFault::Unvouched { node, .. }) if node == "one"));
     // It is as good as absent: who counts takes its place, also with an earlier moment.
-    two.confirm(&evidence_of(&app(), "second"), NOW).await.unwrap();
+    two.confirm(&evidence_of(&app(), "second"), NOW, None).await.unwrap();
     assert_eq!(two.of(&app()).unwrap().at, NOW);
 }
 
@@ -127,7 +127,8 @@ async fn a_word_from_the_future_or_of_a_removed_node_serves_nobody() {
 async fn a_member_that_says_since_a_moment_after_it_is_not_believed() {
     let town = Town::of(&["one"]);
     let one = node(&town, "one").await;
-    let said = Confirmation { gun: app(), evidence: EvidenceDigest::of(b"e"), since: NOW.plus_seconds(1), at: NOW, voucher: None };
+    let said =
+        Confirmation { gun: app(), evidence: EvidenceDigest::of(b"e"), since: NOW.plus_seconds(1), at: NOW, turn: None, voucher: None };
     let sealed = one.sealed(said).unwrap();
     forge(&town, CONFIRMED, &app(), &sealed.encode().unwrap()).await;
     one.load().await.unwrap();
@@ -139,7 +140,7 @@ async fn evidence_that_is_not_what_its_name_says_is_none() {
     let town = Town::of(&["one", "two"]);
     let one = node(&town, "one").await;
     let (first, second) = (evidence_of(&app(), "first"), evidence_of(&app(), "second"));
-    one.confirm(&first, NOW).await.unwrap();
+    one.confirm(&first, NOW, None).await.unwrap();
     pieces::write(&*town.store, Use::Confirmed, &second).await.unwrap();
     let area = Prefix::new(["confirmed-evidence"]).unwrap();
     let entries = list_all(&*town.store, &area).await.unwrap().entries;
@@ -156,11 +157,11 @@ async fn evidence_that_is_not_what_its_name_says_is_none() {
 async fn what_was_heard_late_takes_no_place_of_what_is_newer() {
     let town = Town::of(&["one", "two"]);
     let (one, two) = (node(&town, "one").await, node(&town, "two").await);
-    one.confirm(&evidence_of(&app(), "first"), NOW).await.unwrap();
+    one.confirm(&evidence_of(&app(), "first"), NOW, None).await.unwrap();
     let place = key(CONFIRMED, &app()).unwrap();
     let late = Change::Put { key: place.clone(), entry: town.store.0.read(&place).await.unwrap().unwrap() };
     two.load().await.unwrap();
-    two.confirm(&evidence_of(&app(), "second"), NOW.plus_seconds(1)).await.unwrap();
+    two.confirm(&evidence_of(&app(), "second"), NOW.plus_seconds(1), None).await.unwrap();
     two.apply(late).await;
     assert_eq!(two.of(&app()).unwrap().evidence, evidence_of(&app(), "second").digest());
 }
@@ -198,7 +199,7 @@ async fn a_node_that_is_no_member_takes_no_turn_and_says_nothing() {
     let town = Town::of(&["one"]);
     let stranger = node(&town, "stranger").await;
     assert!(matches!(stranger.turn(&app(), Needs::Fresh).await, Turn::Alone));
-    let refused = stranger.confirm(&evidence_of(&app(), "first"), NOW).await;
+    let refused = stranger.confirm(&evidence_of(&app(), "first"), NOW, None).await;
     assert!(matches!(refused, Err(ResolveError::NotMember { .. })), "{refused:?}");
     assert_eq!(node(&town, "one").await.of(&app()), None);
 }
@@ -220,7 +221,7 @@ async fn waits(town: &Town, needs: Needs) -> (Arc<Confirmations>, Arc<Confirmati
 
 async fn confirm_and_end(node: &Confirmations, turn: Turn, text: &str, at: UnixTime) {
     let Turn::Mine(key, moment) = turn else { panic!("{turn:?}") };
-    node.confirm(&evidence_of(&app(), text), at).await.unwrap();
+    node.confirm(&evidence_of(&app(), text), at, Some(moment)).await.unwrap();
     node.end_turn(&key, moment).await;
 }
 
@@ -260,4 +261,96 @@ async fn where_it_decides_nothing_what_is_new_enough_serves() {
     let (one, _, turn, waiting) = waits(&town, Needs::Since(NOW)).await;
     confirm_and_end(&one, turn, "first", NOW).await;
     assert!(matches!(waiting.await.unwrap(), Turn::Confirmed(_)));
+}
+
+async fn follows(town: &Town, name: &'static str) -> Arc<Confirmations> {
+    let node = node(town, name).await;
+    tokio::spawn(Arc::clone(&node).follow());
+    node
+}
+
+/// Those who wait have seen whose turn it is by then.
+async fn a_moment() {
+    tokio::time::sleep(Duration::from_millis(200)).await;
+}
+
+/// The clock stands still, as it does for many nodes that begin within one second.
+#[tokio::test]
+async fn of_many_that_begin_within_a_second_two_ask_and_the_others_hear_what_the_second_was_told() {
+    let town = Town::of(&["one", "two", "three", "four", "five"]);
+    let one = node(&town, "one").await;
+    let turn = one.turn(&app(), Needs::Fresh).await;
+    let mut waiting = tokio::task::JoinSet::new();
+    for name in ["two", "three", "four", "five"] {
+        let node = follows(&town, name).await;
+        waiting.spawn(async move {
+            match node.turn(&app(), Needs::Fresh).await {
+                turn @ Turn::Mine(..) => confirm_and_end(&node, turn, "new", NOW).await,
+                Turn::Confirmed(confirmed) => return Some(confirmed.evidence),
+                Turn::Alone => panic!("it has waited in vain"),
+            }
+            None
+        });
+    }
+    a_moment().await;
+    confirm_and_end(&one, turn, "old", NOW).await;
+    let heard = waiting.join_all().await;
+    let new = Some(evidence_of(&app(), "new").digest());
+    assert_eq!(heard.iter().filter(|heard| heard.is_none()).count(), 1, "asked: {heard:?}");
+    assert_eq!(heard.iter().filter(|heard| **heard == new).count(), 3, "not what the first was told: {heard:?}");
+}
+
+/// Two nodes wait for a third, which is answered. The one whose turn it is then, its turn, and what the other waits for.
+async fn of_two_that_wait(town: &Town) -> (Arc<Confirmations>, Turn, tokio::task::JoinHandle<Turn>) {
+    let (one, two, turn, mut waiting) = waits(town, Needs::Fresh).await;
+    let three = follows(town, "three").await;
+    let waits = Arc::clone(&three);
+    let mut other = tokio::spawn(async move { waits.turn(&app(), Needs::Fresh).await });
+    a_moment().await;
+    confirm_and_end(&one, turn, "first", NOW).await;
+    tokio::select! {
+        turn = &mut waiting => (two, turn.unwrap(), other),
+        turn = &mut other => (three, turn.unwrap(), waiting),
+    }
+}
+
+#[tokio::test]
+async fn a_node_whose_clock_is_ahead_keeps_nobody_waiting() {
+    let town = Town::of(&["one", "two", "three", "ahead"]);
+    let later = NOW.plus_seconds(200);
+    node(&town, "ahead").await.confirm(&evidence_of(&app(), "old"), later, None).await.unwrap();
+    let (asks, turn, left) = of_two_that_wait(&town).await;
+    confirm_and_end(&asks, turn, "second", NOW).await;
+    let Turn::Confirmed(heard) = left.await.unwrap() else { panic!("it had to hear of it") };
+    let second = evidence_of(&app(), "second").digest();
+    assert_eq!((heard.evidence, heard.at), (second, later), "and it is not said to be older than what was said before");
+}
+
+#[tokio::test]
+async fn what_was_asked_out_of_turn_decides_nothing_for_those_who_wait() {
+    let town = Town::of(&["one", "two", "three", "slow"]);
+    let (asks, turn, left) = of_two_that_wait(&town).await;
+    // It may have asked before all of them, and be answered late.
+    node(&town, "slow").await.confirm(&evidence_of(&app(), "old"), NOW.plus_seconds(1), None).await.unwrap();
+    a_moment().await;
+    assert!(!left.is_finished(), "it was told by a node that may have asked before it");
+    confirm_and_end(&asks, turn, "second", NOW).await;
+    let Turn::Confirmed(heard) = left.await.unwrap() else { panic!("it had to hear of it") };
+    assert_eq!(heard.evidence, evidence_of(&app(), "second").digest());
+}
+
+/// Whoever holds the store chooses the numbers of turns.
+#[tokio::test]
+async fn what_was_said_long_ago_in_a_turn_of_the_same_number_is_not_heard() {
+    let town = Town::of(&["one", "two", "three"]);
+    let (asks, turn, left) = of_two_that_wait(&town).await;
+    let Turn::Mine(key, moment) = turn else { panic!("{turn:?}") };
+    let long_ago = NOW.plus_seconds(-SKEW_SECONDS - TURN_SECONDS - 1);
+    let said =
+        Confirmation { gun: app(), evidence: EvidenceDigest::of(b"old"), since: long_ago, at: long_ago, turn: Some(moment), voucher: None };
+    forge(&town, CONFIRMED, &app(), &asks.sealed(said).unwrap().encode().unwrap()).await;
+    a_moment().await;
+    assert!(!left.is_finished(), "it was told what was said long ago");
+    asks.end_turn(&key, moment).await;
+    assert!(matches!(left.await.unwrap(), Turn::Mine(..)), "it asks for itself");
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tonic::Streaming;
 
 use super::endpoints::{Channel, Deadline, client};
@@ -36,6 +36,8 @@ struct Watch {
 struct Opened {
     stream: Streaming<WatchResponse>,
     channel: Channel,
+    /// The stream of requests ends with it. Else etcd would go on to tell of changes that nobody hears.
+    _asking: oneshot::Sender<()>,
 }
 
 /// Follows the changes below `prefix` after `from`. The stream is open when this returns.
@@ -75,7 +77,9 @@ impl Watch {
             let create = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create.clone())) };
             async move {
                 // The stream of requests stays open as long as the watch does.
-                let requests = futures_util::stream::iter([create]).chain(futures_util::stream::pending());
+                let (asking, is_over) = oneshot::channel::<()>();
+                let nothing_more = futures_util::stream::once(is_over).filter_map(|_| std::future::ready(None));
+                let requests = futures_util::stream::iter([create]).chain(nothing_more);
                 let stream = client!(&channel, WatchClient<_>).watch(channel.stream(requests)).await;
                 let mut stream = match stream {
                     Ok(stream) => stream.into_inner(),
@@ -87,7 +91,7 @@ impl Watch {
                     return Err(status::protocol(&channel.endpoint, "a watch that was not begun"));
                 }
                 let now = first.header.map_or(0, |header| revision(header.revision).number());
-                Ok((Opened { stream, channel }, now))
+                Ok((Opened { stream, channel, _asking: asking }, now))
             }
         };
         let (opened, now) = self.shared.cluster.call(deadline, asked).await.map_err(|fault| self.end(fault))?;
