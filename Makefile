@@ -18,7 +18,11 @@ LENGTH_reference := -max_len=1024
 CHAOS_SECONDS := 300
 export CHAOS_SECONDS
 
-.PHONY: parts test chaos demo bench check cargo-deny cargo-fuzz fuzz fuzz-seeds
+# Within how long all nodes of `make cluster-test` start an image.
+SIMULATION_SECONDS := 60
+export SIMULATION_SECONDS
+
+.PHONY: parts test chaos cluster-test demo bench check cargo-deny cargo-fuzz fuzz fuzz-seeds
 
 # The real servers that the integration tests, the demo and the benches start, and what building needs.
 parts:
@@ -34,6 +38,11 @@ test: parts
 # Pods, attacks, faults and kills at random, on the real servers; ends with a table, and with an error if a promise was broken.
 chaos: parts
 	cargo test $(TESTED) --test integration chaos::for_minutes -- --ignored --nocapture
+
+# A thousand nodes and ten thousand services in one process, on a real etcd and a real notary server; ends with a table, and with
+# an error if a promise was broken. UPDATE_DOCS=1 writes the table and its plot into docs/.
+cluster-test: parts
+	cargo test --release $(TESTED) --test simulation a_thousand_nodes -- --ignored --nocapture
 
 demo: parts
 	cargo build --locked --release --bin countersign --example demo
