@@ -2,7 +2,7 @@
 //! without it, in one run on real servers. Prints a table and writes `bench.json` into cargo's target folder.
 //!
 //! `cargo bench --bench gate -- --quick checked` makes fewer calls, for trying, and measures one group: `verdict`,
-//! `memory`, `transparent`, `checked`, `command` or `node`. No time is asserted: the exit code is 0 unless something could not be measured.
+//! `memory`, `transparent`, `checked`, `command`, `node` or `cluster`. No time is asserted: the exit code is 0 unless something could not be measured.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,14 +14,23 @@
 
 mod checked;
 mod client;
+mod cluster;
 mod command;
+#[path = "../integration/chaos/dice.rs"]
+#[allow(dead_code, reason = "chaos throws more")]
+mod dice;
 mod far;
 #[path = "../tests/notary/forge.rs"]
 #[allow(dead_code, reason = "the tests forge more")]
 mod forge;
 #[path = "../integration/harness/mod.rs"]
 mod harness;
+#[path = "../integration/simulation/load.rs"]
+#[allow(dead_code, clippy::disallowed_methods, reason = "the simulation tells more, and asks etcd itself")]
+mod load;
 mod memory;
+#[path = "../integration/simulation/node.rs"]
+#[allow(dead_code, reason = "the simulation uses more")]
 mod node;
 mod pass_through;
 mod record;
@@ -30,8 +39,12 @@ mod samples;
 #[path = "../tests/notary/server.rs"]
 #[allow(dead_code, reason = "the tests serve more")]
 mod server;
+#[path = "../integration/simulation/town.rs"]
+#[allow(dead_code, clippy::disallowed_methods, reason = "the simulation uses more, and plays a registry")]
+mod town;
 mod transparent;
 mod verdict;
+mod whole_node;
 
 use std::path::Path;
 
@@ -71,12 +84,34 @@ struct Scale {
     pods: usize,
     /// For how long kubelet's calls are made.
     seconds: u64,
+    /// For how long an idle node is watched.
+    idle_seconds: u64,
 }
 
-const WHOLE: Scale =
-    Scale { calls: 400, rounds: 21, crowd_rounds: 3, creates: 50, create_rounds: 15, pulls: 150, commands: 60, pods: 100, seconds: 20 };
-const QUICK: Scale =
-    Scale { calls: 200, rounds: 5, crowd_rounds: 1, creates: 20, create_rounds: 3, pulls: 20, commands: 10, pods: 10, seconds: 5 };
+const WHOLE: Scale = Scale {
+    calls: 400,
+    rounds: 21,
+    crowd_rounds: 3,
+    creates: 50,
+    create_rounds: 15,
+    pulls: 150,
+    commands: 60,
+    pods: 100,
+    seconds: 20,
+    idle_seconds: 135,
+};
+const QUICK: Scale = Scale {
+    calls: 200,
+    rounds: 5,
+    crowd_rounds: 1,
+    creates: 20,
+    create_rounds: 3,
+    pulls: 20,
+    commands: 10,
+    pods: 10,
+    seconds: 5,
+    idle_seconds: 45,
+};
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -127,8 +162,11 @@ async fn measure(scale: &Scale, groups: &[&str]) -> Report {
         command::measure(&mut report, scale, &world, binary, REPOSITORY, TAG);
     }
     if is_wanted("node") {
-        node::starts(&mut report, scale, &world, sockets, &image).await;
-        node::full(&mut report, scale, &mut world, (bare.socket(), bare.pid()), &image).await;
+        whole_node::starts(&mut report, scale, &world, sockets, &image).await;
+        whole_node::full(&mut report, scale, &mut world, (bare.socket(), bare.pid()), &image).await;
+    }
+    if is_wanted("cluster") {
+        cluster::measure(&mut report, scale).await;
     }
     report.value("memory: after all of this", memory::resident(&world), "MiB");
     say(&format!("measured (load {})", load()));
