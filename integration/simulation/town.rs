@@ -23,8 +23,8 @@ use crate::node::{Node, Seat};
 
 /// The repository, and the tag of it that all pods name.
 const REPOSITORY: &str = "team/app";
-/// Where files lie that are a node's own: in memory, since in life each node has a disk to itself, and here a thousand would have
-/// one together.
+/// Where the files of nodes and of etcd lie: in memory. In life each has a disk to itself; here a thousand would have one together,
+/// and with whatever else the machine does: an etcd whose disk is busy for long is away.
 const MEMORY: &str = "/dev/shm";
 /// For how many days the members are listed.
 const DAYS: u32 = 30;
@@ -79,6 +79,8 @@ impl Town {
     pub(crate) async fn new(test: &str) -> Self {
         take_all_descriptors();
         let folder = Folder::new(test);
+        let own_files = own_files(&folder);
+        lie_in(own_files.path(), &folder);
         let ca = Ca::new(folder.sub("tls"), "countersign tests CA");
         let registry = Registry::start().await;
         let (etcd, notary) =
@@ -97,7 +99,7 @@ impl Town {
             authority: PrivateKey::generate().must("making an authority's key"),
             registry,
             signed,
-            own_files: own_files(&folder),
+            own_files,
             _folder: folder,
         }
     }
@@ -173,6 +175,13 @@ fn own_files(folder: &Folder) -> tempfile::TempDir {
     let make = |parent: &Path| tempfile::Builder::new().prefix("csn-nodes-").tempdir_in(parent);
     let has_room = rustix::fs::statvfs(MEMORY).is_ok_and(|found| found.f_bavail * found.f_frsize >= 8 << 30);
     if has_room && let Ok(made) = make(MEMORY.as_ref()) { made } else { make(folder.path()).must("making a folder") }
+}
+
+/// The harness keeps etcd's files in the test's folder.
+fn lie_in(own_files: &Path, folder: &Folder) {
+    let files = own_files.join("etcd");
+    std::fs::create_dir(&files).must("making a folder");
+    std::os::unix::fs::symlink(files, folder.path().join("etcd-0")).must("linking a folder");
 }
 
 /// A thousand nodes have a few files each.
