@@ -107,6 +107,7 @@ impl Figure {
             .axis_desc_style(text.clone())
             .x_label_formatter(&|x| plain(*x))
             .y_label_formatter(&|y| plain(*y))
+            .y_labels(6)
             .light_line_style(WHITE)
             .bold_line_style(RGBColor(215, 215, 215))
             .draw()?;
