@@ -97,11 +97,12 @@ async fn a_thousand_nodes_and_ten_thousand_services() {
     }
     let costs = Costs { nodes, rollouts, services };
     println!("{}", costs.table());
-    write_down(&costs);
     for round in costs.nodes.iter().chain(&costs.rollouts) {
         round.is_cheap(&one);
     }
     town.registry_was_not_asked();
+    // Nothing is published of a run that broke a promise.
+    write_down(&costs);
 }
 
 /// What one node alone in a cluster of its own asks for.
