@@ -128,7 +128,7 @@ fn message(pin: &Pin) -> v1::ServicePin {
     }
 }
 
-fn meaning(Meaning { digest, evidence, at, by, cause, voucher: _ }: &Meaning) -> v1::PinMeaning {
+fn meaning(Meaning { digest, evidence, evidence_bytes: _, at, by, cause, voucher: _ }: &Meaning) -> v1::PinMeaning {
     let (digest, evidence, cause) = (digest.to_string(), evidence.to_string(), cause.as_str().to_owned());
     v1::PinMeaning { digest, evidence, at: moment(*at), by: shown(by), cause }
 }

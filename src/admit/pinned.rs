@@ -14,8 +14,9 @@ use super::refusal::{Frozen, Refusal, chain};
 use super::{Admission, Admit, Origin};
 use crate::resolve::{Cause, Kind, Meaning, Pin, Pins, Reach, ResolveError, Revision};
 
-/// Evidence of pins that is kept in memory. A node runs some hundred services, of which few are superseded.
-const MOST_EVIDENCE: usize = 64;
+/// Bytes of the evidence of pins that is kept in memory, as it is encoded. A node runs some hundred services, of which few are
+/// superseded, and most evidence has some ten KiB.
+const MOST_EVIDENCE_BYTES: usize = 8 << 20;
 
 /// For whom an image is sought, as far as that is known.
 #[derive(Debug, Clone, Copy, Default)]
@@ -81,9 +82,32 @@ pub(super) struct Pinning {
     pub(super) taken: OnceLock<Taken>,
     /// Why there are none though nodes share them, and revisions wait.
     fault: OnceLock<String>,
-    evidence: Mutex<HashMap<EvidenceDigest, Arc<Evidence>>>,
+    evidence: Mutex<Looked>,
     /// Since when no pod is of a revision that has pins.
     pub(super) unused: Mutex<HashMap<Revision, Instant>>,
+}
+
+/// Evidence of pins that was looked at, up to [`MOST_EVIDENCE_BYTES`].
+#[derive(Debug, Default)]
+struct Looked {
+    evidence: HashMap<EvidenceDigest, Arc<Evidence>>,
+    bytes: usize,
+}
+
+impl Looked {
+    /// Keeps it if there is room, and makes room by keeping nothing else.
+    fn keep(&mut self, name: EvidenceDigest, evidence: Arc<Evidence>) {
+        let bytes = evidence.encode().len();
+        if bytes > MOST_EVIDENCE_BYTES {
+            return;
+        }
+        if self.bytes + bytes > MOST_EVIDENCE_BYTES {
+            *self = Self::default();
+        }
+        if self.evidence.insert(name, evidence).is_none() {
+            self.bytes += bytes;
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -254,7 +278,9 @@ impl Admit {
         let held = self.memory().ok()?.confirmed(&Gun::for_repository(admission.image.repository()))?;
         let evidence = admission.evidence.filter(|name| held.evidence.digest() == *name)?;
         let at = UnixTime::from_seconds(i64::try_from(held.checked_at).ok()?);
-        Some((Meaning { digest: admission.digest, evidence, at, by: node.clone(), cause, voucher: None }, held.evidence.clone()))
+        // Its size is said when it is written.
+        let meaning = Meaning { digest: admission.digest, evidence, evidence_bytes: 0, at, by: node.clone(), cause, voucher: None };
+        Some((meaning, held.evidence.clone()))
     }
 
     /// Judges a tag by what it was pinned as.
@@ -287,24 +313,20 @@ impl Admit {
     /// Why the store cannot be asked.
     pub(super) async fn pinned_evidence(&self, meaning: &Meaning) -> Result<Option<Arc<Evidence>>, ResolveError> {
         let kept = || self.pinning.evidence.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(evidence) = kept().get(&meaning.evidence) {
+        if let Some(evidence) = kept().evidence.get(&meaning.evidence) {
             return Ok(Some(Arc::clone(evidence)));
         }
         let Some(pins) = self.pins().map(Arc::clone) else { return Ok(None) };
         let meant = meaning.clone();
         let Some(evidence) = self.at_work(async move { pins.evidence(&meant).await }).await? else { return Ok(None) };
         let evidence = Arc::new(evidence);
-        let mut kept = kept();
-        if kept.len() >= MOST_EVIDENCE {
-            kept.clear();
-        }
-        kept.insert(meaning.evidence, Arc::clone(&evidence));
+        kept().keep(meaning.evidence, Arc::clone(&evidence));
         Ok(Some(evidence))
     }
 
     /// The evidence of a pin, if it was looked at not long ago.
     pub(super) fn evidence_looked_at(&self, name: &EvidenceDigest) -> Option<Arc<Evidence>> {
-        self.pinning.evidence.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.pinning.evidence.lock().unwrap_or_else(PoisonError::into_inner).evidence.get(name).cloned()
     }
 
     /// A pin that does not verify is as good as absent, and is reported. One that is frozen means what it says or nothing.
@@ -397,4 +419,32 @@ fn store_refusal(revision: &Revision, image: &ImageReference, what: String) -> R
 pub(super) fn evidence_gone(pin: &Pin) -> Refusal {
     let why = Some(Box::new(Reason::NoTrustData { had_some: true }));
     Refusal::Trust(countersign_trust::Refusal::of_image(&pin.image, Reason::PinUnproven { pinned: pin.meaning.digest, why }))
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_trust::evidence::{Answer, FileName};
+
+    use super::*;
+
+    #[test]
+    fn evidence_that_was_looked_at_takes_no_more_memory_than_it_may() {
+        let of = |bytes: usize, number: u8| {
+            let mut evidence = Evidence::new(Gun::for_repository(&"r.test/app".parse().unwrap()), "https://r.test".into());
+            evidence.add(FileName::Timestamp, Answer::Found(vec![number; bytes].into()));
+            (evidence.digest(), Arc::new(evidence))
+        };
+        let mut looked = Looked::default();
+        for number in 0..20 {
+            let (name, evidence) = of(1 << 20, number);
+            looked.keep(name, Arc::clone(&evidence));
+            looked.keep(name, evidence);
+            assert!(looked.evidence.contains_key(&name));
+            assert!(looked.bytes <= MOST_EVIDENCE_BYTES && looked.bytes >= looked.evidence.len() << 20, "{number}: {}", looked.bytes);
+        }
+        assert!(looked.evidence.len() > 1);
+        let (name, giant) = of(MOST_EVIDENCE_BYTES, 21);
+        looked.keep(name, giant);
+        assert!(!looked.evidence.contains_key(&name), "it is read again when it is needed");
+    }
 }

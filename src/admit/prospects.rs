@@ -90,6 +90,7 @@ mod tests {
         let meaning = Meaning {
             digest: digest("old"),
             evidence: EvidenceDigest::of(b"old"),
+            evidence_bytes: 0,
             at: AT,
             by: "node-1".into(),
             cause: Cause::FirstUse,

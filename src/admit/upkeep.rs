@@ -5,11 +5,10 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use countersign_trust::evidence::Gun;
-use countersign_trust::name::Sha256;
 
 use super::Admit;
 use super::pinned::{Pinning, Taken};
-use crate::resolve::{Kind, Pin, Pins, Reach, ResolveError, Revision};
+use crate::resolve::{Kind, Pin, Pins, Reach, ResolveError, Revision, share_of};
 
 /// For how long a pin is kept that no pod of this node is of: a revision that comes back, by a rollback of its Deployment or on a
 /// node that was drained, finds its pin.
@@ -104,13 +103,6 @@ impl Pinning {
     }
 }
 
-/// A part of one that is another for each node.
-fn share_of(node: &str) -> f64 {
-    let hash = Sha256::of(node.as_bytes());
-    let first = hash.as_bytes().first().copied().unwrap_or_default();
-    f64::from(first) / f64::from(u8::MAX)
-}
-
 const fn kept_for(kind: Kind) -> Duration {
     match kind {
         Kind::Job | Kind::CronJob | Kind::Pod => UNUSED_ONCE_IS_KEPT,
@@ -120,7 +112,7 @@ const fn kept_for(kind: Kind) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use countersign_trust::name::{EvidenceDigest, ManifestDigest};
+    use countersign_trust::name::{EvidenceDigest, ManifestDigest, Sha256};
     use countersign_trust::time::UnixTime;
 
     use super::*;
@@ -131,6 +123,7 @@ mod tests {
         let meaning = Meaning {
             digest: ManifestDigest::new(Sha256::of(b"old")),
             evidence: EvidenceDigest::of(b"old"),
+            evidence_bytes: 0,
             at: UnixTime::from_seconds(1_800_000_000),
             by: "node-1".into(),
             cause: Cause::FirstUse,

@@ -62,7 +62,8 @@ mod tests {
         let pins = Pins::own(Arc::new(EmbeddedStore::open(&folder.path().join("store")).unwrap()));
         let evidence = Evidence::new(Gun::for_repository(image().repository()), "https://r.test".into());
         let (evidence_name, at) = (evidence.digest(), UnixTime::from_seconds(1_800_000_000));
-        let meaning = Meaning { digest, evidence: evidence_name, at, by: "node-1".into(), cause: Cause::FirstUse, voucher: None };
+        let meaning =
+            Meaning { digest, evidence: evidence_name, evidence_bytes: 0, at, by: "node-1".into(), cause: Cause::FirstUse, voucher: None };
         pins.begin(Pin::first(revision("web"), image(), meaning, at).unwrap(), &evidence).await.unwrap();
         (folder, pins)
     }

@@ -12,24 +12,32 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::error::ResolveError;
-use super::pieces::{self, Use};
+use super::pieces::{self, Packed, Use};
 use super::pin::PinFault;
-use super::sharing::{SKEW_SECONDS, Sharing};
+use super::sharing::{SKEW_SECONDS, Sharing, share_of};
 use super::vouch::{Voucher, WrittenVoucher};
 use crate::store::{Change, Entry, Expected, Key, Mirror, Prefix, Put, Removed, Revision as Moment, Store, StoreError, follow, list_all};
 
 /// The form of what is written.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// The first segments of the keys.
 const CONFIRMED: &str = "confirmed";
 const TURNS: &str = "turns";
 /// For how long others wait for the node whose turn it is to ask a server: most answers take a tenth of it, and a node that died
 /// meanwhile holds up nobody for longer.
 const TURN_SECONDS: i64 = 5;
-/// How soon it is looked again whether a turn was given back: right after what was found out stands in the store.
-const TURN_POLL: Duration = Duration::from_millis(10);
+/// For how long a node waits for turns of others, one after the other, before it asks for itself: long enough for a server that
+/// takes longer than a turn, and for a store that a thousand nodes ask at once.
+const WAITS: Duration = Duration::from_secs(20);
+/// When a turn has ended, the others look for the next one spread over this time: the first one takes it, and the others see that.
+const SPREAD: Duration = Duration::from_millis(100);
 /// How soon it is looked again where nothing was heard: a node whose server does not answer gives its turn back without a word.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Bytes of the evidence of one repository, as it is packed, that is handed on: one with more is asked for by each node.
+const MAX_EVIDENCE_BYTES_OF_ONE: u64 = 4 << 20;
+/// Bytes of all evidence that was confirmed: a quarter of what etcd takes by default (`--quota-backend-bytes`), beyond which it takes
+/// nothing from anybody.
+const MAX_EVIDENCE_BYTES: u64 = 512 << 20;
 /// Repositories that are held in mind: what can be listed is bounded, and what one node may hold is less.
 const MOST: usize = 32_768;
 /// How often a write is tried again because somebody else has written meanwhile.
@@ -42,6 +50,8 @@ pub struct Confirmation {
     pub gun: Gun,
     /// Names the evidence.
     pub evidence: EvidenceDigest,
+    /// How many bytes it takes in the store.
+    pub evidence_bytes: u64,
     /// Since when it is that evidence.
     pub since: UnixTime,
     /// When it was last confirmed.
@@ -129,7 +139,10 @@ impl Confirmations {
     pub async fn confirm(&self, evidence: &Evidence, at: UnixTime, turn: Option<Moment>) -> Result<(), ResolveError> {
         let gun = evidence.gun();
         let key = key(CONFIRMED, gun).ok_or(ResolveError::Internal { what: "a key of a confirmation that is none" })?;
-        let name = pieces::write(&*self.store, Use::Confirmed, evidence).await?;
+        let packed = Packed::of(evidence)?;
+        let (name, evidence_bytes) = (packed.name(), packed.size());
+        self.refuse_over_quota(&key, evidence_bytes)?;
+        pieces::write(&*self.store, Use::Confirmed, &packed).await?;
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         let (mut before, mut expected) = held.map_or((None, Expected::Absent), |(held, moment)| (Some(held), Expected::Revision(moment)));
         for _ in 0..TRIES {
@@ -139,7 +152,8 @@ impl Confirmations {
             }
             let latest = counts.as_ref().map_or(at, |counts| counts.at.max(at));
             let since = counts.filter(|counts| counts.evidence == name).map_or(at, |counts| counts.since);
-            let next = self.sealed(Confirmation { gun: gun.clone(), evidence: name, since, at: latest, turn, voucher: None })?;
+            let next =
+                self.sealed(Confirmation { gun: gun.clone(), evidence: name, evidence_bytes, since, at: latest, turn, voucher: None })?;
             match self.store.put(&key, next.encode()?.into(), expected, None).await? {
                 Put::Done(moment) => {
                     self.hold(key, next, moment);
@@ -163,15 +177,20 @@ impl Confirmations {
         }
     }
 
-    /// Whose turn it is to ask the server of a repository. Waits for a node whose turn it is, for some seconds at most: the one that
-    /// was asking already, and, where its answer may be too old, the one after it.
+    /// What stands there for the same repository gives way.
+    fn refuse_over_quota(&self, key: &Key, evidence_bytes: u64) -> Result<(), ResolveError> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        let of_others: u64 = held.iter().filter(|(other, _)| *other != key).map(|(_, (other, _))| other.evidence_bytes).sum();
+        if evidence_bytes > MAX_EVIDENCE_BYTES_OF_ONE || of_others.saturating_add(evidence_bytes) > MAX_EVIDENCE_BYTES {
+            return Err(ResolveError::EvidenceFull { limit: MAX_EVIDENCE_BYTES });
+        }
+        Ok(())
+    }
+
+    /// Whose turn it is to ask the server of a repository. Waits for nodes whose turn it is, for a bounded time: the one that was
+    /// asking already, and, where its answer may be too old, one after it.
     pub async fn turn(&self, gun: &Gun, needs: Needs) -> Turn {
-        let turns = match needs {
-            Needs::Since(_) => 1,
-            Needs::Fresh => 2,
-        };
-        let limit = Duration::from_secs(TURN_SECONDS.unsigned_abs()) * turns;
-        match tokio::time::timeout(limit, self.wait_for_turn(gun, needs)).await {
+        match tokio::time::timeout(WAITS, self.wait_for_turn(gun, needs)).await {
             Ok(Ok(turn)) => turn,
             Ok(Err(error)) => {
                 tracing::debug!(repository = %gun, %error, "no turn to ask its server could be had");
@@ -182,10 +201,12 @@ impl Confirmations {
     }
 
     async fn wait_for_turn(&self, gun: &Gun, needs: Needs) -> Result<Turn, ResolveError> {
+        let place = key(TURNS, gun).ok_or(ResolveError::Internal { what: "a key of a turn that is none" })?;
         let mut changes = self.changes.subscribe();
+        let mut taken = self.take_turn(&place).await?;
         let mut begun_before = None;
         loop {
-            let theirs = match self.take_turn(gun).await? {
+            let theirs = match taken {
                 Taken::Mine(key, moment) => return Ok(Turn::Mine(key, moment)),
                 Taken::Theirs(moment) => moment,
             };
@@ -193,7 +214,7 @@ impl Confirmations {
             let begun = *begun_before.get_or_insert(theirs);
             let serves = |confirmed: &Confirmation| match needs {
                 Needs::Since(moment) => confirmed.at >= moment,
-                Needs::Fresh => begun < theirs && confirmed.turn == Some(theirs) && self.is_of_now(confirmed),
+                Needs::Fresh => confirmed.turn > Some(begun) && self.is_of_now(confirmed),
             };
             let is_over = || self.of(gun).is_some_and(|confirmed| serves(&confirmed) || confirmed.turn >= Some(theirs));
             while !is_over() {
@@ -205,8 +226,44 @@ impl Confirmations {
             if let Some(confirmed) = self.of(gun).filter(serves) {
                 return Ok(Turn::Confirmed(confirmed));
             }
-            tokio::time::sleep(TURN_POLL).await;
+            tokio::time::sleep(SPREAD.mul_f64(share_of(self.sharing.members.node()))).await;
+            // To look costs the store less than to try to write.
+            let under_way = self.turn_under_way(&place).await?;
+            if under_way.is_none() {
+                self.look(gun).await?;
+            }
+            if let Some(confirmed) = self.of(gun).filter(serves) {
+                return Ok(Turn::Confirmed(confirmed));
+            }
+            taken = match under_way {
+                Some(moment) => Taken::Theirs(moment),
+                None => self.take_turn(&place).await?,
+            };
         }
+    }
+
+    /// What stands in the store may be heard of later than that the turn in which it was said has ended.
+    async fn look(&self, gun: &Gun) -> Result<(), ResolveError> {
+        let Some(key) = key(CONFIRMED, gun) else { return Ok(()) };
+        match self.store.read(&key).await {
+            Ok(entry) => entry.iter().for_each(|entry| self.take(&key, entry)),
+            Err(StoreError::Foreign { .. } | StoreError::TooLarge { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    async fn turn_under_way(&self, place: &Key) -> Result<Option<Moment>, ResolveError> {
+        let now = self.now()?;
+        match self.store.read(place).await {
+            Ok(entry) => Ok(entry.filter(|entry| is_under_way(entry, now)).map(|entry| entry.revision)),
+            Err(StoreError::Foreign { .. } | StoreError::TooLarge { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn now(&self) -> Result<UnixTime, ResolveError> {
+        self.sharing.now().map_err(|fault| ResolveError::NotMember { what: fault.to_string() })
     }
 
     /// Whether it was said in this turn: whoever holds the store could show what was said in an earlier one of the same number.
@@ -214,21 +271,20 @@ impl Confirmations {
         self.sharing.now().is_ok_and(|now| confirmed.at.plus_seconds(TURN_SECONDS + SKEW_SECONDS) >= now)
     }
 
-    async fn take_turn(&self, gun: &Gun) -> Result<Taken, ResolveError> {
-        let now = self.sharing.now().map_err(|fault| ResolveError::NotMember { what: fault.to_string() })?;
+    async fn take_turn(&self, place: &Key) -> Result<Taken, ResolveError> {
+        let now = self.now()?;
         self.sharing.refuse_to_speak()?;
-        let key = key(TURNS, gun).ok_or(ResolveError::Internal { what: "a key of a turn that is none" })?;
         let turn: Vec<u8> = now.seconds().to_string().into_bytes();
         let mut expected = Expected::Absent;
         for _ in 0..TRIES {
-            match self.store.put(&key, turn.clone().into(), expected, None).await? {
-                Put::Done(moment) => return Ok(Taken::Mine(key, moment)),
+            match self.store.put(place, turn.clone().into(), expected, None).await? {
+                Put::Done(moment) => return Ok(Taken::Mine(place.clone(), moment)),
                 Put::Lost(Some(entry)) if is_under_way(&entry, now) => return Ok(Taken::Theirs(entry.revision)),
                 Put::Lost(Some(entry)) => expected = Expected::Revision(entry.revision),
                 Put::Lost(None) => expected = Expected::Absent,
             }
         }
-        Err(ResolveError::Contended { key: key.to_string() })
+        Err(ResolveError::Contended { key: place.to_string() })
     }
 
     /// Gives a turn back: what was found out stands in the store, or nothing was.
@@ -316,18 +372,25 @@ impl Mirror for Confirmations {
 impl Confirmation {
     /// What the node has signed.
     fn statement(&self, cluster: &str) -> Vec<u8> {
-        let Self { gun, evidence, since, at, turn, .. } = self;
+        let Self { gun, evidence, evidence_bytes, since, at, turn, .. } = self;
         let (evidence, turn) = (evidence.to_string(), turn.map(Moment::number));
-        let said = ("countersign confirmation", cluster, gun.as_str(), evidence, since.seconds(), at.seconds(), turn);
+        let said = ("countersign confirmation", cluster, gun.as_str(), evidence, evidence_bytes, since.seconds(), at.seconds(), turn);
         // Text and numbers are always written.
         serde_json::to_vec(&said).unwrap_or_default()
     }
 
     fn encode(&self) -> Result<Vec<u8>, ResolveError> {
-        let Self { gun, evidence, since, at, turn, voucher } = self;
-        let voucher = voucher.as_ref().map(WrittenVoucher::from);
-        let (repository, evidence, turn) = (gun.as_str().to_owned(), evidence.to_string(), turn.map(Moment::number));
-        let written = Written { version: VERSION, repository, evidence, since: since.seconds(), at: at.seconds(), turn, voucher };
+        let Self { gun, evidence, evidence_bytes, since, at, turn, voucher } = self;
+        let written = Written {
+            version: VERSION,
+            repository: gun.as_str().to_owned(),
+            evidence: evidence.to_string(),
+            evidence_bytes: *evidence_bytes,
+            since: since.seconds(),
+            at: at.seconds(),
+            turn: turn.map(Moment::number),
+            voucher: voucher.as_ref().map(WrittenVoucher::from),
+        };
         serde_json::to_vec(&written).map_err(|_| ResolveError::Internal { what: "a confirmation that cannot be written" })
     }
 
@@ -337,10 +400,13 @@ impl Confirmation {
             Some(voucher) => Some(voucher.read()?),
             None => None,
         };
-        let is_of_it = written.version == VERSION && written.repository == gun.as_str();
+        let evidence_bytes = written.evidence_bytes;
+        // A size that cannot be would use up what all may have.
+        let is_usual = written.version == VERSION && evidence_bytes <= MAX_EVIDENCE_BYTES_OF_ONE;
         let (since, at) = (UnixTime::from_seconds(written.since), UnixTime::from_seconds(written.at));
         let (evidence, turn) = (written.evidence.parse().ok()?, written.turn.map(Moment::new));
-        is_of_it.then_some(Self { gun: gun.clone(), evidence, since, at, turn, voucher })
+        let is_of_it = is_usual && written.repository == gun.as_str();
+        is_of_it.then_some(Self { gun: gun.clone(), evidence, evidence_bytes, since, at, turn, voucher })
     }
 }
 
@@ -351,6 +417,7 @@ struct Written {
     version: u32,
     repository: String,
     evidence: String,
+    evidence_bytes: u64,
     since: i64,
     at: i64,
     turn: Option<u64>,

@@ -41,6 +41,23 @@ pub enum ResolveError {
         /// How many it may have.
         limit: usize,
     },
+    /// The pins of a namespace rest on as much evidence as they may.
+    #[error(
+        "the evidence of the pins of namespace `{namespace}` would have more than {limit} bytes, which is all it may; \
+         remove services that nobody needs, or sign less in one repository"
+    )]
+    EvidenceQuota {
+        /// The namespace, escaped.
+        namespace: String,
+        /// In bytes, as it is packed.
+        limit: u64,
+    },
+    /// All pins rest on as much evidence as they may.
+    #[error("the evidence of all pins would have more than {limit} bytes, which is all it may; remove services that nobody needs")]
+    EvidenceFull {
+        /// In bytes, as it is packed.
+        limit: u64,
+    },
     /// The cluster has as many pins as it may.
     #[error("the cluster has {limit} pins, which is all it may; remove services that nobody needs")]
     Full {
@@ -67,9 +84,13 @@ impl ResolveError {
     pub const fn is_of_store(&self) -> bool {
         match self {
             Self::Store(_) | Self::Slow { .. } | Self::NotMember { .. } => true,
-            Self::EvidenceTooLarge { .. } | Self::Contended { .. } | Self::Quota { .. } | Self::Full { .. } | Self::Internal { .. } => {
-                false
-            }
+            Self::EvidenceTooLarge { .. }
+            | Self::EvidenceQuota { .. }
+            | Self::EvidenceFull { .. }
+            | Self::Contended { .. }
+            | Self::Quota { .. }
+            | Self::Full { .. }
+            | Self::Internal { .. } => false,
         }
     }
 }

@@ -10,7 +10,7 @@ use countersign_trust::time::UnixTime;
 use serde::{Deserialize, Serialize};
 
 use super::error::ResolveError;
-use super::pieces::{self, Use};
+use super::pieces::{self, Packed, Use};
 use super::pin::{PINS, Pin};
 use crate::store::{Entry, Key, Prefix, Store, StoreError, list_all};
 
@@ -90,9 +90,9 @@ impl Local {
     }
 
     /// Keeps a pin with what it rests on.
-    pub(super) async fn keep(&self, key: &Key, pin: &Pin, evidence: &Evidence, is_unshared: bool) -> Result<(), ResolveError> {
+    pub(super) async fn keep(&self, key: &Key, pin: &Pin, packed: &Packed, is_unshared: bool) -> Result<(), ResolveError> {
         self.raise_floor(key, pin.generation).await?;
-        pieces::write(&*self.store, Use::Pinned, evidence).await?;
+        pieces::write(&*self.store, Use::Pinned, packed).await?;
         let bytes = pin.encode().ok_or(ResolveError::Internal { what: "a pin that cannot be written" })?;
         let area = if is_unshared { UNSHARED } else { PINS };
         pieces::overwrite(&*self.store, &in_area(area, key)?, bytes.into()).await?;

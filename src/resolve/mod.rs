@@ -5,6 +5,7 @@
 
 mod confirmed;
 mod error;
+mod held;
 mod local;
 mod pieces;
 mod pin;
@@ -20,5 +21,5 @@ pub use error::ResolveError;
 pub use pin::{Cause, Freeze, MAX_PAST, Meaning, Pin, PinFault};
 pub use pins::{MAX_PINS_OF_A_NAMESPACE, Pins, Reach};
 pub use service::{Kind, MAX_PART_BYTES, PodFacts, REVISION_ANNOTATION, Revision, SERVICE_ANNOTATION, Service, tells_of_service};
-pub use sharing::Sharing;
+pub use sharing::{Sharing, share_of};
 pub use vouch::{Voucher, Vouching};

@@ -34,23 +34,25 @@ impl Use {
     }
 }
 
-/// The last segment of the key that says how many pieces there are. It is written last.
-const INDEX: &str = "index";
+/// The last segment of the key of the head: how much there is, and the first piece of it. It is written last.
+const HEAD: &str = "head";
 /// The form of what is written.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes of evidence as it is encoded: what one update may have (`docs/notary-v1.md`, 2.2), with some room for its names.
 const MAX_BYTES: usize = 65 << 20;
 /// Bytes of it when it is packed. Real repositories have some ten KiB; a thousand nodes must not be made to fetch more than this.
-const MAX_PACKED_BYTES: usize = 16 << 20;
-/// Bytes of one piece.
-const PIECE_BYTES: usize = MAX_VALUE_BYTES;
+pub(super) const MAX_PACKED_BYTES: usize = 16 << 20;
+/// Bytes that a head has beside its piece, at most.
+const MAX_INDEX_BYTES: usize = 256;
+/// Bytes of one piece. Real evidence is one, so that it is written and read at once.
+const PIECE_BYTES: usize = MAX_VALUE_BYTES - MAX_INDEX_BYTES;
 /// All of it is read within this time, or it is not read: a pull waits for it, and what stands in its way is nobody's evidence.
 const READ_DEADLINE: Duration = Duration::from_secs(5);
 /// Another writer of the same pieces writes the same; who writes something else is overwritten as often.
 const TRIES: usize = 4;
 
-/// How much there is.
-#[derive(Debug, Serialize, Deserialize)]
+/// How much there is. It stands before the first piece, with a line break between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Index {
     version: u32,
@@ -58,27 +60,58 @@ struct Index {
     packed_bytes: usize,
 }
 
+/// Evidence as it is handed on.
+pub(super) struct Packed {
+    name: EvidenceDigest,
+    bytes: Vec<u8>,
+}
+
+impl Packed {
+    /// # Errors
+    /// [`ResolveError::EvidenceTooLarge`].
+    pub(super) fn of(evidence: &Evidence) -> Result<Self, ResolveError> {
+        let encoded = evidence.encode();
+        let name = EvidenceDigest::of(&encoded);
+        let bytes = pack(&encoded).ok_or(ResolveError::EvidenceTooLarge { name, limit: MAX_PACKED_BYTES })?;
+        Ok(Self { name, bytes })
+    }
+
+    pub(super) const fn name(&self) -> EvidenceDigest {
+        self.name
+    }
+
+    /// How many bytes it takes in the store.
+    pub(super) const fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+
 /// Writes evidence, unless it is there.
 ///
 /// # Errors
-/// [`ResolveError::EvidenceTooLarge`], or why the store does not take it.
-pub(super) async fn write(store: &dyn Store, used: Use, evidence: &Evidence) -> Result<EvidenceDigest, ResolveError> {
-    let encoded = evidence.encode();
-    let name = EvidenceDigest::of(&encoded);
-    if let Ok(Some(found)) = read(store, used, name).await
-        && found == *evidence
-    {
-        return Ok(name);
+/// Why the store does not take it.
+pub(super) async fn write(store: &dyn Store, used: Use, packed: &Packed) -> Result<(), ResolveError> {
+    if let Ok(Some(_)) = read(store, used, packed.name).await {
+        return Ok(());
     }
-    let packed = pack(&encoded).ok_or(ResolveError::EvidenceTooLarge { name, limit: MAX_PACKED_BYTES })?;
-    let pieces: Vec<Bytes> = packed.chunks(PIECE_BYTES).map(Bytes::copy_from_slice).collect();
-    let index = Index { version: VERSION, pieces: pieces.len(), packed_bytes: packed.len() };
-    for (number, piece) in pieces.into_iter().enumerate() {
-        overwrite(store, &key(used, name, &number.to_string())?, piece).await?;
+    put(store, used, packed).await
+}
+
+/// Writes evidence that is hardly there yet: it is not looked for first.
+///
+/// # Errors
+/// Why the store does not take it.
+pub(super) async fn put(store: &dyn Store, used: Use, packed: &Packed) -> Result<(), ResolveError> {
+    let mut pieces = packed.bytes.chunks(PIECE_BYTES);
+    let first = pieces.next().unwrap_or_default();
+    let index = Index { version: VERSION, pieces: pieces.len() + 1, packed_bytes: packed.bytes.len() };
+    for (number, piece) in (1..).zip(pieces) {
+        overwrite(store, &key(used, packed.name, &number.to_string())?, Bytes::copy_from_slice(piece)).await?;
     }
-    let index = serde_json::to_vec(&index).map_err(|_| ResolveError::Internal { what: "an index that cannot be written" })?;
-    overwrite(store, &key(used, name, INDEX)?, index.into()).await?;
-    Ok(name)
+    let mut head = serde_json::to_vec(&index).map_err(|_| ResolveError::Internal { what: "an index that cannot be written" })?;
+    head.push(b'\n');
+    head.extend_from_slice(first);
+    overwrite(store, &key(used, packed.name, HEAD)?, head.into()).await
 }
 
 /// Evidence by its name. None if it is not there whole, or is not what its name says.
@@ -91,10 +124,11 @@ pub(super) async fn read(store: &dyn Store, used: Use, name: EvidenceDigest) -> 
 }
 
 async fn read_slowly(store: &dyn Store, used: Use, name: EvidenceDigest) -> Result<Option<Evidence>, ResolveError> {
-    let Some(index) = entry(store, &key(used, name, INDEX)?).await? else { return Ok(None) };
-    let Some(index) = read_index(&index) else { return Ok(None) };
+    let Some(head) = entry(store, &key(used, name, HEAD)?).await? else { return Ok(None) };
+    let Some((index, first)) = read_head(&head) else { return Ok(None) };
     let mut packed = Vec::with_capacity(index.packed_bytes);
-    for number in 0..index.pieces {
+    packed.extend_from_slice(first);
+    for number in 1..index.pieces {
         let Some(piece) = entry(store, &key(used, name, &number.to_string())?).await? else { return Ok(None) };
         if packed.len() + piece.len() > index.packed_bytes {
             return Ok(None);
@@ -106,15 +140,15 @@ async fn read_slowly(store: &dyn Store, used: Use, name: EvidenceDigest) -> Resu
     Ok(Evidence::decode(&encoded).ok().filter(|_| is_named))
 }
 
-/// Removes evidence that nothing rests on. The index goes first, so that nobody finds half of it.
+/// Removes evidence that nothing rests on. The head goes first, so that nobody finds half of it.
 ///
 /// # Errors
 /// Why the store cannot be asked.
 pub(super) async fn remove(store: &dyn Store, used: Use, name: EvidenceDigest) -> Result<(), ResolveError> {
-    let index = key(used, name, INDEX)?;
-    let pieces = entry(store, &index).await?.and_then(|index| read_index(&index)).map_or(0, |index| index.pieces);
-    remove_one(store, &index).await?;
-    for number in 0..pieces {
+    let head = key(used, name, HEAD)?;
+    let pieces = entry(store, &head).await?.and_then(|head| read_head(&head).map(|(index, _)| index.pieces)).unwrap_or_default();
+    remove_one(store, &head).await?;
+    for number in 1..pieces {
         remove_one(store, &key(used, name, &number.to_string())?).await?;
     }
     Ok(())
@@ -161,11 +195,14 @@ fn key(used: Use, name: EvidenceDigest, part: &str) -> Result<Key, ResolveError>
     Key::new([used.area(), &hash, part]).map_err(|_| ResolveError::Internal { what: "a key of evidence that is none" })
 }
 
-fn read_index(bytes: &[u8]) -> Option<Index> {
-    let index: Index = serde_json::from_slice(bytes).ok()?;
-    let is_usual =
-        index.version == VERSION && index.packed_bytes <= MAX_PACKED_BYTES && index.pieces == index.packed_bytes.div_ceil(PIECE_BYTES);
-    is_usual.then_some(index)
+/// How much there is, and the first piece.
+fn read_head(bytes: &[u8]) -> Option<(Index, &[u8])> {
+    let end = bytes.iter().take(MAX_INDEX_BYTES).position(|byte| *byte == b'\n')?;
+    let (index, first) = (bytes.get(..end)?, bytes.get(end + 1..)?);
+    let index: Index = serde_json::from_slice(index).ok()?;
+    let pieces = index.packed_bytes.div_ceil(PIECE_BYTES).max(1);
+    let is_usual = index.version == VERSION && index.packed_bytes <= MAX_PACKED_BYTES && index.pieces == pieces;
+    (is_usual && first.len() == index.packed_bytes.min(PIECE_BYTES)).then_some((index, first))
 }
 
 fn pack(bytes: &[u8]) -> Option<Vec<u8>> {
@@ -219,10 +256,16 @@ mod tests {
         let (_folder, store) = store();
         for length in [0, 1000, PIECE_BYTES, 3 * PIECE_BYTES] {
             let evidence = evidence(noise(length));
-            let name = write(&store, Use::Pinned, &evidence).await.unwrap();
+            let packed = Packed::of(&evidence).unwrap();
+            let name = packed.name();
             assert_eq!(name, evidence.digest());
+            put(&store, Use::Pinned, &packed).await.unwrap();
             assert_eq!(read(&store, Use::Pinned, name).await.unwrap(), Some(evidence.clone()), "{length}");
-            assert_eq!(write(&store, Use::Pinned, &evidence).await.unwrap(), name, "and is not written twice");
+            let keys = store.list(&crate::store::Prefix::all(), None, 10).await.unwrap();
+            assert_eq!(keys.entries.len(), length.div_ceil(PIECE_BYTES).max(1) + usize::from(length >= PIECE_BYTES), "{length}");
+            write(&store, Use::Pinned, &packed).await.unwrap();
+            put(&store, Use::Pinned, &packed).await.unwrap();
+            assert_eq!(store.list(&crate::store::Prefix::all(), None, 10).await.unwrap(), keys, "and is not written twice");
             remove(&store, Use::Pinned, name).await.unwrap();
             assert_eq!(read(&store, Use::Pinned, name).await.unwrap(), None);
         }
@@ -230,36 +273,47 @@ mod tests {
         assert_eq!(left.entries, []);
     }
 
-    #[tokio::test]
-    async fn evidence_that_is_too_large_is_not_written() {
-        let (_folder, store) = store();
-        let refused = write(&store, Use::Pinned, &evidence(noise(MAX_PACKED_BYTES + PIECE_BYTES))).await.unwrap_err();
-        assert!(matches!(refused, ResolveError::EvidenceTooLarge { .. }), "{refused:?}");
+    #[test]
+    fn evidence_that_is_too_large_is_not_handed_on() {
+        let refused = Packed::of(&evidence(noise(MAX_PACKED_BYTES + PIECE_BYTES))).err();
+        assert!(matches!(refused, Some(ResolveError::EvidenceTooLarge { .. })), "{refused:?}");
     }
 
     #[tokio::test]
     async fn evidence_that_is_not_what_its_name_says_is_absent_and_is_mended_by_the_next_writer() {
         let (_folder, store) = store();
-        let good = evidence(noise(1000));
+        let good = Packed::of(&evidence(noise(2 * PIECE_BYTES))).unwrap();
+        let (name, whole) = (good.name(), evidence(noise(2 * PIECE_BYTES)));
+        put(&store, Use::Pinned, &good).await.unwrap();
+        let head = store.read(&key(Use::Pinned, name, HEAD).unwrap()).await.unwrap().unwrap().value;
         let other = pack(&evidence(noise(2000)).encode()).unwrap();
-        let name = write(&store, Use::Pinned, &good).await.unwrap();
         let bomb = pack(&vec![0; MAX_BYTES]).unwrap();
-        let giant = serde_json::json!({"version": 1, "pieces": 4_000_000, "packed_bytes": 2_000_000_000_000_u64});
-        let attacks: [(&str, Vec<u8>); 6] = [
-            ("0", other),
-            ("0", b"nonsense".to_vec()),
-            ("0", bomb),
-            ("0", Vec::new()),
-            (INDEX, giant.to_string().into_bytes()),
-            (INDEX, b"{}".to_vec()),
+        let says = |version: u32, pieces: u64, packed_bytes: u64, first: &[u8]| {
+            let index = serde_json::json!({"version": version, "pieces": pieces, "packed_bytes": packed_bytes});
+            [format!("{index}\n").as_bytes(), first].concat()
+        };
+        let attacks: [(&str, Vec<u8>); 13] = [
+            ("1", other.clone()),
+            ("1", b"nonsense".to_vec()),
+            ("1", bomb.clone()),
+            ("1", Vec::new()),
+            (HEAD, says(2, 1, other.len() as u64, &other)),
+            (HEAD, says(2, 1, bomb.len() as u64, &bomb)),
+            (HEAD, says(2, 4_000_000, 2_000_000_000_000, b"x")),
+            (HEAD, says(2, u64::MAX, u64::MAX, b"x")),
+            (HEAD, says(1, 1, 1, b"x")),
+            (HEAD, says(2, 1, 0, b"")),
+            (HEAD, vec![b'{'; MAX_VALUE_BYTES]),
+            (HEAD, head.get(..head.len() - 1).unwrap().to_vec()),
+            (HEAD, b"{}".to_vec()),
         ];
-        for (part, bytes) in attacks {
+        for (number, (part, bytes)) in attacks.into_iter().enumerate() {
             let key = key(Use::Pinned, name, part).unwrap();
             let there = store.read(&key).await.unwrap().unwrap();
             store.put(&key, bytes.into(), Expected::Revision(there.revision), None).await.unwrap();
-            assert_eq!(read(&store, Use::Pinned, name).await.unwrap(), None, "{part}");
+            assert_eq!(read(&store, Use::Pinned, name).await.unwrap(), None, "{number} {part}");
             write(&store, Use::Pinned, &good).await.unwrap();
-            assert_eq!(read(&store, Use::Pinned, name).await.unwrap(), Some(good.clone()), "{part}");
+            assert_eq!(read(&store, Use::Pinned, name).await.unwrap(), Some(whole.clone()), "{number} {part}");
         }
     }
 }

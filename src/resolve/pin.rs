@@ -4,12 +4,13 @@ use countersign_trust::name::{EvidenceDigest, ImageReference, ManifestDigest, Se
 use countersign_trust::time::UnixTime;
 use serde::{Deserialize, Serialize};
 
+use super::pieces::MAX_PACKED_BYTES;
 use super::service::{Revision, Service};
 use super::vouch::{Voucher, WrittenVoucher};
 use crate::store::Key;
 
 /// The form of what is written.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// The first segment of the keys of pins.
 pub(super) const PINS: &str = "pins";
 /// What the pins of one reference meant before, newest first. More is in the audit log.
@@ -54,6 +55,8 @@ pub struct Meaning {
     pub digest: ManifestDigest,
     /// Names the evidence that shows it.
     pub evidence: EvidenceDigest,
+    /// How many bytes the evidence takes in the store. [`super::Pins`] says it when it writes the evidence.
+    pub evidence_bytes: u64,
     /// When that was current.
     pub at: UnixTime,
     /// Who had it looked up: the name of a node, or of an operator.
@@ -161,7 +164,12 @@ impl Pin {
 
     /// Every evidence that the pin rests on, or may rest on again.
     pub fn evidence(&self) -> impl Iterator<Item = EvidenceDigest> {
-        std::iter::once(&self.meaning).chain(&self.past).map(|meaning| meaning.evidence)
+        self.evidence_sizes().map(|(name, _)| name)
+    }
+
+    /// The same, with how many bytes each takes in the store.
+    pub(super) fn evidence_sizes(&self) -> impl Iterator<Item = (EvidenceDigest, u64)> {
+        std::iter::once(&self.meaning).chain(&self.past).map(|meaning| (meaning.evidence, meaning.evidence_bytes))
     }
 }
 
@@ -243,6 +251,7 @@ struct Written {
 struct WrittenMeaning {
     digest: String,
     evidence: String,
+    evidence_bytes: u64,
     at: i64,
     by: String,
     cause: Cause,
@@ -310,9 +319,9 @@ impl WrittenFreeze {
 }
 
 impl From<&Meaning> for WrittenMeaning {
-    fn from(Meaning { digest, evidence, at, by, cause, voucher }: &Meaning) -> Self {
-        let voucher = voucher.as_ref().map(WrittenVoucher::from);
-        Self { digest: digest.to_string(), evidence: evidence.to_string(), at: at.seconds(), by: by.clone(), cause: *cause, voucher }
+    fn from(Meaning { digest, evidence, evidence_bytes, at, by, cause, voucher }: &Meaning) -> Self {
+        let (digest, evidence, voucher) = (digest.to_string(), evidence.to_string(), voucher.as_ref().map(WrittenVoucher::from));
+        Self { digest, evidence, evidence_bytes: *evidence_bytes, at: at.seconds(), by: by.clone(), cause: *cause, voucher }
     }
 }
 
@@ -323,8 +332,12 @@ impl WrittenMeaning {
         if self.by.len() > MAX_BY_BYTES {
             return Err(malformed("who made it"));
         }
-        let voucher = read_voucher(self.voucher)?;
-        Ok(Meaning { digest, evidence, at: UnixTime::from_seconds(self.at), by: self.by, cause: self.cause, voucher })
+        // A number that cannot be would use up what its namespace may have.
+        if self.evidence_bytes > MAX_PACKED_BYTES as u64 {
+            return Err(malformed("the size of its evidence"));
+        }
+        let (at, voucher) = (UnixTime::from_seconds(self.at), read_voucher(self.voucher)?);
+        Ok(Meaning { digest, evidence, evidence_bytes: self.evidence_bytes, at, by: self.by, cause: self.cause, voucher })
     }
 }
 
@@ -356,6 +369,7 @@ pub(super) mod tests {
         Meaning {
             digest: ManifestDigest::new(Sha256::of(text.as_bytes())),
             evidence: EvidenceDigest::of(evidence),
+            evidence_bytes: 0,
             at: UnixTime::from_seconds(1_800_000_000),
             by: "node-1".into(),
             cause: Cause::FirstUse,
@@ -445,6 +459,9 @@ pub(super) mod tests {
         }
         for (field, value) in [("digest", "sha256:1"), ("evidence", "1"), ("by", &"x".repeat(300)), ("cause", "whim")] {
             assert!(is_malformed(changed(|pin| pin["meaning"][field] = value.into())), "{field}");
+        }
+        for size in [serde_json::json!(MAX_PACKED_BYTES + 1), (-1).into()] {
+            assert!(is_malformed(changed(|pin| pin["meaning"]["evidence_bytes"] = size.clone())), "{size}");
         }
         assert_eq!(changed(|pin| pin["version"] = 1.into()), Err(PinFault::Version { version: 1 }));
     }

@@ -1,7 +1,7 @@
 //! Every pin, as this node holds it: a mirror of what stands in the store, so that what is known here is answered without asking.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use countersign_trust::evidence::Evidence;
@@ -9,67 +9,26 @@ use countersign_trust::name::{EvidenceDigest, ImageReference, ManifestDigest, Re
 use countersign_trust::time::UnixTime;
 
 use super::error::ResolveError;
+use super::held::{Held, Standing, standing};
 use super::local::Copy;
-use super::pieces::{self, Use};
+use super::pieces::{self, Packed, Use};
 use super::pin::{Meaning, PINS, Pin, PinFault};
 use super::service::Revision;
 use super::sharing::Sharing;
-use crate::store::limits::MAX_LISTED_ENTRIES;
-use crate::store::{Change, Entry, Expected, Key, Mirror, Prefix, Put, Removed, Revision as Moment, Store, StoreError, follow, list_all};
+use crate::store::{Change, Expected, Key, Mirror, Prefix, Put, Removed, Revision as Moment, Store, StoreError, follow, list_all};
 
 /// Pins of one namespace: what a tenant can make by making pods. A namespace with so many revisions alive at once is none.
 pub const MAX_PINS_OF_A_NAMESPACE: usize = 4096;
+/// Bytes of the evidence that the pins of one namespace rest on, as it is packed: what its services share is counted once. That
+/// is thousands of usual size; whoever signs ever more of the largest is stopped before he fills the store of all.
+const MAX_EVIDENCE_BYTES_OF_A_NAMESPACE: u64 = 64 << 20;
+/// Bytes of the evidence of all pins: half of what etcd takes by default (`--quota-backend-bytes`), beyond which it takes nothing
+/// from anybody.
+const MAX_EVIDENCE_BYTES: u64 = 1 << 30;
 /// Pins of a cluster: fewer than the store lists, so that no tenant keeps a node from listing them.
 const MAX_PINS: usize = 49_152;
-/// What of the store is held here: what can be listed. A store that shows more keeps this node from nothing else.
-const MOST_HELD: usize = MAX_LISTED_ENTRIES;
 /// How often a write is tried again because somebody else has written meanwhile.
 const TRIES: usize = 8;
-
-/// A pin, and which write of the store it is.
-#[derive(Debug)]
-struct Standing {
-    key: Key,
-    pin: Arc<Pin>,
-    moment: Moment,
-    /// Made while the store was away: it stands here alone.
-    is_unshared: bool,
-    vouched: Vouched,
-}
-
-/// What was found out about the signatures of a pin, and for which state of the members. Signatures cost more than all else, and a
-/// hostile store could offer many that are wrong.
-#[derive(Debug)]
-struct Vouched(AtomicU64);
-
-impl Vouched {
-    const fn not_checked() -> Self {
-        Self(AtomicU64::new(u64::MAX))
-    }
-
-    /// Whether they are good, if the members are those of `serial`.
-    fn or_check(&self, serial: u64, check: impl FnOnce() -> bool) -> bool {
-        let state = serial.wrapping_mul(2);
-        let found = self.0.load(Ordering::Relaxed);
-        if found == state || found == state.wrapping_add(1) {
-            return found != state;
-        }
-        let is_good = check();
-        self.0.store(state.wrapping_add(u64::from(is_good)), Ordering::Relaxed);
-        is_good
-    }
-}
-
-impl Standing {
-    fn new(key: Key, pin: Arc<Pin>, moment: Moment) -> Self {
-        Self { key, pin, moment, is_unshared: false, vouched: Vouched::not_checked() }
-    }
-
-    /// A copy that this node kept: whatever the store has is newer.
-    fn kept(key: Key, pin: Arc<Pin>, is_unshared: bool) -> Self {
-        Self { is_unshared, ..Self::new(key, pin, Moment::new(0)) }
-    }
-}
 
 /// What of a write can be known at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +45,7 @@ pub struct Pins {
     store: Arc<dyn Store>,
     /// None where the store is a file of this node's own, which nobody else can write.
     sharing: Option<Arc<Sharing>>,
-    held: RwLock<HashMap<Key, Arc<Standing>>>,
+    held: RwLock<Held>,
     is_followed: AtomicBool,
 }
 
@@ -166,11 +125,11 @@ impl Pins {
         // An older state of the store, from a backup: nothing that was known of it is newer.
         let went_back = newest.is_some_and(|newest| newest > listing.revision);
         // What was written here since the listing began is newer than it; and what others could not see yet is told to them.
-        held.retain(|key, own| own.is_unshared || (!went_back && (own.moment > listing.revision || listed.contains_key(key))));
+        held.retain(|own| own.is_unshared || (!went_back && (own.moment > listing.revision || listed.contains_key(&own.key))));
         for (key, standing) in listed {
             // What was pinned here while the store was away gives way where that is reported.
-            if !held.get(&key).is_some_and(|own| own.is_unshared) {
-                keep_newer(&mut held, standing);
+            if !held.of(&key).is_some_and(|own| own.is_unshared) {
+                held.keep_newer(standing);
             }
         }
         Ok(listing.revision)
@@ -191,15 +150,15 @@ impl Pins {
         match change {
             Change::Put { key, entry } => match put {
                 Some(standing) => {
-                    if let Some(own) = held.get(&key).filter(|own| own.is_unshared) {
+                    if let Some(own) = held.of(&key).filter(|own| own.is_unshared) {
                         tell_disagreement(&own.pin, &standing.pin);
                     }
-                    keep_newer(&mut held, standing);
+                    held.keep_newer(standing);
                 }
                 // It took the place of a pin: there is none any more.
-                None => remove_older(&mut held, &key, entry.revision),
+                None => held.remove_older(&key, entry.revision),
             },
-            Change::Removed { key, revision } => remove_older(&mut held, &key, revision),
+            Change::Removed { key, revision } => held.remove_older(&key, revision),
             Change::Unusable(unusable) => {
                 tracing::warn!(key = shown(&unusable.key), why = %unusable.why, "something was written to the store that is no pin");
             }
@@ -223,31 +182,38 @@ impl Pins {
     async fn share(&self, sharing: &Sharing, own: &Standing) -> Result<(), ResolveError> {
         let key = &own.key;
         // Its tag may have been seen unsigned since, or it may have ended: then it is no news for anybody.
-        let stands = if self.counts(own) { Some(self.take_place(key, &own.pin).await?) } else { None };
+        let stands = if self.counts(own) { Some(self.take_place_with_evidence(sharing, own).await?) } else { None };
         sharing.local.forget(key).await?;
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         match stands {
             Some(stands) => {
                 tell_disagreement(&own.pin, &stands.pin);
-                drop(held.insert(key.clone(), Arc::new(stands)));
+                held.put(Arc::new(stands));
             }
-            None => drop(held.remove(key)),
+            None => held.remove(key),
         }
         Ok(())
     }
 
+    async fn take_place_with_evidence(&self, sharing: &Sharing, own: &Standing) -> Result<Standing, ResolveError> {
+        if let Some(evidence) = sharing.local.evidence(own.pin.meaning.evidence).await? {
+            self.restore(&evidence).await?;
+        }
+        self.take_place(&own.key, &own.pin).await
+    }
+
     /// Everything that is held, to be looked at without the lock.
     fn standings(&self) -> Vec<Arc<Standing>> {
-        self.held.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.held.read().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     fn standing(&self, key: &Key) -> Option<Arc<Standing>> {
-        self.held.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        self.held.read().unwrap_or_else(PoisonError::into_inner).of(key).cloned()
     }
 
     fn keep_newer(&self, standing: Standing) -> Arc<Pin> {
         let pin = Arc::clone(&standing.pin);
-        keep_newer(&mut self.held.write().unwrap_or_else(PoisonError::into_inner), Arc::new(standing));
+        self.held.write().unwrap_or_else(PoisonError::into_inner).keep_newer(Arc::new(standing));
         pin
     }
 
@@ -282,7 +248,7 @@ impl Pins {
     fn counting(&self, is_meant: impl Fn(&Pin) -> bool) -> Vec<Arc<Pin>> {
         let meant: Vec<Arc<Standing>> = {
             let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-            held.values().filter(|standing| is_meant(&standing.pin)).cloned().collect()
+            held.iter().filter(|standing| is_meant(&standing.pin)).cloned().collect()
         };
         meant.into_iter().filter(|standing| self.counts(standing)).map(|standing| Arc::clone(&standing.pin)).collect()
     }
@@ -327,12 +293,18 @@ impl Pins {
     /// stands: whoever comes first says what it is.
     ///
     /// # Errors
-    /// [`ResolveError::Quota`], [`ResolveError::NotMember`], or why the store does not take it.
+    /// [`ResolveError::Quota`] and the like, [`ResolveError::NotMember`], or why the store does not take it.
     pub async fn begin(&self, pin: Pin, evidence: &Evidence) -> Result<Arc<Pin>, ResolveError> {
-        self.refuse_over_quota(&pin.revision.service.namespace)?;
+        let packed = Packed::of(evidence)?;
+        self.refuse_over_quota(&pin.revision.service.namespace, &packed)?;
         let key = key_of(&pin)?;
-        let pin = Arc::new(self.sealed(pin)?);
-        pieces::write(&*self.store, Use::Pinned, evidence).await?;
+        let pin = Arc::new(self.sealed(resting_on(pin, &packed))?);
+        // One question less for whoever waits for the first pin of what was signed just now.
+        if self.rests_on(packed.name()) {
+            pieces::write(&*self.store, Use::Pinned, &packed).await?;
+        } else {
+            pieces::put(&*self.store, Use::Pinned, &packed).await?;
+        }
         let stands = self.take_place(&key, &pin).await?;
         Ok(self.keep_newer(stands))
     }
@@ -343,7 +315,7 @@ impl Pins {
         for _ in 0..TRIES {
             match self.put(key, pin, expected).await? {
                 Put::Done(moment) => {
-                    self.forget_evidence_of_replaced(void, pin).await?;
+                    self.forget_evidence_of_replaced(key, void, pin).await?;
                     return Ok(Standing::new(key.clone(), Arc::clone(pin), moment));
                 }
                 Put::Lost(Some(entry)) => {
@@ -360,10 +332,10 @@ impl Pins {
         Err(ResolveError::Contended { key: key.to_string() })
     }
 
-    async fn forget_evidence_of_replaced(&self, replaced: Option<Arc<Pin>>, by: &Pin) -> Result<(), ResolveError> {
+    async fn forget_evidence_of_replaced(&self, key: &Key, replaced: Option<Arc<Pin>>, by: &Pin) -> Result<(), ResolveError> {
         let Some(replaced) = replaced else { return Ok(()) };
         for name in replaced.evidence().filter(|name| by.evidence().all(|used| used != *name)) {
-            if !self.any_rests_on(name, |pin| *pin != *replaced) {
+            if !self.held.read().unwrap_or_else(PoisonError::into_inner).rests_elsewhere(name, key) {
                 pieces::remove(&*self.store, Use::Pinned, name).await?;
             }
         }
@@ -375,11 +347,12 @@ impl Pins {
     /// # Errors
     /// As [`Pins::begin`], of this node's own file.
     pub async fn begin_unshared(&self, pin: Pin, evidence: &Evidence) -> Result<Arc<Pin>, ResolveError> {
-        self.refuse_over_quota(&pin.revision.service.namespace)?;
+        let packed = Packed::of(evidence)?;
+        self.refuse_over_quota(&pin.revision.service.namespace, &packed)?;
         let key = key_of(&pin)?;
-        let pin = self.sealed(pin)?;
+        let pin = self.sealed(resting_on(pin, &packed))?;
         if let Some(sharing) = &self.sharing {
-            sharing.local.keep(&key, &pin, evidence, true).await?;
+            sharing.local.keep(&key, &pin, &packed, true).await?;
         }
         Ok(self.keep_newer(Standing::kept(key, Arc::new(pin), true)))
     }
@@ -388,10 +361,12 @@ impl Pins {
     /// meanwhile was first.
     ///
     /// # Errors
-    /// Why the store does not take it.
+    /// [`ResolveError::EvidenceQuota`] and the like, or why the store does not take it.
     pub async fn succeed(&self, before: &Pin, after: Pin, evidence: &Evidence) -> Result<Option<Arc<Pin>>, ResolveError> {
-        pieces::write(&*self.store, Use::Pinned, evidence).await?;
-        self.rewrite(before, after).await
+        let packed = Packed::of(evidence)?;
+        self.refuse_evidence_over_quota(&self.of_namespace(&after.revision.service.namespace), &after.revision.service.namespace, &packed)?;
+        pieces::write(&*self.store, Use::Pinned, &packed).await?;
+        self.rewrite(before, resting_on(after, &packed)).await
     }
 
     /// As [`Pins::succeed`], of what rests on evidence that `before` rests on, too.
@@ -422,7 +397,7 @@ impl Pins {
     /// # Errors
     /// Why the store does not take it.
     pub async fn restore(&self, evidence: &Evidence) -> Result<(), ResolveError> {
-        pieces::write(&*self.store, Use::Pinned, evidence).await.map(drop)
+        pieces::write(&*self.store, Use::Pinned, &Packed::of(evidence)?).await
     }
 
     fn sealed(&self, pin: Pin) -> Result<Pin, ResolveError> {
@@ -438,7 +413,7 @@ impl Pins {
     /// Why this node's own file does not take it.
     pub async fn keep(&self, pin: &Pin, evidence: &Evidence) -> Result<(), ResolveError> {
         let Some(sharing) = &self.sharing else { return Ok(()) };
-        sharing.local.keep(&key_of(pin)?, pin, evidence, false).await
+        sharing.local.keep(&key_of(pin)?, pin, &Packed::of(evidence)?, false).await
     }
 
     /// From now on no older pin of the same place counts here than one that was used.
@@ -563,7 +538,7 @@ impl Pins {
         match self.store.remove(&key, moment).await? {
             Removed::Done => {
                 let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-                if held.get(&key).is_some_and(|own| own.moment == moment) {
+                if held.of(&key).is_some_and(|own| own.moment == moment) {
                     held.remove(&key);
                 }
                 Ok(true)
@@ -604,23 +579,37 @@ impl Pins {
 
     /// Whether any pin rests on this evidence, also one that does not count here: it may on another node.
     fn rests_on(&self, name: EvidenceDigest) -> bool {
-        self.any_rests_on(name, |_| true)
+        self.held.read().unwrap_or_else(PoisonError::into_inner).rests_on(name)
     }
 
-    fn any_rests_on(&self, name: EvidenceDigest, is_meant: impl Fn(&Pin) -> bool) -> bool {
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        held.values().any(|standing| is_meant(&standing.pin) && standing.pin.evidence().any(|other| other == name))
-    }
-
-    fn refuse_over_quota(&self, namespace: &str) -> Result<(), ResolveError> {
-        let count = self.counting(|pin| pin.revision.service.namespace == namespace).len();
+    fn refuse_over_quota(&self, namespace: &str, packed: &Packed) -> Result<(), ResolveError> {
+        let of_namespace = self.of_namespace(namespace);
         if self.held.read().unwrap_or_else(PoisonError::into_inner).len() >= MAX_PINS {
             return Err(ResolveError::Full { limit: MAX_PINS });
         }
-        if count < MAX_PINS_OF_A_NAMESPACE {
+        if of_namespace.len() >= MAX_PINS_OF_A_NAMESPACE {
+            return Err(ResolveError::Quota { namespace: shown(namespace), limit: MAX_PINS_OF_A_NAMESPACE });
+        }
+        self.refuse_evidence_over_quota(&of_namespace, namespace, packed)
+    }
+
+    /// What many pins rest on is counted once.
+    fn refuse_evidence_over_quota(&self, of_namespace: &[Arc<Pin>], namespace: &str, packed: &Packed) -> Result<(), ResolveError> {
+        let mut sizes: HashMap<EvidenceDigest, u64> = of_namespace.iter().flat_map(|pin| pin.evidence_sizes()).collect();
+        if sizes.insert(packed.name(), packed.size()).is_some() {
             return Ok(());
         }
-        Err(ResolveError::Quota { namespace: shown(namespace), limit: MAX_PINS_OF_A_NAMESPACE })
+        if sizes.values().sum::<u64>() > MAX_EVIDENCE_BYTES_OF_A_NAMESPACE {
+            return Err(ResolveError::EvidenceQuota { namespace: shown(namespace), limit: MAX_EVIDENCE_BYTES_OF_A_NAMESPACE });
+        }
+        let all = self.held.read().unwrap_or_else(PoisonError::into_inner).evidence_bytes();
+        let is_full = all.saturating_add(packed.size()) > MAX_EVIDENCE_BYTES;
+        if is_full { Err(ResolveError::EvidenceFull { limit: MAX_EVIDENCE_BYTES }) } else { Ok(()) }
+    }
+
+    /// Every pin of a namespace that counts: nobody uses up what another may have.
+    fn of_namespace(&self, namespace: &str) -> Vec<Arc<Pin>> {
+        self.counting(|pin| pin.revision.service.namespace == namespace)
     }
 
     async fn put(&self, key: &Key, pin: &Pin, expected: Expected) -> Result<Put, ResolveError> {
@@ -631,7 +620,7 @@ impl Pins {
     /// Which write of the store a pin is, if it is the one that is held.
     fn moment_of(&self, key: &Key, pin: &Pin) -> Option<Moment> {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        held.get(key).filter(|standing| *standing.pin == *pin).map(|standing| standing.moment)
+        held.of(key).filter(|standing| *standing.pin == *pin).map(|standing| standing.moment)
     }
 }
 
@@ -644,6 +633,11 @@ fn key_of(pin: &Pin) -> Result<Key, ResolveError> {
     Pin::key(&pin.revision, &pin.image).ok_or(ResolveError::Internal { what: "a key of a pin that is none" })
 }
 
+/// The pin, which says how much it rests on.
+fn resting_on(pin: Pin, packed: &Packed) -> Pin {
+    Pin { meaning: Meaning { evidence_bytes: packed.size(), ..pin.meaning }, ..pin }
+}
+
 fn tell_disagreement(own: &Pin, stands: &Pin) {
     if own.meaning.digest == stands.meaning.digest {
         return;
@@ -653,34 +647,6 @@ fn tell_disagreement(own: &Pin, stands: &Pin) {
         elsewhere = %stands.meaning.digest, by = shown(&stands.meaning.by),
         "while the store was away this node pinned another digest than the cluster; pods that are made from now on get the cluster's"
     );
-}
-
-/// What an entry says. None for what is no pin, which is as good as absent.
-fn standing(key: &Key, entry: &Entry) -> Option<Standing> {
-    match Pin::decode(key, &entry.value) {
-        Ok(pin) => Some(Standing::new(key.clone(), Arc::new(pin), entry.revision)),
-        Err(fault) => {
-            tracing::warn!(key = shown(&key.to_string()), %fault, "what stands in the store for a pin does not count");
-            None
-        }
-    }
-}
-
-/// Changes may be heard of twice, and after what was written here.
-fn keep_newer(held: &mut HashMap<Key, Arc<Standing>>, standing: Arc<Standing>) {
-    match held.get(&standing.key) {
-        Some(own) if own.moment >= standing.moment => {}
-        None if held.len() >= MOST_HELD => {
-            tracing::warn!(key = %standing.key, limit = MOST_HELD, "there are too many pins: one is left out")
-        }
-        Some(_) | None => drop(held.insert(standing.key.clone(), standing)),
-    }
-}
-
-fn remove_older(held: &mut HashMap<Key, Arc<Standing>>, key: &Key, revision: Moment) {
-    if held.get(key).is_some_and(|own| own.moment <= revision) {
-        held.remove(key);
-    }
 }
 
 #[cfg(test)]

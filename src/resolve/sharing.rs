@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use countersign_trust::name::Sha256;
 use countersign_trust::time::UnixTime;
 
 use super::error::ResolveError;
@@ -127,6 +128,14 @@ impl Sharing {
         let (Ok(now), Some(ends)) = (self.now(), pin.ends) else { return false };
         is_of_another && ends > now && self.refuse_unvouched(pin).is_ok()
     }
+}
+
+/// A part of one that is another for each node, so that they do not all do the same at once.
+#[must_use]
+pub fn share_of(node: &str) -> f64 {
+    let hash = Sha256::of(node.as_bytes());
+    let first = hash.as_bytes().first().copied().unwrap_or_default();
+    f64::from(first) / f64::from(u8::MAX)
 }
 
 const fn lives(kind: Kind) -> i64 {

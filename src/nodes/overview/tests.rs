@@ -15,7 +15,8 @@ fn pin(name: &str, text: &str) -> PinSeen {
 fn pin_of(revision: Revision, image: ImageReference, text: &str) -> PinSeen {
     let evidence = Evidence::new(Gun::for_repository(image.repository()), "https://r.test".into()).digest();
     let at = UnixTime::from_seconds(1_800_000_000);
-    let meaning = Meaning { digest: digest(text), evidence, at, by: "node-1".into(), cause: Cause::FirstUse, voucher: None };
+    let meaning =
+        Meaning { digest: digest(text), evidence, evidence_bytes: 0, at, by: "node-1".into(), cause: Cause::FirstUse, voucher: None };
     let today = Today::Signed { digest: digest(text), ends: UnixTime::NEVER };
     let pin = Pin { generation: 1, ..Pin::first(revision, image, meaning, at).unwrap() };
     PinSeen { pin: Arc::new(pin), today }

@@ -127,8 +127,15 @@ async fn a_word_from_the_future_or_of_a_removed_node_serves_nobody() {
 async fn a_member_that_says_since_a_moment_after_it_is_not_believed() {
     let town = Town::of(&["one"]);
     let one = node(&town, "one").await;
-    let said =
-        Confirmation { gun: app(), evidence: EvidenceDigest::of(b"e"), since: NOW.plus_seconds(1), at: NOW, turn: None, voucher: None };
+    let said = Confirmation {
+        gun: app(),
+        evidence: EvidenceDigest::of(b"e"),
+        evidence_bytes: 0,
+        since: NOW.plus_seconds(1),
+        at: NOW,
+        turn: None,
+        voucher: None,
+    };
     let sealed = one.sealed(said).unwrap();
     forge(&town, CONFIRMED, &app(), &sealed.encode().unwrap()).await;
     one.load().await.unwrap();
@@ -141,11 +148,11 @@ async fn evidence_that_is_not_what_its_name_says_is_none() {
     let one = node(&town, "one").await;
     let (first, second) = (evidence_of(&app(), "first"), evidence_of(&app(), "second"));
     one.confirm(&first, NOW, None).await.unwrap();
-    pieces::write(&*town.store, Use::Confirmed, &second).await.unwrap();
+    pieces::put(&*town.store, Use::Confirmed, &Packed::of(&second).unwrap()).await.unwrap();
     let area = Prefix::new(["confirmed-evidence"]).unwrap();
     let entries = list_all(&*town.store, &area).await.unwrap().entries;
     let piece = |name: EvidenceDigest| {
-        let is_piece = |key: &Key| key.as_str().contains(name.to_string().rsplit(':').next().unwrap()) && key.as_str().ends_with("/0");
+        let is_piece = |key: &Key| key.as_str().contains(name.to_string().rsplit(':').next().unwrap()) && key.as_str().ends_with("/head");
         entries.iter().find(|(key, _)| is_piece(key)).unwrap_or_else(|| panic!("{entries:?}"))
     };
     let ((place, entry), (_, other)) = (piece(first.digest()), piece(second.digest()));
@@ -346,8 +353,15 @@ async fn what_was_said_long_ago_in_a_turn_of_the_same_number_is_not_heard() {
     let (asks, turn, left) = of_two_that_wait(&town).await;
     let Turn::Mine(key, moment) = turn else { panic!("{turn:?}") };
     let long_ago = NOW.plus_seconds(-SKEW_SECONDS - TURN_SECONDS - 1);
-    let said =
-        Confirmation { gun: app(), evidence: EvidenceDigest::of(b"old"), since: long_ago, at: long_ago, turn: Some(moment), voucher: None };
+    let said = Confirmation {
+        gun: app(),
+        evidence: EvidenceDigest::of(b"old"),
+        evidence_bytes: 0,
+        since: long_ago,
+        at: long_ago,
+        turn: Some(moment),
+        voucher: None,
+    };
     forge(&town, CONFIRMED, &app(), &asks.sealed(said).unwrap().encode().unwrap()).await;
     a_moment().await;
     assert!(!left.is_finished(), "it was told what was said long ago");

@@ -6,6 +6,7 @@ use super::super::service::Kind;
 use super::super::town::Town;
 use super::tests::{evidence, until};
 use super::*;
+use crate::store::Entry;
 use countersign_trust::name::Sha256;
 
 const DAY: i64 = 24 * 60 * 60;
@@ -319,7 +320,8 @@ async fn what_was_pinned_while_the_store_was_away_is_shared_or_gives_way() {
     until(|| of(&one).as_ref() == Some(&theirs)).await;
     until(|| one.reach() == Reach::Followed && one.standings().iter().all(|own| !own.is_unshared)).await;
     two.load().await.unwrap();
-    assert!(two.of(&api.revision, &api.image).is_some(), "what nobody else had pinned is the cluster's now");
+    let shared = two.of(&api.revision, &api.image).expect("what nobody else had pinned is the cluster's now");
+    assert_eq!(two.evidence(&shared.meaning).await.unwrap(), Some(evidence), "with what it rests on");
     following.abort();
     drop(following.await);
     drop(one);
@@ -423,7 +425,7 @@ async fn a_store_that_was_put_back_to_an_older_state_is_what_counts() {
     assert_eq!(of(&two), Some(first));
     // As if etcd's revisions had been far higher before its backup was taken in.
     let ahead = Arc::new(Standing::new(key(), of(&two).unwrap(), Moment::new(1_000_000)));
-    two.held.write().unwrap().insert(key(), ahead);
+    two.held.write().unwrap().put(ahead);
     one.end(&of(&one).unwrap()).await.unwrap();
     two.load().await.unwrap();
     assert_eq!(of(&two), None, "it is not there any more");

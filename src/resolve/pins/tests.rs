@@ -128,7 +128,7 @@ async fn what_a_hostile_store_offers_for_a_pin_is_as_good_as_absent() {
         pins.load().await.unwrap();
         assert_eq!(pins.of(&wanted.revision, &wanted.image), None);
         let made = pins.begin(wanted.clone(), &evidence).await.unwrap();
-        assert_eq!(*made, wanted, "and it takes its place");
+        assert_eq!((made.meaning.digest, &made.revision), (wanted.meaning.digest, &wanted.revision), "and it takes its place");
     }
     // A pin that is spoiled while others follow is gone for them.
     let follower = Arc::new(Pins::own(store.clone()));
@@ -139,6 +139,61 @@ async fn what_a_hostile_store_offers_for_a_pin_is_as_good_as_absent() {
     until(|| follower.of(&wanted.revision, &wanted.image).is_none()).await;
     following.abort();
     assert_eq!(follower.evidence(&Meaning { evidence: EvidenceDigest::of(b"none"), ..wanted.meaning }).await.unwrap(), None);
+}
+
+/// Holds pins of a namespace, each resting on evidence of its own that has so many bytes.
+fn hold(pins: &Pins, namespace: &str, numbers: std::ops::Range<u64>, bytes: u64) {
+    let (pin, _) = pin("old");
+    for number in numbers {
+        let text = format!("{namespace} {number}");
+        let meaning = Meaning { evidence: EvidenceDigest::of(text.as_bytes()), evidence_bytes: bytes, ..pin.meaning.clone() };
+        let mut pin = Pin { revision: revision("web", &number.to_string()), meaning, ..pin.clone() };
+        pin.revision.service.namespace = namespace.to_owned();
+        pins.keep_newer(Standing::new(key_of(&pin).unwrap(), Arc::new(pin), Moment::new(number + 1)));
+    }
+}
+
+#[tokio::test]
+async fn whoever_signs_ever_more_fills_the_store_no_further_than_his_namespaces_quota() {
+    let (_folder, store) = store();
+    let pins = Pins::own(store.clone());
+    let (pin, evidence) = pin("old");
+    let first = pins.begin(pin.clone(), &evidence).await.unwrap();
+    let rest = MAX_EVIDENCE_BYTES_OF_A_NAMESPACE - first.meaning.evidence_bytes;
+    hold(&pins, "shop", 0..4, rest / 4);
+    let another = Pin { revision: revision("another", "1"), ..pin.clone() };
+    pins.begin(another.clone(), &evidence).await.unwrap();
+    let (newer, newest) = (super::tests::pin("newer"), super::tests::evidence("newest"));
+    let more = Pin { revision: revision("more", "1"), meaning: newer.0.meaning.clone(), ..pin.clone() };
+    let refused = pins.begin(more.clone(), &newer.1).await.unwrap_err();
+    assert!(matches!(&refused, ResolveError::EvidenceQuota { namespace, .. } if namespace == "shop"), "{refused:?}");
+    let after = first.succeeded_by(Meaning { evidence: newest.digest(), ..meaning("newest", b"") }, NOW);
+    let refused = pins.succeed(&first, after, &newest).await.unwrap_err();
+    assert!(matches!(refused, ResolveError::EvidenceQuota { .. }), "{refused:?}");
+    assert_eq!(pins.evidence(&more.meaning).await.unwrap(), None, "nothing was written");
+    let mut elsewhere = more;
+    elsewhere.revision.service.namespace = "bank".into();
+    pins.begin(elsewhere, &newer.1).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_evidence_of_all_pins_leaves_half_of_the_store_free() {
+    let (_folder, store) = store();
+    let pins = Pins::own(store.clone());
+    let each = MAX_EVIDENCE_BYTES_OF_A_NAMESPACE / 4;
+    let namespaces = MAX_EVIDENCE_BYTES / MAX_EVIDENCE_BYTES_OF_A_NAMESPACE;
+    for namespace in 0..namespaces {
+        hold(&pins, &format!("n{namespace}"), 0..4, each);
+    }
+    let (pin, evidence) = pin("old");
+    let refused = pins.begin(pin.clone(), &evidence).await.unwrap_err();
+    assert!(matches!(refused, ResolveError::EvidenceFull { .. }), "{refused:?}");
+    for number in 0..4 {
+        let mut gone = Pin { revision: revision("web", &number.to_string()), ..pin.clone() };
+        gone.revision.service.namespace = "n0".into();
+        pins.held.write().unwrap().remove(&key_of(&gone).unwrap());
+    }
+    pins.begin(pin, &evidence).await.unwrap();
 }
 
 #[tokio::test]
