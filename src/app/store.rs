@@ -9,7 +9,7 @@ use crate::admit::{Admit, WithoutStore, chain};
 use crate::clock::SystemClock;
 use crate::cluster::{Membership, Settings};
 use crate::config::{Config, Etcd, StoreBackend, WhenUnreachable};
-use crate::resolve::{Confirmations, Pins, Sharing, Vouching};
+use crate::resolve::{Confirmations, Pins, Rounds, Sharing, Vouching};
 use crate::store::{EmbeddedStore, EtcdSettings, EtcdStore, Login, Mirror as _, Store, StoreTls};
 
 /// For how long the start waits for the store of a cluster. What it says is learned later, too; but what is pinned should be known
@@ -85,7 +85,7 @@ async fn join(config: &Config, etcd: &Etcd, own: Arc<dyn Store>, admit: &Arc<Adm
     let members: Arc<dyn Vouching> = Arc::<Membership>::clone(&membership);
     let sharing = Arc::new(Sharing::new(members, own, Arc::new(SystemClock)));
     let pins = Arc::new(Pins::shared(Arc::clone(&store), Arc::clone(&sharing)));
-    let confirmations = Arc::new(Confirmations::new(Arc::clone(&store), sharing));
+    let confirmations = Arc::new(Confirmations::new(Arc::clone(&store), Arc::clone(&sharing)));
     // Without them it would go behind what it has seen.
     if let Err(error) = pins.load_kept().await {
         tracing::error!(
@@ -106,8 +106,9 @@ async fn join(config: &Config, etcd: &Etcd, own: Arc<dyn Store>, admit: &Arc<Adm
     admit.take_pins(Arc::clone(&pins), node, without_store);
     admit.take_confirmations(Arc::clone(&confirmations));
     work.spawn(Arc::clone(&membership).follow());
-    work.spawn(pins.follow());
-    work.spawn(confirmations.follow());
+    work.spawn(Arc::clone(&pins).follow());
+    work.spawn(Arc::clone(&confirmations).follow());
+    work.spawn(Rounds::new(Arc::clone(&store), sharing, pins, confirmations).run());
     let standing = membership.standing();
     tracing::info!(cluster = membership.cluster(), node = membership.node(), key = %membership.public_key(), "{}", standing.advice());
     Some(Joined { membership, store })

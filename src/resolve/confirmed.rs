@@ -2,6 +2,7 @@
 //! again so soon. The evidence is handed on with it, and whoever takes it verifies it; only the moment is a member's word.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -95,13 +96,14 @@ pub struct Confirmations {
     sharing: Arc<Sharing>,
     held: RwLock<HashMap<Key, (Confirmation, Moment)>>,
     changes: watch::Sender<()>,
+    is_followed: AtomicBool,
 }
 
 impl Confirmations {
     /// None are held before they are followed.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, sharing: Arc<Sharing>) -> Self {
-        Self { store, sharing, held: RwLock::default(), changes: watch::Sender::new(()) }
+        Self { store, sharing, held: RwLock::default(), changes: watch::Sender::new(()), is_followed: AtomicBool::new(false) }
     }
 
     /// Follows what others write, until the process ends.
@@ -295,6 +297,38 @@ impl Confirmations {
         }
     }
 
+    /// Whether what is held here is what stands in the store.
+    pub(super) fn is_followed(&self) -> bool {
+        self.is_followed.load(Ordering::Acquire)
+    }
+
+    /// Whether none was left out for want of room.
+    pub(super) fn are_all_held(&self) -> bool {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).len() < MOST
+    }
+
+    /// Whether any confirmation names this evidence, also one that does not count here: it may on another node.
+    pub(super) fn rests_on(&self, name: EvidenceDigest) -> bool {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).values().any(|(held, _)| held.evidence == name)
+    }
+
+    /// Ends what was last confirmed before `oldest`, with its evidence. How many there were.
+    ///
+    /// # Errors
+    /// Why the store does not take it.
+    pub(super) async fn end_older_than(&self, oldest: UnixTime) -> Result<usize, ResolveError> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut ended = 0;
+        for (key, (confirmation, moment)) in held.into_iter().filter(|(_, (held, _))| held.at < oldest) {
+            if self.store.remove(&key, moment).await? == Removed::Done {
+                self.forget(&key, moment);
+                pieces::remove(&*self.store, Use::Confirmed, confirmation.evidence).await?;
+                ended += 1;
+            }
+        }
+        Ok(ended)
+    }
+
     fn sealed(&self, confirmation: Confirmation) -> Result<Confirmation, ResolveError> {
         let members = &*self.sharing.members;
         let voucher = Voucher::of(members, &confirmation.statement(members.cluster()));
@@ -364,7 +398,9 @@ impl Mirror for Confirmations {
         match change {
             Change::Put { key, entry } => self.take(&key, &entry),
             Change::Removed { key, revision } => self.forget(&key, revision),
-            Change::Unusable(_) | Change::Interrupted | Change::Resumed => {}
+            Change::Interrupted => self.is_followed.store(false, Ordering::Release),
+            Change::Resumed => self.is_followed.store(true, Ordering::Release),
+            Change::Unusable(_) => {}
         }
     }
 }

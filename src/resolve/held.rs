@@ -88,6 +88,11 @@ impl Held {
         self.pins.len()
     }
 
+    /// Whether none had to be left out.
+    pub(super) fn has_room(&self) -> bool {
+        self.pins.len() < MOST_HELD
+    }
+
     pub(super) fn of(&self, key: &Key) -> Option<&Arc<Standing>> {
         self.pins.get(key)
     }

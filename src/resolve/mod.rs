@@ -10,6 +10,7 @@ mod local;
 mod pieces;
 mod pin;
 mod pins;
+mod rounds;
 mod service;
 mod sharing;
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub use confirmed::{Confirmation, Confirmations, Needs, Turn};
 pub use error::ResolveError;
 pub use pin::{Cause, Freeze, MAX_PAST, Meaning, Pin, PinFault};
 pub use pins::{MAX_PINS_OF_A_NAMESPACE, Pins, Reach};
+pub use rounds::Rounds;
 pub use service::{Kind, MAX_PART_BYTES, PodFacts, REVISION_ANNOTATION, Revision, SERVICE_ANNOTATION, Service, tells_of_service};
 pub use sharing::{Sharing, share_of};
 pub use vouch::{Voucher, Vouching};

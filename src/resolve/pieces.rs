@@ -26,7 +26,7 @@ pub(super) enum Use {
 
 impl Use {
     /// The first segment of the keys.
-    const fn area(self) -> &'static str {
+    pub(super) const fn area(self) -> &'static str {
         match self {
             Self::Pinned => "evidence",
             Self::Confirmed => "confirmed-evidence",

@@ -479,6 +479,11 @@ impl Pins {
         Ok(())
     }
 
+    /// Whether none was left out for want of room.
+    pub(super) fn are_all_held(&self) -> bool {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).has_room()
+    }
+
     /// Whether this node's clock can be right, by the word of another: else nothing that others need is taken away by it. Where all
     /// pins are this node's own, there is nobody else.
     #[must_use]
@@ -578,7 +583,7 @@ impl Pins {
     }
 
     /// Whether any pin rests on this evidence, also one that does not count here: it may on another node.
-    fn rests_on(&self, name: EvidenceDigest) -> bool {
+    pub(super) fn rests_on(&self, name: EvidenceDigest) -> bool {
         self.held.read().unwrap_or_else(PoisonError::into_inner).rests_on(name)
     }
 

@@ -109,6 +109,10 @@ impl Store for Reachable {
         self.ask()?.list(prefix, after, limit).await
     }
 
+    async fn list_keys(&self, prefix: &Prefix, after: Option<&After>, limit: usize) -> Result<Page, StoreError> {
+        self.ask()?.list_keys(prefix, after, limit).await
+    }
+
     async fn put(&self, key: &Key, value: bytes::Bytes, expected: Expected, lease: Option<&Lease>) -> Result<Put, StoreError> {
         self.ask()?.put(key, value, expected, lease).await
     }

@@ -15,6 +15,8 @@ pub const MAX_KEY_BYTES: usize = MAX_SEGMENTS * (MAX_SEGMENT_BYTES + 1);
 /// Most entries of one page: a few round trips for thousands of keys, and half of [`MAX_ANSWER_BYTES`] where every value is
 /// 64 KiB long. A page with longer ones has fewer.
 pub const MAX_PAGE_ENTRIES: usize = 64;
+/// Most keys of one page without values: the longest ones together are a fifth of [`MAX_ANSWER_BYTES`].
+pub const MAX_PAGE_KEYS: usize = 1024;
 /// Most bytes of one answer of etcd. It answers with what others have written there: 1.5 MiB for one value unless it was told to
 /// take more, and a page of a few.
 pub const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;

@@ -54,6 +54,12 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// [`StoreError`] if the store cannot be asked. What is no value of this program stands in the page as such.
     async fn list(&self, prefix: &Prefix, after: Option<&After>, limit: usize) -> Result<Page, StoreError>;
 
+    /// As [`Store::list`], with up to [`limits::MAX_PAGE_KEYS`] entries and without what was written: each value is empty.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be asked.
+    async fn list_keys(&self, prefix: &Prefix, after: Option<&After>, limit: usize) -> Result<Page, StoreError>;
+
     /// Writes `value` below `key`, if there is what is expected. With a lease, the entry ends with it.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use countersign::store::limits::{MAX_LEASE, MAX_PAGE_ENTRIES, MAX_SEGMENT_BYTES, MAX_SEGMENTS, MAX_VALUE_BYTES, MAX_WATCHES, MIN_LEASE};
-use countersign::store::{Change, Changes, Expected, Key, Lease, Prefix, Put, Removed, Revision, Store, StoreError, list_all};
+use countersign::store::{Change, Changes, Expected, Key, Lease, Page, Prefix, Put, Removed, Revision, Store, StoreError, list_all};
 
 /// For what comes within milliseconds, unless it never comes.
 const SOON: Duration = Duration::from_secs(30);
@@ -161,6 +161,14 @@ pub(crate) async fn lists_come_in_pages_in_order(store: &dyn Store) {
     let page = store.list(&below, None, usize::MAX).await.unwrap();
     assert_eq!((page.entries.len(), page.next.is_some()), (MAX_PAGE_ENTRIES, true), "a page has a limit of its own");
     assert_eq!(list_all(store, &below).await.unwrap().entries.len(), count);
+    let bare = |page: Page| page.entries.into_iter().map(|(key, entry)| (key, entry.revision)).collect::<Vec<_>>();
+    let first = store.list_keys(&below, None, 10).await.unwrap();
+    assert!(first.entries.iter().all(|(_, entry)| entry.value.is_empty()) && first.unusable.is_empty());
+    let rest = store.list_keys(&below, first.next.as_ref(), usize::MAX).await.unwrap();
+    assert_eq!((first.entries.len(), rest.entries.len(), rest.next.is_some()), (10, count - 10, false));
+    let listed = list_all(store, &below).await.unwrap().entries;
+    let listed: Vec<_> = listed.into_iter().map(|(key, entry)| (key, entry.revision)).collect();
+    assert_eq!([bare(first), bare(rest)].concat(), listed, "the same entries, without their values");
     let empty = store.list(&prefix(&["pages", "none"]), None, 10).await.unwrap();
     assert!(empty.entries.is_empty() && empty.next.is_none() && empty.revision >= page.revision);
 }

@@ -35,6 +35,10 @@ impl Store for Watched {
         self.store.list(prefix, after, limit).await
     }
 
+    async fn list_keys(&self, prefix: &Prefix, after: Option<&After>, limit: usize) -> Result<Page, StoreError> {
+        self.store.list_keys(prefix, after, limit).await
+    }
+
     async fn put(&self, key: &Key, value: Bytes, expected: Expected, lease: Option<&Lease>) -> Result<Put, StoreError> {
         self.writes.fetch_add(1, Ordering::SeqCst);
         self.refuse_while_away()?;

@@ -26,7 +26,7 @@ use super::entry::{After, Entry, Expected, Page, Put, Removed, Revision, refuse_
 use super::error::StoreError;
 use super::key::{Key, Prefix};
 use super::lease::{Lease, Owner, refuse_length};
-use super::limits::{CALL_DEADLINE, MAX_PAGE_ENTRIES, MAX_WATCHES, PENDING_CALLS};
+use super::limits::{CALL_DEADLINE, MAX_PAGE_ENTRIES, MAX_PAGE_KEYS, MAX_WATCHES, PENDING_CALLS};
 
 /// A file that could not be opened is not tried again before. Each try reads the whole file, to see that it is not damaged.
 const REOPEN_PAUSE: Duration = Duration::from_secs(5);
@@ -151,6 +151,13 @@ impl Store for EmbeddedStore {
     async fn list(&self, prefix: &Prefix, after: Option<&After>, limit: usize) -> Result<Page, StoreError> {
         let (prefix, after) = (prefix.clone(), after.cloned());
         self.call(move |database| database.list(&prefix, after.as_ref(), limit.clamp(1, MAX_PAGE_ENTRIES))).await
+    }
+
+    async fn list_keys(&self, prefix: &Prefix, after: Option<&After>, limit: usize) -> Result<Page, StoreError> {
+        let (prefix, after) = (prefix.clone(), after.cloned());
+        let mut page = self.call(move |database| database.list(&prefix, after.as_ref(), limit.clamp(1, MAX_PAGE_KEYS))).await?;
+        page.entries.iter_mut().for_each(|(_, entry)| entry.value = Bytes::new());
+        Ok(page)
     }
 
     async fn put(&self, key: &Key, value: Bytes, expected: Expected, lease: Option<&Lease>) -> Result<Put, StoreError> {

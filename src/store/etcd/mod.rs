@@ -39,7 +39,7 @@ use super::entry::{After, Entry, Expected, Page, Put, Removed, Revision, Unusabl
 use super::error::StoreError;
 use super::key::{Key, Prefix};
 use super::lease::{Lease, Owner};
-use super::limits::{MAX_PAGE_ENTRIES, MAX_WATCHES};
+use super::limits::{MAX_PAGE_ENTRIES, MAX_PAGE_KEYS, MAX_WATCHES};
 
 /// The store of a cluster, in etcd. Nothing is connected before it is asked. Clones share their connections.
 #[derive(Debug, Clone)]
@@ -142,10 +142,27 @@ impl Shared {
         }
     }
 
-    fn page_of(&self, answer: RangeResponse, request: &RangeRequest) -> Page {
+    async fn page_of_keys(&self, deadline: Deadline, range: Range, limit: usize) -> Result<Page, StoreError> {
+        let request = RangeRequest { key: range.begin, range_end: range.end, limit: limit as i64, keys_only: true };
+        let answer = self.range(deadline, &request).await.map_err(told)?;
+        let mut page = self.empty_page(&answer);
+        for found in answer.kvs.iter().filter_map(|found| self.space.key_of(found)) {
+            match found {
+                Ok(entry) => page.entries.push(entry),
+                Err(unusable) => page.unusable.push(unusable),
+            }
+        }
+        Ok(page)
+    }
+
+    fn empty_page(&self, answer: &RangeResponse) -> Page {
         let last = answer.kvs.last().filter(|_| answer.more).and_then(|found| self.space.own(&found.key));
         let next = last.map(|last| After(Bytes::copy_from_slice(last)));
-        let mut page = Page { entries: Vec::new(), unusable: Vec::new(), next, revision: revision_of(answer.header.as_ref()) };
+        Page { entries: Vec::new(), unusable: Vec::new(), next, revision: revision_of(answer.header.as_ref()) }
+    }
+
+    fn page_of(&self, answer: RangeResponse, request: &RangeRequest) -> Page {
+        let mut page = self.empty_page(&answer);
         for found in &answer.kvs {
             match self.space.entry(found) {
                 // Its value was longer than any answer may be, and so asked for without.
@@ -178,6 +195,12 @@ impl Store for EtcdStore {
         let (_place, deadline) = (self.0.cluster.place()?, Deadline::of_call());
         self.0.prepare(deadline).await?;
         self.0.page(deadline, self.0.space.range(prefix, after), limit.clamp(1, MAX_PAGE_ENTRIES)).await
+    }
+
+    async fn list_keys(&self, prefix: &Prefix, after: Option<&After>, limit: usize) -> Result<Page, StoreError> {
+        let (_place, deadline) = (self.0.cluster.place()?, Deadline::of_call());
+        self.0.prepare(deadline).await?;
+        self.0.page_of_keys(deadline, self.0.space.range(prefix, after), limit.clamp(1, MAX_PAGE_KEYS)).await
     }
 
     async fn put(&self, key: &Key, value: Bytes, expected: Expected, lease: Option<&Lease>) -> Result<Put, StoreError> {

@@ -58,14 +58,19 @@ impl KeySpace {
 
     /// What etcd holds, as an entry. None for what is not in the key space.
     pub(super) fn entry(&self, found: &KeyValue) -> Option<Result<(Key, Entry), Unusable>> {
+        let opened = |(key, entry): (Key, Entry)| match envelope::open(&found.value) {
+            Ok(opened) => Ok((key, Entry { value: opened.payload, ..entry })),
+            Err(why) => Err(Unusable { key: key.to_string(), revision: entry.revision, why }),
+        };
+        Some(self.key_of(found)?.and_then(opened))
+    }
+
+    /// The same of what was asked for without its value.
+    pub(super) fn key_of(&self, found: &KeyValue) -> Option<Result<(Key, Entry), Unusable>> {
         let own = self.own(&found.key)?;
         let revision = revision(found.mod_revision);
-        let unusable = |why| Err(Unusable { key: readable(own), revision, why });
-        let Some(key) = Key::from_written(own) else { return Some(unusable(UnusableValue::Key)) };
-        Some(match envelope::open(&found.value) {
-            Ok(opened) => Ok((key, Entry { value: opened.payload, revision })),
-            Err(why) => unusable(why),
-        })
+        let unusable = || Unusable { key: readable(own), revision, why: UnusableValue::Key };
+        Some(Key::from_written(own).map(|key| (key, Entry { value: Bytes::new(), revision })).ok_or_else(unusable))
     }
 
     /// Asks for the mark.
