@@ -298,7 +298,7 @@ impl Pins {
         let packed = Packed::of(evidence)?;
         self.refuse_over_quota(&pin.revision.service.namespace, &packed)?;
         let key = key_of(&pin)?;
-        let pin = Arc::new(self.sealed(resting_on(pin, &packed))?);
+        let pin = Arc::new(self.sealed(resting_on(self.above_floor(&key, pin), &packed))?);
         // One question less for whoever waits for the first pin of what was signed just now.
         if self.rests_on(packed.name()) {
             pieces::write(&*self.store, Use::Pinned, &packed).await?;
@@ -350,7 +350,7 @@ impl Pins {
         let packed = Packed::of(evidence)?;
         self.refuse_over_quota(&pin.revision.service.namespace, &packed)?;
         let key = key_of(&pin)?;
-        let pin = self.sealed(resting_on(pin, &packed))?;
+        let pin = self.sealed(resting_on(self.above_floor(&key, pin), &packed))?;
         if let Some(sharing) = &self.sharing {
             sharing.local.keep(&key, &pin, &packed, true).await?;
         }
@@ -398,6 +398,12 @@ impl Pins {
     /// Why the store does not take it.
     pub async fn restore(&self, evidence: &Evidence) -> Result<(), ResolveError> {
         pieces::write(&*self.store, Use::Pinned, &Packed::of(evidence)?).await
+    }
+
+    /// A node whose clock is ahead may have written one that was used here and has ended: this one is later.
+    fn above_floor(&self, key: &Key, pin: Pin) -> Pin {
+        let floor = self.sharing.as_ref().map_or(0, |sharing| sharing.local.floor(key));
+        Pin { generation: pin.generation.max(floor.saturating_add(1)), ..pin }
     }
 
     fn sealed(&self, pin: Pin) -> Result<Pin, ResolveError> {

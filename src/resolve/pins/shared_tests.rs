@@ -435,6 +435,22 @@ async fn a_store_that_was_put_back_to_an_older_state_is_what_counts() {
 }
 
 #[tokio::test]
+async fn a_pin_that_begins_after_one_of_a_node_whose_clock_is_ahead_counts_at_once() {
+    let town = Town::of(&["one", "ahead"]);
+    town.passes(200);
+    let ahead = town.node("ahead").await;
+    town.begun_by(&ahead, "old").await;
+    town.passes(-200);
+    let one = town.node("one").await;
+    let used = of(&one).unwrap();
+    one.raise_floor(&used).await.unwrap();
+    one.end(&used).await.unwrap();
+    let begun = town.begun_by(&one, "new").await;
+    assert_eq!((of(&one), why(&one)), (Some(Arc::clone(&begun)), vec![]));
+    assert!(begun.generation > used.generation);
+}
+
+#[tokio::test]
 async fn a_frozen_pin_whose_evidence_is_gone_can_be_released() {
     let town = Town::of(&["one"]);
     let one = town.node("one").await;
