@@ -33,6 +33,15 @@ pub enum ResolveError {
         /// The key.
         key: String,
     },
+    /// Several nodes have made pins that are from the future here.
+    #[error(
+        "this node's clock is more than 5 minutes behind those of several others: {key} stands in the store and is from the future \
+         here; set the clock right (timedatectl), then try again"
+    )]
+    ClockBehind {
+        /// The key of the pin.
+        key: String,
+    },
     /// A namespace has as many pins as it may.
     #[error("namespace `{namespace}` has {limit} pins, which is all it may; remove services that nobody needs")]
     Quota {
@@ -83,7 +92,7 @@ impl ResolveError {
     #[must_use]
     pub const fn is_of_store(&self) -> bool {
         match self {
-            Self::Store(_) | Self::Slow { .. } | Self::NotMember { .. } => true,
+            Self::Store(_) | Self::Slow { .. } | Self::NotMember { .. } | Self::ClockBehind { .. } => true,
             Self::EvidenceTooLarge { .. }
             | Self::EvidenceQuota { .. }
             | Self::EvidenceFull { .. }

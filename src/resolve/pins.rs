@@ -1,6 +1,6 @@
 //! Every pin, as this node holds it: a mirror of what stands in the store, so that what is known here is answered without asking.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -27,6 +27,8 @@ const MAX_EVIDENCE_BYTES_OF_A_NAMESPACE: u64 = 64 << 20;
 const MAX_EVIDENCE_BYTES: u64 = 1 << 30;
 /// Pins of a cluster: fewer than the store lists, so that no tenant keeps a node from listing them.
 const MAX_PINS: usize = 49_152;
+/// Nodes whose pins have to be from the future before a node takes its own clock to be behind.
+const NODES_THAT_BEAR_OUT_A_CLOCK: usize = 2;
 /// How often a write is tried again because somebody else has written meanwhile.
 const TRIES: usize = 8;
 
@@ -322,6 +324,7 @@ impl Pins {
                     let found = standing(key, &entry);
                     match found {
                         Some(winner) if self.counts(&winner) => return Ok(winner),
+                        Some(void) if self.is_clock_behind(&void) => return Err(ResolveError::ClockBehind { key: key.to_string() }),
                         // What does not count is as good as absent.
                         found => (expected, void) = (Expected::Revision(entry.revision), found.map(|void| void.pin)),
                     }
@@ -330,6 +333,20 @@ impl Pins {
             }
         }
         Err(ResolveError::Contended { key: key.to_string() })
+    }
+
+    /// Whether it is this node's clock that is wrong where a pin is from the future: that of several others agree. One alone has to
+    /// give way, or it would lock out all the others with its number.
+    fn is_clock_behind(&self, void: &Standing) -> bool {
+        let Some(sharing) = &self.sharing else { return false };
+        let is_future = |own: &Standing| sharing.refuse(&own.key, &own.pin) == Err(PinFault::Future);
+        if !is_future(void) {
+            return false;
+        }
+        let standings = self.standings();
+        let ahead = standings.iter().map(|own| &**own).chain([void]).filter(|own| is_future(own));
+        let nodes: HashSet<&str> = ahead.filter_map(|own| Some(own.pin.voucher.as_ref()?.node.as_str())).collect();
+        nodes.len() >= NODES_THAT_BEAR_OUT_A_CLOCK
     }
 
     async fn forget_evidence_of_replaced(&self, key: &Key, replaced: Option<Arc<Pin>>, by: &Pin) -> Result<(), ResolveError> {

@@ -435,6 +435,39 @@ async fn a_store_that_was_put_back_to_an_older_state_is_what_counts() {
 }
 
 #[tokio::test]
+async fn a_node_whose_clock_is_behind_those_of_others_takes_no_pins_place() {
+    let town = Town::of(&["one", "two", "three"]);
+    town.passes(1000);
+    let (two, three) = (town.node("two").await, town.node("three").await);
+    let theirs = town.begun_by(&two, "new").await;
+    town.passes(-1000);
+    let one = town.node("one").await;
+    assert_eq!(why(&one), [PinFault::Future]);
+    town.passes(1000);
+    let (api, evidence) = town.pin("api");
+    three.begin(Pin { revision: revision("api", "1"), ..api }, &evidence).await.unwrap();
+    town.passes(-1000);
+    one.load().await.unwrap();
+    let (pin, evidence) = town.pin("old");
+    let refused = one.begin(pin, &evidence).await.unwrap_err();
+    assert!(matches!(refused, ResolveError::ClockBehind { .. }) && refused.is_of_store(), "{refused:?}");
+    two.load().await.unwrap();
+    town.passes(1000);
+    assert_eq!(of(&two), Some(theirs), "it stands");
+}
+
+#[tokio::test]
+async fn one_node_whose_clock_is_ahead_locks_nobody_out() {
+    let town = Town::of(&["one", "two"]);
+    town.passes(100_000);
+    town.begun_by(&town.node("two").await, "future").await;
+    town.passes(-100_000);
+    let one = town.node("one").await;
+    let begun = town.begun_by(&one, "now").await;
+    assert_eq!(of(&one), Some(begun));
+}
+
+#[tokio::test]
 async fn a_pin_that_begins_after_one_of_a_node_whose_clock_is_ahead_counts_at_once() {
     let town = Town::of(&["one", "ahead"]);
     town.passes(200);
