@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use countersign_trust::name::{EvidenceDigest, shown};
 
@@ -12,6 +13,10 @@ use crate::store::{Entry, Key, Revision as Moment};
 
 /// What of the store is held here: what can be listed. A store that shows more keeps this node from nothing else.
 const MOST_HELD: usize = MAX_LISTED_ENTRIES;
+
+/// For how long evidence is taken to be in the store that was there, while a pin rests on it. Whoever takes it away all the same makes
+/// pins void, and it is put back by those who hold it.
+const IS_THERE: Duration = Duration::from_secs(60);
 
 /// A pin, and which write of the store it is.
 #[derive(Debug)]
@@ -81,6 +86,8 @@ pub(super) struct Held {
 struct Rests {
     pins: usize,
     bytes: u64,
+    /// When this node last wrote it to the store, or read it there.
+    seen: Option<Instant>,
 }
 
 impl Held {
@@ -110,6 +117,19 @@ impl Held {
     pub(super) fn rests_elsewhere(&self, name: EvidenceDigest, key: &Key) -> bool {
         let here = self.pins.get(key).is_some_and(|own| own.pin.evidence().any(|other| other == name));
         self.evidence.get(&name).is_some_and(|rests| rests.pins > usize::from(here))
+    }
+
+    /// How many bytes evidence takes that a pin rests on and that was in the store not long ago.
+    pub(super) fn seen_lately(&self, name: EvidenceDigest) -> Option<u64> {
+        let is_new = |rests: &&Rests| rests.seen.is_some_and(|seen| seen.elapsed() < IS_THERE);
+        self.evidence.get(&name).filter(is_new).map(|rests| rests.bytes)
+    }
+
+    /// Evidence is in the store now.
+    pub(super) fn saw(&mut self, name: EvidenceDigest) {
+        if let Some(rests) = self.evidence.get_mut(&name) {
+            rests.seen = Some(Instant::now());
+        }
     }
 
     /// How many bytes all the evidence takes in the store.

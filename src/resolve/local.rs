@@ -113,7 +113,12 @@ impl Local {
         pieces::remove(&*self.store, Use::Pinned, name).await
     }
 
+    /// Evidence that a copy of a pin rests on: there is no other, and a file is not opened to find that out.
     pub(super) async fn evidence(&self, name: EvidenceDigest) -> Result<Option<Evidence>, ResolveError> {
+        let is_kept = |copy: &Arc<Pin>| copy.evidence().any(|other| other == name);
+        if !self.copies.read().unwrap_or_else(PoisonError::into_inner).values().any(is_kept) {
+            return Ok(None);
+        }
         pieces::read(&*self.store, Use::Pinned, name).await
     }
 

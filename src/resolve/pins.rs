@@ -32,6 +32,30 @@ const NODES_THAT_BEAR_OUT_A_CLOCK: usize = 2;
 /// How often a write is tried again because somebody else has written meanwhile.
 const TRIES: usize = 8;
 
+/// What a pin rests on, as it is written.
+enum Ground {
+    /// It was seen in the store not long ago.
+    Seen { name: EvidenceDigest, bytes: u64 },
+    /// It has to be there before the pin is.
+    Packed(Packed),
+}
+
+impl Ground {
+    const fn name(&self) -> EvidenceDigest {
+        match self {
+            Self::Seen { name, .. } => *name,
+            Self::Packed(packed) => packed.name(),
+        }
+    }
+
+    const fn size(&self) -> u64 {
+        match self {
+            Self::Seen { bytes, .. } => *bytes,
+            Self::Packed(packed) => packed.size(),
+        }
+    }
+}
+
 /// What of a write can be known at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
@@ -297,18 +321,38 @@ impl Pins {
     /// # Errors
     /// [`ResolveError::Quota`] and the like, [`ResolveError::NotMember`], or why the store does not take it.
     pub async fn begin(&self, pin: Pin, evidence: &Evidence) -> Result<Arc<Pin>, ResolveError> {
-        let packed = Packed::of(evidence)?;
-        self.refuse_over_quota(&pin.revision.service.namespace, &packed)?;
+        let ground = self.ground(evidence)?;
+        self.refuse_over_quota(&pin.revision.service.namespace, &ground)?;
         let key = key_of(&pin)?;
-        let pin = Arc::new(self.sealed(resting_on(self.above_floor(&key, pin), &packed))?);
-        // One question less for whoever waits for the first pin of what was signed just now.
-        if self.rests_on(packed.name()) {
-            pieces::write(&*self.store, Use::Pinned, &packed).await?;
-        } else {
-            pieces::put(&*self.store, Use::Pinned, &packed).await?;
-        }
+        let pin = Arc::new(self.sealed(resting_on(self.above_floor(&key, pin), &ground))?);
+        self.lay(&ground).await?;
         let stands = self.take_place(&key, &pin).await?;
-        Ok(self.keep_newer(stands))
+        let stands = self.keep_newer(stands);
+        self.saw(ground.name());
+        Ok(stands)
+    }
+
+    /// What a pin is to rest on: whoever waits for the first pin of a revision does not wait for what was seen in the store just now.
+    fn ground(&self, evidence: &Evidence) -> Result<Ground, ResolveError> {
+        let name = evidence.digest();
+        match self.held.read().unwrap_or_else(PoisonError::into_inner).seen_lately(name) {
+            Some(bytes) => Ok(Ground::Seen { name, bytes }),
+            None => Packed::of(evidence).map(Ground::Packed),
+        }
+    }
+
+    async fn lay(&self, ground: &Ground) -> Result<(), ResolveError> {
+        match ground {
+            Ground::Seen { .. } => Ok(()),
+            Ground::Packed(packed) if self.rests_on(packed.name()) => pieces::write(&*self.store, Use::Pinned, packed).await,
+            // No other pin is known to rest on it, so it is hardly there.
+            Ground::Packed(packed) => pieces::put(&*self.store, Use::Pinned, packed).await,
+        }
+    }
+
+    /// That this evidence is in the store.
+    fn saw(&self, name: EvidenceDigest) {
+        self.held.write().unwrap_or_else(PoisonError::into_inner).saw(name);
     }
 
     /// Writes a pin where none stands, and gives back what stands then.
@@ -365,9 +409,10 @@ impl Pins {
     /// As [`Pins::begin`], of this node's own file.
     pub async fn begin_unshared(&self, pin: Pin, evidence: &Evidence) -> Result<Arc<Pin>, ResolveError> {
         let packed = Packed::of(evidence)?;
-        self.refuse_over_quota(&pin.revision.service.namespace, &packed)?;
+        let ground = Ground::Seen { name: packed.name(), bytes: packed.size() };
+        self.refuse_over_quota(&pin.revision.service.namespace, &ground)?;
         let key = key_of(&pin)?;
-        let pin = self.sealed(resting_on(self.above_floor(&key, pin), &packed))?;
+        let pin = self.sealed(resting_on(self.above_floor(&key, pin), &ground))?;
         if let Some(sharing) = &self.sharing {
             sharing.local.keep(&key, &pin, &packed, true).await?;
         }
@@ -380,10 +425,12 @@ impl Pins {
     /// # Errors
     /// [`ResolveError::EvidenceQuota`] and the like, or why the store does not take it.
     pub async fn succeed(&self, before: &Pin, after: Pin, evidence: &Evidence) -> Result<Option<Arc<Pin>>, ResolveError> {
-        let packed = Packed::of(evidence)?;
-        self.refuse_evidence_over_quota(&self.of_namespace(&after.revision.service.namespace), &after.revision.service.namespace, &packed)?;
-        pieces::write(&*self.store, Use::Pinned, &packed).await?;
-        self.rewrite(before, resting_on(after, &packed)).await
+        let (ground, namespace) = (self.ground(evidence)?, &after.revision.service.namespace);
+        self.refuse_evidence_over_quota(&self.of_namespace(namespace), namespace, &ground)?;
+        self.lay(&ground).await?;
+        let stands = self.rewrite(before, resting_on(after, &ground)).await?;
+        self.saw(ground.name());
+        Ok(stands)
     }
 
     /// As [`Pins::succeed`], of what rests on evidence that `before` rests on, too.
@@ -585,7 +632,11 @@ impl Pins {
         {
             return Ok(Some(evidence));
         }
-        pieces::read(&*self.store, Use::Pinned, meaning.evidence).await
+        let read = pieces::read(&*self.store, Use::Pinned, meaning.evidence).await?;
+        if read.is_some() {
+            self.saw(meaning.evidence);
+        }
+        Ok(read)
     }
 
     /// Removes the evidence of `ended` that no pin rests on any more.
@@ -610,7 +661,7 @@ impl Pins {
         self.held.read().unwrap_or_else(PoisonError::into_inner).rests_on(name)
     }
 
-    fn refuse_over_quota(&self, namespace: &str, packed: &Packed) -> Result<(), ResolveError> {
+    fn refuse_over_quota(&self, namespace: &str, ground: &Ground) -> Result<(), ResolveError> {
         let of_namespace = self.of_namespace(namespace);
         if self.held.read().unwrap_or_else(PoisonError::into_inner).len() >= MAX_PINS {
             return Err(ResolveError::Full { limit: MAX_PINS });
@@ -618,20 +669,20 @@ impl Pins {
         if of_namespace.len() >= MAX_PINS_OF_A_NAMESPACE {
             return Err(ResolveError::Quota { namespace: shown(namespace), limit: MAX_PINS_OF_A_NAMESPACE });
         }
-        self.refuse_evidence_over_quota(&of_namespace, namespace, packed)
+        self.refuse_evidence_over_quota(&of_namespace, namespace, ground)
     }
 
     /// What many pins rest on is counted once.
-    fn refuse_evidence_over_quota(&self, of_namespace: &[Arc<Pin>], namespace: &str, packed: &Packed) -> Result<(), ResolveError> {
+    fn refuse_evidence_over_quota(&self, of_namespace: &[Arc<Pin>], namespace: &str, ground: &Ground) -> Result<(), ResolveError> {
         let mut sizes: HashMap<EvidenceDigest, u64> = of_namespace.iter().flat_map(|pin| pin.evidence_sizes()).collect();
-        if sizes.insert(packed.name(), packed.size()).is_some() {
+        if sizes.insert(ground.name(), ground.size()).is_some() {
             return Ok(());
         }
         if sizes.values().sum::<u64>() > MAX_EVIDENCE_BYTES_OF_A_NAMESPACE {
             return Err(ResolveError::EvidenceQuota { namespace: shown(namespace), limit: MAX_EVIDENCE_BYTES_OF_A_NAMESPACE });
         }
         let all = self.held.read().unwrap_or_else(PoisonError::into_inner).evidence_bytes();
-        let is_full = all.saturating_add(packed.size()) > MAX_EVIDENCE_BYTES;
+        let is_full = all.saturating_add(ground.size()) > MAX_EVIDENCE_BYTES;
         if is_full { Err(ResolveError::EvidenceFull { limit: MAX_EVIDENCE_BYTES }) } else { Ok(()) }
     }
 
@@ -662,8 +713,8 @@ fn key_of(pin: &Pin) -> Result<Key, ResolveError> {
 }
 
 /// The pin, which says how much it rests on.
-fn resting_on(pin: Pin, packed: &Packed) -> Pin {
-    Pin { meaning: Meaning { evidence_bytes: packed.size(), ..pin.meaning }, ..pin }
+fn resting_on(pin: Pin, ground: &Ground) -> Pin {
+    Pin { meaning: Meaning { evidence_bytes: ground.size(), ..pin.meaning }, ..pin }
 }
 
 fn tell_disagreement(own: &Pin, stands: &Pin) {
