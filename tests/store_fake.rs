@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use countersign::store::limits::{CALL_DEADLINE, MAX_VALUE_BYTES};
 use countersign::store::{
-    Change, Expected, Key, Outage, Prefix, Put, Removed, Revision, Store as _, StoreError, Unusable, UnusableValue, list_all,
+    Change, EtcdSettings, EtcdStore, Expected, Key, Outage, Prefix, Put, Removed, Revision, Store as _, StoreError, Unusable,
+    UnusableValue, list_all,
 };
 use fake::{Answer, Asked, bytes, key_value, number, range, sealed, store_at};
 
@@ -95,6 +96,33 @@ async fn an_etcd_that_never_answers_ends_every_call_as_an_outage() {
         let error = ended.unwrap_err();
         let StoreError::Unreachable { tries } = &error else { panic!("{error}") };
         assert!(error.is_outage() && matches!(tries[0].why, Outage::Timeout), "{error}");
+    }
+}
+
+/// The first call tries each endpoint, and takes the time of those that wait for what it finds out.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_had_no_time_left_to_ask_says_of_each_endpoint_what_became_of_the_calls_before_it() {
+    let mut silent = Vec::new();
+    // More than it has time for.
+    for _ in 0..6 {
+        silent.push(tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap());
+    }
+    let endpoints: Vec<String> = silent.iter().map(|one| format!("http://{}", one.local_addr().unwrap())).collect();
+    let read = endpoints.iter().map(|endpoint| endpoint.parse().unwrap()).collect();
+    let store = EtcdStore::new(&EtcdSettings { endpoints: read, tls: None, login: None, cluster: "prod".into() });
+    let key = a();
+    let (first, second) = tokio::join!(store.read(&key), store.read(&key));
+    assert!(matches!(first, Err(StoreError::Unreachable { .. })), "{first:?}");
+    let error = second.unwrap_err();
+    let StoreError::Unreachable { tries } = &error else { panic!("{error}") };
+    assert_eq!(tries.iter().map(|tried| &tried.endpoint).collect::<Vec<_>>(), endpoints.iter().collect::<Vec<_>>());
+    let not_asked = |before: Option<Outage>| Outage::NotAsked { before: before.map(Box::new) };
+    assert_eq!((&tries[0].why, &tries[5].why), (&not_asked(Some(Outage::Timeout)), &not_asked(None)), "{error}");
+    assert!(tries.iter().all(|tried| matches!(tried.why, Outage::NotAsked { .. })), "{error}");
+    for said in
+        ["(it did not answer in time) (and not asked again: that took the 8 s of this call)", "(not asked: the calls before this one"]
+    {
+        assert!(error.to_string().contains(said), "{error}");
     }
 }
 

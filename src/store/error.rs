@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::limits::{MAX_LISTED_BYTES, MAX_LISTED_ENTRIES, MAX_WATCHES};
+use super::limits::{CALL_DEADLINE, MAX_LISTED_BYTES, MAX_LISTED_ENTRIES, MAX_WATCHES};
 use crate::tls::TlsFault;
 
 /// What is said of a certificate whose authority is not the configured one.
@@ -20,7 +20,8 @@ pub enum StoreError {
         list(tries)
     )]
     Unreachable {
-        /// What happened at each endpoint, in the order in which they were tried.
+        /// What happened at each endpoint, in the order in which they were tried. Never empty: an endpoint that could not be asked
+        /// stands there, too.
         tries: Vec<Try>,
     },
     /// Too many calls are under way, or the store's own disk or quota takes no more.
@@ -230,7 +231,7 @@ pub struct Try {
 
 fn list(tries: &[Try]) -> String {
     let texts: Vec<String> = tries.iter().map(|tried| format!("{} {}", tried.endpoint, tried.why)).collect();
-    if texts.is_empty() { "no time was left to ask one".to_owned() } else { texts.join(", ") }
+    texts.join(", ")
 }
 
 /// What happened at an endpoint that could not be asked.
@@ -246,6 +247,11 @@ pub enum Outage {
     Timeout,
     /// etcd said that it cannot serve now, escaped: it has no leader, is stopping or has too much to do.
     Said(String),
+    /// It was not asked: what came before this call took all the time that it had.
+    NotAsked {
+        /// What happened there when it was asked last, if that was in vain.
+        before: Option<Box<Outage>>,
+    },
 }
 
 impl fmt::Display for Outage {
@@ -256,6 +262,10 @@ impl fmt::Display for Outage {
             Self::Interrupted => f.write_str("(the connection broke)"),
             Self::Timeout => f.write_str("(it did not answer in time)"),
             Self::Said(said) => write!(f, "(it says: {said})"),
+            Self::NotAsked { before: None } => write!(f, "(not asked: the calls before this one took its {} s)", CALL_DEADLINE.as_secs()),
+            Self::NotAsked { before: Some(before) } => {
+                write!(f, "{before} (and not asked again: that took the {} s of this call)", CALL_DEADLINE.as_secs())
+            }
         }
     }
 }

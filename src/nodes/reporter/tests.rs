@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use super::super::report::tests::report;
 use super::*;
 use crate::store::limits::MIN_LEASE;
-use crate::store::{After, Changes, EmbeddedStore, Entry, Page, Prefix, Removed};
+use crate::store::{After, Changes, EmbeddedStore, Entry, Outage, Page, Prefix, Removed, Try};
 
 /// A store that counts what is written, and can be away.
 #[derive(Debug)]
@@ -21,7 +21,11 @@ struct Watched {
 
 impl Watched {
     fn refuse_while_away(&self) -> Result<(), StoreError> {
-        if self.is_away.load(Ordering::SeqCst) { Err(StoreError::Unreachable { tries: Vec::new() }) } else { Ok(()) }
+        if self.is_away.load(Ordering::SeqCst) {
+            Err(StoreError::Unreachable { tries: vec![Try { endpoint: "https://etcd.test:2379".into(), why: Outage::Connect }] })
+        } else {
+            Ok(())
+        }
     }
 }
 

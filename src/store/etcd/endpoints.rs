@@ -1,8 +1,8 @@
 //! The members of etcd, one of which is asked: connections, tokens, and what is tried when one does not answer.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use http::Uri;
@@ -47,6 +47,20 @@ struct Member {
     endpoint: Endpoint,
     origin: Uri,
     connection: Mutex<Option<Connection>>,
+    /// Why it could not be asked the last time, if it could not.
+    outage: std::sync::Mutex<Option<Outage>>,
+}
+
+impl Member {
+    fn keep_in_mind(&self, outage: Option<Outage>) {
+        *self.outage.lock().unwrap_or_else(PoisonError::into_inner) = outage;
+    }
+
+    /// As it is told of a call that had no time left to ask it.
+    fn not_asked(&self) -> Try {
+        let before = self.outage.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Try { endpoint: self.endpoint.name.to_string(), why: Outage::NotAsked { before: before.map(Box::new) } }
+    }
 }
 
 /// What etcd gave for the password. It is good at every member, for some minutes.
@@ -137,9 +151,10 @@ impl Tries {
         self.outages.push(Try { endpoint: endpoint.to_owned(), why });
     }
 
-    /// What can be mended is told before what may pass.
-    fn error(self) -> StoreError {
-        self.refused.unwrap_or(StoreError::Unreachable { tries: self.outages })
+    /// What can be mended is told before what may pass; and if nobody was asked, that is told of each.
+    fn error(self, members: &[Member]) -> StoreError {
+        let tries = if self.outages.is_empty() { members.iter().map(Member::not_asked).collect() } else { self.outages };
+        self.refused.unwrap_or(StoreError::Unreachable { tries })
     }
 
     /// Whether the members are at work on an answer: another round may have it.
@@ -152,7 +167,7 @@ impl Cluster {
     pub(super) fn new(settings: &EtcdSettings, prefix: &str) -> Self {
         let member = |endpoint: Endpoint| {
             let origin = endpoint.name.parse().ok()?;
-            Some(Member { endpoint, origin, connection: Mutex::new(None) })
+            Some(Member { endpoint, origin, connection: Mutex::new(None), outage: std::sync::Mutex::new(None) })
         };
         Self {
             members: settings.endpoints.iter().filter_map(Endpoint::of).filter_map(member).collect(),
@@ -181,7 +196,7 @@ impl Cluster {
     {
         let mut tries = Tries::default();
         let turn = tokio::time::timeout(deadline.left(), self.turns.acquire()).await;
-        let Ok(Ok(_turn)) = turn else { return Err(Fault::Store(tries.error())) };
+        let Ok(Ok(_turn)) = turn else { return Err(Fault::Store(tries.error(&self.members))) };
         loop {
             let first = self.preferred.load(Ordering::Relaxed);
             for offset in 0..self.members.len() {
@@ -190,9 +205,13 @@ impl Cluster {
                 match self.try_at(member, deadline, &call).await {
                     Ok(answer) => {
                         self.preferred.store(place, Ordering::Relaxed);
+                        member.keep_in_mind(None);
                         return Ok(answer);
                     }
-                    Err(Fault::Outage(why)) => tries.add(&member.endpoint.name, why),
+                    Err(Fault::Outage(why)) => {
+                        member.keep_in_mind(Some(why.clone()));
+                        tries.add(&member.endpoint.name, why);
+                    }
                     Err(Fault::Store(error @ (StoreError::Tls { .. } | StoreError::ClientCertificate { .. }))) => {
                         tries.refused = Some(error);
                     }
@@ -200,7 +219,7 @@ impl Cluster {
                 }
             }
             if deadline.left() <= ROUND_PAUSE || !tries.may_pass_soon() {
-                return Err(Fault::Store(tries.error()));
+                return Err(Fault::Store(tries.error(&self.members)));
             }
             tokio::time::sleep(ROUND_PAUSE).await;
         }

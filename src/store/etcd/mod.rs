@@ -36,10 +36,13 @@ use self::status::Fault;
 use super::Store;
 use super::changes::Changes;
 use super::entry::{After, Entry, Expected, Page, Put, Removed, Revision, Unusable, UnusableValue, refuse_long, refused};
-use super::error::StoreError;
+use super::error::{Outage, StoreError, Try};
 use super::key::{Key, Prefix};
 use super::lease::{Lease, Owner};
 use super::limits::{MAX_PAGE_ENTRIES, MAX_PAGE_KEYS, MAX_WATCHES};
+
+/// What a member is called that is not known by its endpoint.
+const UNNAMED: &str = "a member";
 
 /// The store of a cluster, in etcd. Nothing is connected before it is asked. Clones share their connections.
 #[derive(Debug, Clone)]
@@ -299,13 +302,22 @@ fn told_of(key: &Key, fault: Fault) -> StoreError {
     if fault == Fault::AnswerTooLong { refused(key, UnusableValue::TooLarge) } else { told(fault) }
 }
 
+/// An answer that no endpoint is known of.
+fn unnamed(said: &str) -> StoreError {
+    StoreError::Protocol { endpoint: UNNAMED.to_owned(), said: said.to_owned() }
+}
+
 /// A fault as whoever called is told of it.
 fn told(fault: Fault) -> StoreError {
     match fault {
         Fault::Store(error) => error,
-        Fault::Outage(_) | Fault::Broken => StoreError::Unreachable { tries: Vec::new() },
         Fault::NoLease => StoreError::LeaseLost,
         Fault::Compacted => StoreError::Compacted { from: 0 },
-        Fault::Token | Fault::Forbidden | Fault::AnswerTooLong => StoreError::Unreachable { tries: Vec::new() },
+        Fault::AnswerTooLong => unnamed("more bytes than an answer may have"),
+        // A call tells these with the endpoints where they happened.
+        Fault::Outage(outage) => StoreError::Unreachable { tries: vec![Try { endpoint: UNNAMED.to_owned(), why: outage }] },
+        Fault::Broken => StoreError::Unreachable { tries: vec![Try { endpoint: UNNAMED.to_owned(), why: Outage::Interrupted }] },
+        Fault::Token => unnamed("that it does not take the token"),
+        Fault::Forbidden => unnamed("that it does not let this node do that"),
     }
 }
