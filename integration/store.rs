@@ -4,6 +4,7 @@ mod faults;
 mod hostile;
 mod login;
 mod nodes;
+mod other_cluster;
 mod tls;
 
 use std::sync::Arc;

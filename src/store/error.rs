@@ -38,6 +38,20 @@ pub enum StoreError {
         /// What is wrong.
         fault: TlsFault,
     },
+    /// The endpoint is of another cluster of etcd than one that this process has asked before.
+    #[error(
+        "{endpoint} of the store is of another etcd (cluster {cluster:x}) than {first} (cluster {known:x}): name the members of one etcd in store.endpoints; if etcd was made anew or brought back from a backup, restart this daemon"
+    )]
+    OtherCluster {
+        /// Scheme, host and port.
+        endpoint: String,
+        /// The cluster that it answers for.
+        cluster: u64,
+        /// The endpoint that was asked first.
+        first: String,
+        /// The cluster that that one answered for.
+        known: u64,
+    },
     /// The endpoint demands a client certificate, or another one.
     #[error(
         "{endpoint} of the store refuses this node's client certificate: give one from the authority that etcd was started with (store.certificate-file, store.key-file)"
@@ -173,6 +187,7 @@ impl StoreError {
         match self {
             Self::Unreachable { .. } | Self::Busy { .. } | Self::Disk { .. } => true,
             Self::Tls { .. }
+            | Self::OtherCluster { .. }
             | Self::ClientCertificate { .. }
             | Self::Login { .. }
             | Self::Forbidden { .. }
@@ -199,6 +214,7 @@ impl StoreError {
             Self::Unreachable { .. } => "CS-STORE-UNREACHABLE",
             Self::Busy { .. } => "CS-STORE-BUSY",
             Self::Tls { .. } => "CS-STORE-TLS",
+            Self::OtherCluster { .. } => "CS-STORE-OTHER-CLUSTER",
             Self::ClientCertificate { .. } => "CS-STORE-CLIENT-CERTIFICATE",
             Self::Login { .. } => "CS-STORE-LOGIN",
             Self::Forbidden { .. } => "CS-STORE-FORBIDDEN",

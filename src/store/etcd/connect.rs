@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -97,6 +98,8 @@ impl Endpoint {
 #[derive(Clone)]
 pub(super) struct Connection {
     sender: SendRequest<Body>,
+    /// Whether it was found to lead to the cluster that is meant.
+    is_right: Arc<AtomicBool>,
     /// Why it has ended, once it has.
     ended: watch::Receiver<Option<Fault>>,
 }
@@ -155,12 +158,21 @@ impl Connection {
             }
             tell.send_replace(Some(endpoint.ended(&testimony)));
         });
-        Ok(Self { sender, ended })
+        Ok(Self { sender, is_right: Arc::default(), ended })
     }
 
     /// Whether it can still be used, as far as is known.
     pub(super) fn is_open(&self) -> bool {
         !self.sender.is_closed() && self.ended.borrow().is_none()
+    }
+
+    /// Whether a member of the cluster that is meant has answered on it.
+    pub(super) fn is_right(&self) -> bool {
+        self.is_right.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn was_right(&self) {
+        self.is_right.store(true, Ordering::Relaxed);
     }
 
     /// Why it has ended, for a call that it took with it.

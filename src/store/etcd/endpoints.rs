@@ -1,7 +1,7 @@
 //! The members of etcd, one of which is asked: connections, tokens, and what is tried when one does not answer.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -9,13 +9,16 @@ use http::Uri;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::{Request, Status};
+use tonic::{Request, Response, Status};
 
 use super::connect::{Connection, Endpoint};
 use super::files;
+use super::identity::{Headed, Identity};
 use super::rpc::AuthenticateRequest;
 use super::rpc::auth_client::AuthClient;
+use super::rpc::kv_client::KvClient;
 use super::settings::{EtcdSettings, Login, StoreTls};
+use super::space::KeySpace;
 use super::status::{self, Fault};
 use crate::store::error::{LoginFault, Outage, StoreError, Try};
 use crate::store::limits::{CALL_DEADLINE, CALLS_AT_ONCE, PENDING_CALLS, TRY_DEADLINE};
@@ -38,8 +41,8 @@ pub(super) struct Cluster {
     turns: Semaphore,
     /// The calls that may wait for that.
     pending: Semaphore,
-    /// The key space, for errors.
-    prefix: String,
+    space: KeySpace,
+    identity: Arc<Identity>,
 }
 
 #[derive(Debug)]
@@ -49,11 +52,20 @@ struct Member {
     connection: Mutex<Option<Connection>>,
     /// Why it could not be asked the last time, if it could not.
     outage: std::sync::Mutex<Option<Outage>>,
+    /// Whether it was told that it is of another cluster.
+    is_told: AtomicBool,
 }
 
 impl Member {
     fn keep_in_mind(&self, outage: Option<Outage>) {
         *self.outage.lock().unwrap_or_else(PoisonError::into_inner) = outage;
+    }
+
+    /// Where others answer, no call fails that would tell it.
+    fn tell_once(&self, error: &StoreError) {
+        if matches!(error, StoreError::OtherCluster { .. }) && !self.is_told.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, "an endpoint of the store is not used");
+        }
     }
 
     /// As it is told of a call that had no time left to ask it.
@@ -80,6 +92,7 @@ pub(super) struct Channel {
     pub(super) origin: Uri,
     pub(super) endpoint: Arc<str>,
     token: Option<Token>,
+    identity: Arc<Identity>,
 }
 
 /// A client of one of etcd's services on a channel, with its limits.
@@ -113,6 +126,22 @@ impl Channel {
             request.metadata_mut().insert("token", token.clone());
         }
         request
+    }
+
+    /// The answer to a question, if it is one, of the cluster that is meant.
+    pub(super) async fn answer<T: Headed>(&self, answered: Result<Response<T>, Status>) -> Result<T, Fault> {
+        let answer = match answered {
+            Ok(answer) => answer.into_inner(),
+            Err(status) => return Err(self.fault(&status).await),
+        };
+        self.refuse_other_cluster(&answer)?;
+        Ok(answer)
+    }
+
+    pub(super) fn refuse_other_cluster(&self, answer: &impl Headed) -> Result<(), Fault> {
+        self.identity.refuse_other(&self.endpoint, answer)?;
+        self.connection.was_right();
+        Ok(())
     }
 
     /// What an answer means that is none.
@@ -164,10 +193,16 @@ impl Tries {
 }
 
 impl Cluster {
-    pub(super) fn new(settings: &EtcdSettings, prefix: &str) -> Self {
+    pub(super) fn new(settings: &EtcdSettings, space: &KeySpace) -> Self {
         let member = |endpoint: Endpoint| {
             let origin = endpoint.name.parse().ok()?;
-            Some(Member { endpoint, origin, connection: Mutex::new(None), outage: std::sync::Mutex::new(None) })
+            Some(Member {
+                endpoint,
+                origin,
+                connection: Mutex::new(None),
+                outage: std::sync::Mutex::new(None),
+                is_told: AtomicBool::new(false),
+            })
         };
         Self {
             members: settings.endpoints.iter().filter_map(Endpoint::of).filter_map(member).collect(),
@@ -177,7 +212,8 @@ impl Cluster {
             token: Mutex::new(None),
             turns: Semaphore::new(CALLS_AT_ONCE),
             pending: Semaphore::new(PENDING_CALLS),
-            prefix: prefix.to_owned(),
+            space: space.clone(),
+            identity: Arc::default(),
         }
     }
 
@@ -212,7 +248,10 @@ impl Cluster {
                         member.keep_in_mind(Some(why.clone()));
                         tries.add(&member.endpoint.name, why);
                     }
-                    Err(Fault::Store(error @ (StoreError::Tls { .. } | StoreError::ClientCertificate { .. }))) => {
+                    Err(Fault::Store(
+                        error @ (StoreError::Tls { .. } | StoreError::ClientCertificate { .. } | StoreError::OtherCluster { .. }),
+                    )) => {
+                        member.tell_once(&error);
                         tries.refused = Some(error);
                     }
                     Err(other) => return Err(self.in_words(other)),
@@ -229,7 +268,7 @@ impl Cluster {
     pub(super) fn in_words(&self, fault: Fault) -> Fault {
         match fault {
             Fault::Token => Fault::Store(StoreError::Login { why: LoginFault::TokenRefused }),
-            Fault::Forbidden => Fault::Store(StoreError::Forbidden { prefix: self.prefix.clone() }),
+            Fault::Forbidden => Fault::Store(StoreError::Forbidden { prefix: self.space.prefix.clone() }),
             Fault::NoLease => Fault::Store(StoreError::LeaseLost),
             Fault::Outage(_) | Fault::Broken | Fault::AnswerTooLong | Fault::Compacted | Fault::Store(_) => fault,
         }
@@ -242,7 +281,8 @@ impl Cluster {
     {
         let tried = tokio::time::timeout(deadline.left().min(TRY_DEADLINE), self.with_token(member, call)).await;
         let answer = tried.unwrap_or(Err(Fault::Outage(Outage::Timeout)));
-        if matches!(answer, Err(Fault::Outage(Outage::Timeout | Outage::Interrupted))) {
+        // Whoever repairs the name of a wrong one is not to wait until its connection ends.
+        if matches!(answer, Err(Fault::Outage(Outage::Timeout | Outage::Interrupted) | Fault::Store(StoreError::OtherCluster { .. }))) {
             // One that is opened just now is not waited for: whoever opens it finds out as well.
             if let Ok(mut kept) = member.connection.try_lock() {
                 *kept = None;
@@ -259,15 +299,28 @@ impl Cluster {
     {
         let mut channel = self.channel(member).await?;
         channel.token = self.token(&channel, None).await?;
-        match call(channel.clone()).await {
+        match self.where_it_is_meant(&channel, call).await {
             Err(Fault::Token) if self.login.is_some() => {
                 let stale = channel.token.take();
                 channel.token = self.token(&channel, stale).await?;
-                call(channel).await
+                self.where_it_is_meant(&channel, call).await
             }
             Err(Fault::Token) => Err(Fault::Store(StoreError::Login { why: LoginFault::UserWanted })),
             other => other,
         }
+    }
+
+    /// Makes the call. On a new connection it is asked first where that leads, before anything is written there.
+    async fn where_it_is_meant<T, F, A>(&self, channel: &Channel, call: &F) -> Result<T, Fault>
+    where
+        F: Fn(Channel) -> A + Send + Sync,
+        A: Future<Output = Result<T, Fault>> + Send,
+    {
+        if self.identity.is_known() && !channel.connection.is_right() {
+            let request = channel.question(self.space.where_request());
+            channel.answer(client!(channel, KvClient<_>).range(request).await).await?;
+        }
+        call(channel.clone()).await
     }
 
     async fn channel(&self, member: &Member) -> Result<Channel, Fault> {
@@ -276,7 +329,8 @@ impl Cluster {
             Some(connection) => connection.clone(),
             None => kept.insert(Connection::open(&member.endpoint, self.tls.as_ref()).await?).clone(),
         };
-        Ok(Channel { connection, origin: member.origin.clone(), endpoint: Arc::clone(&member.endpoint.name), token: None })
+        let endpoint = Arc::clone(&member.endpoint.name);
+        Ok(Channel { connection, origin: member.origin.clone(), endpoint, token: None, identity: Arc::clone(&self.identity) })
     }
 
     /// The token, a new one if there is none but `stale`. None without a user.
@@ -289,10 +343,7 @@ impl Cluster {
         let password = password(login).await.map_err(Fault::Store)?;
         let request = channel.question(AuthenticateRequest { name: login.username.clone(), password });
         let answer = client!(channel, AuthClient<_>).authenticate(request).await;
-        let answer = match answer {
-            Ok(answer) => answer.into_inner(),
-            Err(status) => return Err(channel.fault(&status).await),
-        };
+        let answer = channel.answer(answer).await?;
         let unusable = |_| status::protocol(&channel.endpoint, "a token that no header can carry");
         let token = Token(answer.token.parse().map_err(unusable)?);
         *kept = Some(token.clone());

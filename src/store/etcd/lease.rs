@@ -24,11 +24,8 @@ pub(super) async fn grant(shared: Arc<Shared>, ttl: Duration, deadline: Deadline
     let begin = Instant::now();
     let asked = |channel: Channel| async move {
         let request = channel.question(LeaseGrantRequest { ttl: i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX) });
-        match client!(&channel, LeaseClient<_>).lease_grant(request).await {
-            Ok(answer) if answer.get_ref().error.is_empty() => Ok(answer.into_inner().id),
-            Ok(answer) => Err(status::protocol(&channel.endpoint, &answer.get_ref().error)),
-            Err(status) => Err(channel.fault(&status).await),
-        }
+        let answer = channel.answer(client!(&channel, LeaseClient<_>).lease_grant(request).await).await?;
+        if answer.error.is_empty() { Ok(answer.id) } else { Err(status::protocol(&channel.endpoint, &answer.error)) }
     };
     let number = shared.cluster.call(deadline, asked).await.map_err(told)?;
     let (held, is_dropped) = oneshot::channel::<()>();
@@ -85,7 +82,10 @@ async fn renewed(shared: &Shared, number: i64) -> Result<bool, StoreError> {
             Err(status) => Err(status),
         };
         match answer {
-            Ok(Some(answer)) => Ok(answer.ttl > 0),
+            Ok(Some(answer)) => {
+                channel.refuse_other_cluster(&answer)?;
+                Ok(answer.ttl > 0)
+            }
             Ok(None) => Err(Fault::Outage(crate::store::error::Outage::Interrupted)),
             Err(status) => Err(channel.fault(&status).await),
         }
@@ -96,10 +96,7 @@ async fn renewed(shared: &Shared, number: i64) -> Result<bool, StoreError> {
 async fn revoke(shared: &Shared, number: i64) {
     let asked = |channel: Channel| async move {
         let request = channel.question(LeaseRevokeRequest { id: number });
-        match client!(&channel, LeaseClient<_>).lease_revoke(request).await {
-            Ok(_) => Ok(()),
-            Err(status) => Err(channel.fault(&status).await),
-        }
+        channel.answer(client!(&channel, LeaseClient<_>).lease_revoke(request).await).await.map(drop)
     };
     if let Err(fault) = shared.cluster.call(Deadline::of_call(), asked).await {
         let error = told(fault);

@@ -8,6 +8,7 @@ mod connect;
 mod endpoints;
 mod envelope;
 mod files;
+mod identity;
 mod lease;
 mod rpc;
 mod settings;
@@ -64,7 +65,7 @@ impl EtcdStore {
     pub fn new(settings: &EtcdSettings) -> Self {
         let space = KeySpace::of(&settings.cluster);
         Self(Arc::new(Shared {
-            cluster: Cluster::new(settings, &space.prefix),
+            cluster: Cluster::new(settings, &space),
             space,
             is_ours: OnceCell::new(),
             owner: Owner::new(),
@@ -108,10 +109,8 @@ impl Shared {
         let asked = |channel: endpoints::Channel| {
             let request = channel.question(request.clone());
             async move {
-                match client!(&channel, KvClient<_>).range(request).await {
-                    Ok(answer) => Ok((answer.into_inner(), channel.endpoint)),
-                    Err(status) => Err(channel.fault(&status).await),
-                }
+                let answered = client!(&channel, KvClient<_>).range(request).await;
+                Ok((channel.answer(answered).await?, channel.endpoint))
             }
         };
         let (answer, endpoint) = self.cluster.call(deadline, asked).await?;
@@ -122,12 +121,7 @@ impl Shared {
     async fn transaction(&self, deadline: Deadline, request: &TxnRequest) -> Result<TxnResponse, Fault> {
         let asked = |channel: endpoints::Channel| {
             let request = channel.question(request.clone());
-            async move {
-                match client!(&channel, KvClient<_>).txn(request).await {
-                    Ok(answer) => Ok(answer.into_inner()),
-                    Err(status) => Err(channel.fault(&status).await),
-                }
-            }
+            async move { channel.answer(client!(&channel, KvClient<_>).txn(request).await).await }
         };
         self.cluster.call(deadline, asked).await
     }

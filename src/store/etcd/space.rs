@@ -78,6 +78,11 @@ impl KeySpace {
         RangeRequest { key: self.mark.clone().into(), range_end: Bytes::new(), limit: 1, keys_only: false }
     }
 
+    /// Asks for nothing but the answer's header, with the rights that a node has.
+    pub(super) fn where_request(&self) -> RangeRequest {
+        RangeRequest { keys_only: true, ..self.mark_request() }
+    }
+
     /// Asks whether there is anything else.
     pub(super) fn any_request(&self) -> RangeRequest {
         let Range { begin, end } = below(self.prefix.as_bytes());

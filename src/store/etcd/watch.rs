@@ -215,7 +215,7 @@ impl Watch {
 
 async fn answer(channel: &Channel, message: Result<Option<WatchResponse>, tonic::Status>) -> Result<WatchResponse, Fault> {
     match message {
-        Ok(Some(answer)) => Ok(answer),
+        Ok(Some(answer)) => channel.refuse_other_cluster(&answer).map(|()| answer),
         Ok(None) => Err(Fault::Outage(Outage::Interrupted)),
         Err(status) => Err(channel.fault(&status).await),
     }
