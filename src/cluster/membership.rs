@@ -13,7 +13,7 @@ use countersign_trust::name::shown;
 use super::key::{KeyFileError, PrivateKey, PublicKey, Purpose, Signature};
 use super::members::{Members, MembersFault};
 use crate::clock::Clock;
-use crate::store::{Change, Expected, Key, Mirror, Prefix, Put, Revision, Store, StoreError, follow};
+use crate::store::{Change, Expected, Key, KeyError, Mirror, Prefix, Put, Revision, Store, StoreError, follow};
 
 /// Where the document stands in the store.
 const AREA: &str = "members";
@@ -113,6 +113,9 @@ pub enum PublishFault {
     /// The store does not take it.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// The key that the document has in the store is none: a fault of the program.
+    #[error("the document of members has no key in the store ({0}): report this with the log")]
+    Key(#[from] KeyError),
     /// The clock is wrong.
     #[error("this node's clock is wrong: set it")]
     Clock,
@@ -245,7 +248,7 @@ impl Membership {
         let now = self.clock.now().map_err(|_| PublishFault::Clock)?;
         let Settings { cluster, authorities, .. } = &self.settings;
         let members = Members::decode(&bytes, cluster, authorities, now)?;
-        let key = document_key().ok_or(StoreError::LeaseLost)?;
+        let key = document_key()?;
         let there = self.store.read(&key).await?;
         if let Some(entry) = &there {
             self.consider(&entry.value);
@@ -342,7 +345,7 @@ impl Mirror for Membership {
     async fn load(&self) -> Result<Revision, StoreError> {
         // The page tells the moment from which changes are followed.
         let page = self.store.list(&self.prefix(), None, 1).await?;
-        if let Some(key) = document_key()
+        if let Ok(key) = document_key()
             && let Some(entry) = self.store.read(&key).await?
         {
             self.consider(&entry.value);
@@ -352,15 +355,15 @@ impl Mirror for Membership {
 
     async fn apply(&self, change: Change) {
         match change {
-            Change::Put { key, entry } if document_key().as_ref() == Some(&key) => self.consider(&entry.value),
+            Change::Put { key, entry } if document_key().as_ref() == Ok(&key) => self.consider(&entry.value),
             Change::Removed { .. } => tracing::warn!("the document of members was removed from the store; what is known goes on"),
             Change::Put { .. } | Change::Unusable(_) | Change::Interrupted | Change::Resumed => {}
         }
     }
 }
 
-fn document_key() -> Option<Key> {
-    Key::new([AREA, DOCUMENT]).ok()
+fn document_key() -> Result<Key, KeyError> {
+    Key::new([AREA, DOCUMENT])
 }
 
 #[cfg(test)]
@@ -481,6 +484,15 @@ mod tests {
         assert_eq!((fresh.standing(), fresh.check("two", b"word", &word)), (Standing::Member, Err(Unvouched::NoMember)));
         fresh.consider(&before);
         assert_eq!(fresh.check("two", b"word", &word), Err(Unvouched::NoMember));
+    }
+
+    #[test]
+    fn a_fault_of_the_documents_key_is_told_as_one_and_not_as_the_stores() {
+        let fault = |segments: &[&str]| Key::new(segments.iter().copied()).map_err(PublishFault::from).unwrap_err();
+        let told = fault(&[]);
+        assert!(matches!(&told, PublishFault::Key(KeyError::Empty)), "{told:?}");
+        assert!(told.to_string().contains("(a key has at least one segment): report this"), "{told}");
+        assert_eq!(document_key().map(|key| key.as_str().to_owned()), Ok("members/document".to_owned()));
     }
 
     #[tokio::test]
