@@ -1,8 +1,5 @@
 //! What this node holds of its cluster: its own key, and the newest document of members.
 
-use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -10,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use bytes::Bytes;
 use countersign_trust::name::shown;
 
+use super::kept;
 use super::key::{KeyFileError, PrivateKey, PublicKey, Purpose, Signature};
 use super::members::{Members, MembersFault};
 use crate::clock::Clock;
@@ -18,9 +16,8 @@ use crate::store::{Change, Expected, Key, KeyError, Mirror, Prefix, Put, Revisio
 /// Where the document stands in the store.
 const AREA: &str = "members";
 const DOCUMENT: &str = "document";
-/// Names of this node's files in its state directory.
+/// The name of this node's key in its state directory.
 const KEY_FILE: &str = "node-key.pem";
-const KEPT_FILE: &str = "members";
 
 /// How this node belongs to its cluster.
 #[derive(Debug, Clone)]
@@ -51,6 +48,8 @@ pub enum Standing {
     Member,
     /// No document was found yet.
     NoDocument,
+    /// The document that this node kept cannot be read: which was the newest is not known, so that an older one could be shown to it.
+    Unreadable,
     /// The document does not list this node with its key.
     NotListed,
     /// The document has ended, or the clock is wrong.
@@ -66,6 +65,7 @@ impl Standing {
             Self::NoDocument => {
                 "no document of the cluster's members was found: enroll this node (`countersign cluster key` here, then `countersign cluster enroll` where the authority's key is)"
             }
+            Self::Unreadable => kept::UNREADABLE,
             Self::NotListed => {
                 "this node is no member of its cluster, or with another key: enroll it (`countersign cluster key` here, then `countersign cluster enroll` where the authority's key is)"
             }
@@ -107,6 +107,9 @@ pub enum PublishFault {
         /// What is known.
         known: u64,
     },
+    /// What is known here cannot be read.
+    #[error("{}", kept::UNREADABLE)]
+    Unreadable,
     /// Somebody else has published one meanwhile.
     #[error("somebody else has changed the members meanwhile: try again")]
     Raced,
@@ -136,6 +139,9 @@ pub struct Membership {
     clock: Arc<dyn Clock>,
     store: Arc<dyn Store>,
     known: RwLock<Option<Arc<Known>>>,
+    /// There is a kept document that cannot be read. Nothing counts as long as this process lives: without it nobody could tell an
+    /// older document from the newest.
+    is_unreadable: bool,
     /// Held while a document takes the place of another, in memory and in the file.
     adopting: Mutex<()>,
     adopted: AtomicU64,
@@ -148,18 +154,11 @@ impl Membership {
     /// [`MembershipError`].
     pub fn open(settings: Settings, store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Result<Self, MembershipError> {
         let key = PrivateKey::read_or_make(&settings.directory.join(KEY_FILE))?;
-        let membership =
-            Self { settings, key, clock, store, known: RwLock::default(), adopting: Mutex::default(), adopted: AtomicU64::new(0) };
-        membership.take_kept();
-        Ok(membership)
-    }
-
-    fn take_kept(&self) {
-        let Ok(bytes) = fs::read(self.settings.directory.join(KEPT_FILE)) else { return };
-        match Members::decode_whenever(&bytes, &self.settings.cluster, &self.settings.authorities) {
-            Ok(members) => self.hold(members, bytes.into()),
-            Err(fault) => tracing::warn!(%fault, "the kept document of the cluster's members does not count; it is asked for again"),
-        }
+        let kept = kept::read(&settings.directory, &settings.cluster, &settings.authorities);
+        let is_unreadable = kept.is_err();
+        let known = kept.ok().flatten().map(|(members, bytes)| Arc::new(Known { members, bytes }));
+        let (adopting, adopted) = (Mutex::default(), AtomicU64::new(0));
+        Ok(Self { settings, key, clock, store, known: RwLock::new(known), is_unreadable, adopting, adopted })
     }
 
     /// The name of the cluster.
@@ -199,6 +198,9 @@ impl Membership {
     /// What this node is in its cluster now.
     #[must_use]
     pub fn standing(&self) -> Standing {
+        if self.is_unreadable {
+            return Standing::Unreadable;
+        }
         let Some(known) = self.known() else { return Standing::NoDocument };
         // A document from before this node was enrolled does not list it: nobody can show it an older one and be believed.
         if !known.members.keys_of(&self.settings.node).contains(&self.key.public()) {
@@ -245,6 +247,9 @@ impl Membership {
     /// # Errors
     /// [`PublishFault`]; nothing is changed then.
     pub async fn publish(&self, bytes: Bytes) -> Result<u64, PublishFault> {
+        if self.is_unreadable {
+            return Err(PublishFault::Unreadable);
+        }
         let now = self.clock.now().map_err(|_| PublishFault::Clock)?;
         let Settings { cluster, authorities, .. } = &self.settings;
         let members = Members::decode(&bytes, cluster, authorities, now)?;
@@ -275,6 +280,9 @@ impl Membership {
 
     /// Takes a document of the store, if it counts and is newer than what is known.
     fn consider(&self, bytes: &Bytes) {
+        if self.is_unreadable {
+            return tracing::debug!("{}", kept::UNREADABLE);
+        }
         let Settings { cluster, authorities, .. } = &self.settings;
         // One that has ended by now is the newest all the same: an older one that lives longer may list who was removed since.
         let members = match Members::decode_whenever(bytes, cluster, authorities) {
@@ -304,7 +312,7 @@ impl Membership {
         if self.known().is_some_and(|known| known.members.version >= members.version) {
             return;
         }
-        if let Err(error) = self.keep(&bytes) {
+        if let Err(error) = kept::write(&self.settings.directory, &bytes) {
             tracing::warn!(%error, "the document of members could not be kept; after a restart it is asked for again");
         }
         let (version, nodes) = (members.version, members.members().len());
@@ -323,17 +331,6 @@ impl Membership {
     fn hold(&self, members: Members, bytes: Bytes) {
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(Known { members, bytes }));
         self.adopted.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Whole or not at all.
-    fn keep(&self, bytes: &[u8]) -> std::io::Result<()> {
-        let (path, new) = (self.settings.directory.join(KEPT_FILE), self.settings.directory.join("members.new"));
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(new, path)?;
-        // Else a power cut could bring the older one back.
-        fs::File::open(&self.settings.directory)?.sync_all()
     }
 }
 
@@ -368,6 +365,8 @@ fn document_key() -> Result<Key, KeyError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
     use std::sync::atomic::AtomicI64;
 
     use countersign_trust::time::UnixTime;
@@ -561,7 +560,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_kept_document_that_was_spoiled_is_none_and_a_store_without_one_takes_nothing_away() {
+    async fn a_store_without_a_document_takes_nothing_away() {
         let town = Town::new();
         let one = town.node("one");
         town.enroll(&one, &[&one]).await;
@@ -569,7 +568,56 @@ mod tests {
         town.store.remove(&document_key().unwrap(), entry.revision).await.unwrap();
         one.load().await.unwrap();
         assert_eq!(one.standing(), Standing::Member);
-        fs::write(town.folder.path().join("one").join(KEPT_FILE), b"nonsense").unwrap();
-        assert_eq!(town.node("one").standing(), Standing::NoDocument);
+    }
+
+    /// Else whoever holds the store could show the document from before a node was removed.
+    #[tokio::test]
+    async fn while_the_kept_document_cannot_be_read_nobodys_word_counts_whatever_the_store_shows() {
+        let town = Town::new();
+        let (one, two) = (town.node("one"), town.node("two"));
+        town.enroll(&one, &[&one, &two]).await;
+        let (before, word) = (one.document().unwrap().1, two.sign(b"word"));
+        let removed = town.changed(&one, |members| members.set("two", None).unwrap());
+        one.publish(removed.clone()).await.unwrap();
+        let kept = town.folder.path().join("one").join(kept::FILE);
+        let spoil: [fn(&Path); 3] = [
+            |kept| fs::write(kept, b"nonsense").unwrap(),
+            |kept| fs::write(kept, &fs::read(kept).unwrap()[..100]).unwrap(),
+            |kept| {
+                fs::remove_file(kept).unwrap();
+                fs::create_dir(kept).unwrap();
+            },
+        ];
+        for spoil in spoil {
+            fs::write(&kept, &removed).unwrap();
+            spoil(&kept);
+            let again = town.node("one");
+            again.consider(&before);
+            again.load().await.unwrap();
+            let unvouched = Unvouched::Unknown(Standing::Unreadable.advice());
+            assert_eq!((again.standing(), again.check("two", b"word", &word)), (Standing::Unreadable, Err(unvouched)));
+            assert!(again.document().is_none() && matches!(again.publish(before.clone()).await, Err(PublishFault::Unreadable)));
+            assert_eq!(again.check("one", b"word", &again.sign(b"word")), Ok(()), "its own counts always");
+        }
+        fs::remove_dir(&kept).unwrap();
+        let again = town.node("one");
+        again.load().await.unwrap();
+        assert_eq!((again.standing(), again.check("two", b"word", &word)), (Standing::Member, Err(Unvouched::NoMember)), "as it says");
+    }
+
+    /// Its authority or its name was changed on purpose.
+    #[tokio::test]
+    async fn a_kept_document_of_another_authority_or_cluster_is_none() {
+        let town = Town::new();
+        let one = town.node("one");
+        town.enroll(&one, &[&one]).await;
+        let reopened = |change: fn(&mut Settings)| {
+            let mut settings = one.settings.clone();
+            change(&mut settings);
+            Membership::open(settings, town.store.clone(), town.clock.clone()).unwrap().standing()
+        };
+        assert_eq!(reopened(|_| {}), Standing::Member);
+        assert_eq!(reopened(|settings| settings.cluster = "test".into()), Standing::NoDocument);
+        assert_eq!(reopened(|settings| settings.authorities = vec![PrivateKey::generate().unwrap().public()]), Standing::NoDocument);
     }
 }

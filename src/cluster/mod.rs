@@ -3,6 +3,7 @@
 //! What nodes share stands in a store that is not trusted. So a node's word counts only if it is signed with a key that the
 //! document lists, and the document only if an authority has signed it whose public key stands in this node's configuration.
 
+mod kept;
 mod key;
 mod members;
 mod membership;
