@@ -8,7 +8,7 @@ use countersign_trust::time::UnixTime;
 use super::daemon::ask;
 use super::reset::who;
 use super::show::{members_json, members_text};
-use super::{ConfigFile, Exit, Output, cluster_status, print, wrong};
+use super::{ConfigFile, Exit, Output, cluster_status, print, refused, wrong};
 use crate::admin::v1;
 use crate::admit::chain;
 use crate::clock::{Clock as _, SystemClock};
@@ -17,6 +17,8 @@ use crate::cluster::{DEFAULT_DAYS, Members, PrivateKey, PublicKey};
 #[derive(Debug, Subcommand)]
 pub(super) enum ClusterCommand {
     /// Make the key of a cluster's authority, in a file that belongs on no node
+    ///
+    /// Exit status: 0 done, 1 the file cannot be made, 2 wrong usage.
     Init {
         /// The file, which must not exist
         #[arg(long, value_name = "FILE", default_value = "cluster-authority.pem")]
@@ -32,7 +34,8 @@ pub(super) enum ClusterCommand {
     },
     /// Show who is a member of the cluster
     ///
-    /// Exit status: 0 this node is one, 1 it is not, 2 wrong usage or configuration, 3 the daemon does not answer.
+    /// Exit status: 0 this node is one, 1 it is not, or the list does not count, 2 wrong usage or configuration, 3 the daemon does
+    /// not answer.
     Members {
         #[command(flatten)]
         file: ConfigFile,
@@ -55,8 +58,8 @@ pub(super) enum ClusterCommand {
     },
     /// Make a node a member, so that its word counts for the others
     ///
-    /// Exit status (of enroll, rotate, remove and renew): 0 done, 1 refused, 2 wrong usage or configuration, 3 the daemon or the
-    /// store does not answer.
+    /// Exit status (of enroll, rotate, remove and renew): 0 done, 1 refused, 2 wrong usage or configuration (also a key that is no
+    /// authority's here), 3 the daemon or the store does not answer, or somebody else was faster.
     Enroll {
         /// The node's name, as `countersign cluster key` shows it there
         node: String,
@@ -120,7 +123,7 @@ fn init(path: &Path) -> Exit {
     let made = PrivateKey::generate().map_err(|error| error.to_string());
     let written = made.and_then(|key| key.write_new(path).map(|()| key.public()).map_err(|error| error.to_string()));
     match written {
-        Err(why) => wrong(&why),
+        Err(why) => refused(&why),
         Ok(public) => {
             print(&format!(
                 "{} holds the key of the cluster's authority: keep it off the nodes, and safe. On each node:\n\n  [store]\n  authority-keys = [\"{public}\"]",
@@ -170,9 +173,9 @@ fn document(shown: &v1::ShowMembersResponse) -> Result<Option<Members>, Exit> {
         return Ok(None);
     }
     let authorities: Result<Vec<PublicKey>, _> = shown.authorities.iter().map(|key| key.parse()).collect();
-    let authorities = authorities.map_err(|fault| wrong(&format!("the daemon knows authorities that are none: {fault}")))?;
+    let authorities = authorities.map_err(|fault| refused(&format!("the daemon knows authorities that are none: {fault}")))?;
     let read = Members::decode_whenever(&shown.document, &shown.cluster, &authorities);
-    read.map(Some).map_err(|fault| wrong(&format!("the document of the members does not count: {fault}")))
+    read.map(Some).map_err(|fault| refused(&format!("the document of the members does not count: {fault}")))
 }
 
 /// Changes the document, signs it and has the daemon publish it.
@@ -188,17 +191,17 @@ fn altered(change: &Change, alter: impl FnOnce(&mut Members) -> Result<(), Strin
         return Err(wrong(&format!("{path} is the key of no authority that this node knows (store.authority-keys)")));
     }
     let mut members = document(&shown)?.unwrap_or_else(|| Members::of(shown.cluster.clone()));
-    alter(&mut members).map_err(|why| wrong(&why))?;
-    let now: UnixTime = SystemClock.now().map_err(|error| wrong(&chain(&error)))?;
+    alter(&mut members).map_err(|why| refused(&why))?;
+    let now: UnixTime = SystemClock.now().map_err(|error| refused(&chain(&error)))?;
     let (count, cluster) = (members.members().len(), members.cluster.clone());
-    let document = members.sign(&authority, now, change.days).map_err(|fault| wrong(&fault.to_string()))?;
+    let document = members.sign(&authority, now, change.days).map_err(|fault| refused(&fault.to_string()))?;
     let request = v1::PublishMembersRequest { document, by: who() };
     let published = ask(&change.file.path, async |mut daemon| daemon.publish_members(request).await)?;
     if published.fault.is_empty() {
         print(&format!("cluster {cluster} has {count} members (version {} of the list, for {} days)", published.version, change.days));
         return Ok(());
     }
-    let exit = wrong(&published.fault);
+    let exit = refused(&published.fault);
     Err(if published.cannot_tell_now { Exit::CannotTellNow } else { exit })
 }
 

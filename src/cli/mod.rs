@@ -393,6 +393,12 @@ fn wrong(fault: &str) -> Exit {
     Exit::Usage
 }
 
+/// Tells a person that what was asked for rightly was refused.
+fn refused(why: &str) -> Exit {
+    complain(&format_args!("countersign: {why}"));
+    Exit::Denied
+}
+
 /// Prints a result. Whoever reads it may have gone away (`| head`), which changes no verdict.
 fn print(text: &str) {
     use std::io::Write as _;
