@@ -11,13 +11,16 @@ use super::kept;
 use super::key::{KeyFileError, PrivateKey, PublicKey, Purpose, Signature};
 use super::members::{Members, MembersFault};
 use crate::clock::Clock;
-use crate::store::{Change, Expected, Key, KeyError, Mirror, Prefix, Put, Revision, Store, StoreError, follow};
+use crate::store::{Change, Complaints, Expected, Key, KeyError, Mirror, Prefix, Put, Revision, Store, StoreError, follow};
 
 /// Where the document stands in the store.
 const AREA: &str = "members";
 const DOCUMENT: &str = "document";
 /// The name of this node's key in its state directory.
 const KEY_FILE: &str = "node-key.pem";
+
+/// Lines about documents in the store that do not count.
+static COMPLAINTS: Complaints = Complaints::new();
 
 /// How this node belongs to its cluster.
 #[derive(Debug, Clone)]
@@ -287,20 +290,22 @@ impl Membership {
         // One that has ended by now is the newest all the same: an older one that lives longer may list who was removed since.
         let members = match Members::decode_whenever(bytes, cluster, authorities) {
             Ok(members) => members,
-            Err(fault) => return tracing::warn!(%fault, "the document of members in the store does not count; what is known goes on"),
+            Err(fault) => return does_not_count(&fault),
         };
         if let Err(fault) = self.clock.now().map_or(Ok(()), |now| members.refuse_future(now)) {
-            return tracing::warn!(%fault, "the document of members in the store does not count; what is known goes on");
+            return does_not_count(&fault);
         }
         match self.known() {
             Some(known) if known.bytes == *bytes => {}
             Some(known) if known.members.version >= members.version => {
                 let (version, known) = (members.version, known.members.version);
-                tracing::warn!(
-                    version,
-                    known,
-                    "the store shows an older document of members, or another of the same version: it does not count"
-                );
+                COMPLAINTS.say(|| {
+                    tracing::warn!(
+                        version,
+                        known,
+                        "the store shows an older document of members, or another of the same version: it does not count"
+                    )
+                });
             }
             Some(_) | None => self.adopt(members, bytes.clone()),
         }
@@ -353,10 +358,16 @@ impl Mirror for Membership {
     async fn apply(&self, change: Change) {
         match change {
             Change::Put { key, entry } if document_key().as_ref() == Ok(&key) => self.consider(&entry.value),
-            Change::Removed { .. } => tracing::warn!("the document of members was removed from the store; what is known goes on"),
+            Change::Removed { .. } => {
+                COMPLAINTS.say(|| tracing::warn!("the document of members was removed from the store; what is known goes on"));
+            }
             Change::Put { .. } | Change::Unusable(_) | Change::Interrupted | Change::Resumed => {}
         }
     }
+}
+
+fn does_not_count(fault: &MembersFault) {
+    COMPLAINTS.say(|| tracing::warn!(%fault, "the document of members in the store does not count; what is known goes on"));
 }
 
 fn document_key() -> Result<Key, KeyError> {

@@ -17,7 +17,9 @@ use super::pieces::{self, Packed, Use};
 use super::pin::PinFault;
 use super::sharing::{SKEW_SECONDS, Sharing, share_of};
 use super::vouch::{Voucher, WrittenVoucher};
-use crate::store::{Change, Entry, Expected, Key, Mirror, Prefix, Put, Removed, Revision as Moment, Store, StoreError, follow, list_all};
+use crate::store::{
+    Change, Complaints, Entry, Expected, Key, Mirror, Prefix, Put, Removed, Revision as Moment, Store, StoreError, follow, list_all,
+};
 
 /// The form of what is written.
 const VERSION: u32 = 3;
@@ -43,6 +45,9 @@ const MAX_EVIDENCE_BYTES: u64 = 512 << 20;
 const MOST: usize = 32_768;
 /// How often a write is tried again because somebody else has written meanwhile.
 const TRIES: usize = 4;
+
+/// Lines about what stands in the store and does not count.
+static COMPLAINTS: Complaints = Complaints::new();
 
 /// What the trust server of a repository has confirmed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -358,7 +363,9 @@ impl Confirmations {
         match read(key, &entry.value) {
             Some(confirmation) => self.hold(key.clone(), confirmation, entry.revision),
             None => {
-                tracing::warn!(key = shown(&key.to_string()), "what stands in the store for a confirmation does not read as one");
+                COMPLAINTS.say(|| {
+                    tracing::warn!(key = shown(&key.to_string()), "what stands in the store for a confirmation does not read as one");
+                });
                 self.forget(key, entry.revision);
             }
         }

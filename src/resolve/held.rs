@@ -9,7 +9,7 @@ use countersign_trust::name::{EvidenceDigest, shown};
 
 use super::pin::Pin;
 use crate::store::limits::MAX_LISTED_ENTRIES;
-use crate::store::{Entry, Key, Revision as Moment};
+use crate::store::{Complaints, Entry, Key, Revision as Moment};
 
 /// What of the store is held here: what can be listed. A store that shows more keeps this node from nothing else.
 const MOST_HELD: usize = MAX_LISTED_ENTRIES;
@@ -17,6 +17,9 @@ const MOST_HELD: usize = MAX_LISTED_ENTRIES;
 /// For how long evidence is taken to be in the store that was there, while a pin rests on it. Whoever takes it away all the same makes
 /// pins void, and it is put back by those who hold it.
 const IS_THERE: Duration = Duration::from_secs(60);
+
+/// Lines about what stands in the store for a pin and does not count.
+pub(super) static COMPLAINTS: Complaints = Complaints::new();
 
 /// A pin, and which write of the store it is.
 #[derive(Debug)]
@@ -68,7 +71,7 @@ pub(super) fn standing(key: &Key, entry: &Entry) -> Option<Standing> {
     match Pin::decode(key, &entry.value) {
         Ok(pin) => Some(Standing::new(key.clone(), Arc::new(pin), entry.revision)),
         Err(fault) => {
-            tracing::warn!(key = shown(&key.to_string()), %fault, "what stands in the store for a pin does not count");
+            COMPLAINTS.say(|| tracing::warn!(key = shown(&key.to_string()), %fault, "what stands in the store for a pin does not count"));
             None
         }
     }
@@ -142,7 +145,7 @@ impl Held {
         match self.pins.get(&standing.key) {
             Some(own) if own.moment >= standing.moment => {}
             None if self.pins.len() >= MOST_HELD => {
-                tracing::warn!(key = %standing.key, limit = MOST_HELD, "there are too many pins: one is left out")
+                COMPLAINTS.say(|| tracing::warn!(key = %standing.key, limit = MOST_HELD, "there are too many pins: one is left out"));
             }
             Some(_) | None => self.put(standing),
         }

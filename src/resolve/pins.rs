@@ -9,7 +9,7 @@ use countersign_trust::name::{EvidenceDigest, ImageReference, ManifestDigest, Re
 use countersign_trust::time::UnixTime;
 
 use super::error::ResolveError;
-use super::held::{Held, Standing, standing};
+use super::held::{COMPLAINTS, Held, Standing, standing};
 use super::local::Copy;
 use super::pieces::{self, Packed, Use};
 use super::pin::{Meaning, PINS, Pin, PinFault};
@@ -186,7 +186,8 @@ impl Pins {
             },
             Change::Removed { key, revision } => held.remove_older(&key, revision),
             Change::Unusable(unusable) => {
-                tracing::warn!(key = shown(&unusable.key), why = %unusable.why, "something was written to the store that is no pin");
+                let (key, why) = (shown(&unusable.key), unusable.why);
+                COMPLAINTS.say(|| tracing::warn!(key, %why, "something was written to the store that is no pin"));
             }
             Change::Interrupted => self.is_followed.store(false, Ordering::Release),
             Change::Resumed => self.is_followed.store(true, Ordering::Release),
@@ -293,7 +294,7 @@ impl Pins {
         let check = || match sharing.refuse_unvouched(&standing.pin) {
             Ok(()) => true,
             Err(fault) => {
-                tracing::warn!(key = %standing.key, %fault, "a pin of the store does not count");
+                COMPLAINTS.say(|| tracing::warn!(key = %standing.key, %fault, "a pin of the store does not count"));
                 false
             }
         };

@@ -9,6 +9,7 @@
 //! - [`EtcdStore`]: etcd v3, for a cluster.
 
 mod changes;
+mod complaints;
 mod embedded;
 mod entry;
 mod error;
@@ -27,6 +28,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use changes::{Change, Changes};
+pub use complaints::Complaints;
 pub use embedded::EmbeddedStore;
 pub use entry::{After, Entry, Expected, Page, Put, Removed, Revision, Unusable, UnusableValue};
 pub use error::{LoginFault, Outage, StoreError, Try};
