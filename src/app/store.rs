@@ -24,8 +24,8 @@ pub(super) struct Joined {
     pub(super) store: Arc<dyn Store>,
 }
 
-/// Opens the store of pins, and follows it. Without it each tag means what is signed now: a pin admits nothing. None for a node
-/// that shares with nobody.
+/// Opens the store of pins, and follows it. Without it each tag means what is signed now, or revisions wait, as is configured: a pin
+/// admits nothing. None for a node that shares with nobody.
 pub(super) async fn take(config: &Config, admit: &Arc<Admit>, work: &Handle) -> Option<Joined> {
     let own = own_store(config).await;
     match &config.store.backend {
@@ -51,16 +51,29 @@ pub(super) async fn take(config: &Config, admit: &Arc<Admit>, work: &Handle) -> 
     }
 }
 
+/// What becomes of tags while there are no pins.
+const fn meanwhile(store: &crate::config::Store) -> &'static str {
+    match (&store.backend, store.when_unreachable) {
+        (StoreBackend::Etcd(_), WhenUnreachable::Deny) => {
+            "each revision of a service waits until this is mended and the daemon is started again (store.when-unreachable = \"deny\"); static pods do not"
+        }
+        (StoreBackend::Etcd(_), WhenUnreachable::Local) | (StoreBackend::Embedded, WhenUnreachable::Deny | WhenUnreachable::Local) => {
+            "each tag means what is signed now"
+        }
+    }
+}
+
 async fn own_store(config: &Config) -> Option<Arc<dyn Store>> {
+    let meanwhile = meanwhile(&config.store);
     let directory = config.state_directory.join("store");
     match tokio::task::spawn_blocking(move || EmbeddedStore::open(&directory)).await {
         Ok(Ok(store)) => Some(Arc::new(store)),
         Ok(Err(error)) => {
-            tracing::error!(error = chain(&error), "the pins of services cannot be used: each tag means what is signed now");
+            tracing::error!(error = chain(&error), "the pins of services cannot be used: {meanwhile}");
             None
         }
         Err(_) => {
-            tracing::error!("opening the pins of services panicked: each tag means what is signed now");
+            tracing::error!("opening the pins of services panicked: {meanwhile}");
             None
         }
     }
@@ -78,7 +91,7 @@ async fn join(config: &Config, etcd: &Etcd, own: Arc<dyn Store>, admit: &Arc<Adm
     let membership = match Membership::open(seat, Arc::clone(&store), Arc::new(SystemClock)) {
         Ok(membership) => Arc::new(membership),
         Err(error) => {
-            tracing::error!(error = chain(&error), "this node cannot share pins: each tag means what is signed now");
+            tracing::error!(error = chain(&error), "this node cannot share pins: {}", meanwhile(&config.store));
             return None;
         }
     };
@@ -90,7 +103,8 @@ async fn join(config: &Config, etcd: &Etcd, own: Arc<dyn Store>, admit: &Arc<Adm
     if let Err(error) = pins.load_kept().await {
         tracing::error!(
             error = chain(&error),
-            "the pins that this node kept cannot be read: it shares none until `STATE/store` is mended or removed"
+            "the pins that this node kept cannot be read: it shares none until `STATE/store` is mended or removed; {}",
+            meanwhile(&config.store)
         );
         return None;
     }
@@ -132,4 +146,25 @@ fn settings(config: &Config, etcd: &Etcd) -> EtcdSettings {
 /// The name of this node, if its configuration has none.
 fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn what_becomes_of_tags_without_pins_is_told_as_it_is_configured() {
+        let etcd = "backend = \"etcd\"\ncluster = \"prod\"\nendpoints = [\"http://127.0.0.1:2379\"]\n\
+                    authority-keys = [\"ed25519:O2onvM62pC1io6jQKm8Nc2UyFXcd4kOmOsBIoYtZ2ik=\"]\n";
+        let told = |store: &str| {
+            let text = format!("content-trust.mode = \"disabled\"\n[store]\n{store}");
+            meanwhile(&Config::parse(&text, Path::new("/etc/countersign/config.toml")).unwrap().store)
+        };
+        assert!(told(etcd).contains("each revision of a service waits"), "{}", told(etcd));
+        for goes_on in [&format!("{etcd}when-unreachable = \"local\"\n"), "backend = \"embedded\"\n"] {
+            assert_eq!(told(goes_on), "each tag means what is signed now");
+        }
+    }
 }
