@@ -1,6 +1,6 @@
 //! What this node holds, in memory: the ledger's content with the facts that were found out about it.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -9,7 +9,8 @@ use countersign_trust::explain::{Explanation, explain};
 use countersign_trust::name::{ChainId, EvidenceDigest, ImageId, Repository as RepositoryName};
 use countersign_trust::time::UnixTime;
 use countersign_trust::{
-    Approval, Facts, Freshness, Holding, Pinned, Progress, Question, Reason, RoleFault, Terms, Verdict, evaluate, verify, verify_pinned,
+    Approval, Facts, Freshness, Holding, Pinned, Progress, Question, Reason, RoleFault, Terms, TrustedRepository, Verdict, evaluate,
+    verify, verify_pinned,
 };
 
 use super::Origin;
@@ -325,12 +326,22 @@ impl Memory {
 
     /// Until when what is held of a repository is valid. None if it is not good now.
     pub(super) fn valid_until(&self, gun: &Gun, policy: &countersign_trust::Policy, now: UnixTime) -> Option<UnixTime> {
+        self.good_now(gun, policy, now).map(|trusted| trusted.valid_until())
+    }
+
+    /// Every tag of a repository that is released by what is held of it. None if it is not good now.
+    pub(super) fn released_tags(&self, gun: &Gun, policy: &countersign_trust::Policy, now: UnixTime) -> Option<HashSet<String>> {
+        let trusted = self.good_now(gun, policy, now)?;
+        Some(trusted.released_tags().map(|(tag, _)| tag.to_owned()).collect())
+    }
+
+    fn good_now(&self, gun: &Gun, policy: &countersign_trust::Policy, now: UnixTime) -> Option<Box<TrustedRepository>> {
         let (anchor, repository) = (policy.pins.anchor_for(gun)?, self.repository(gun)?);
         let mut repository = repository.lock().unwrap_or_else(PoisonError::into_inner);
         let held = Arc::clone(&repository.held);
         let terms = Terms { anchor, policy, now, freshness: Freshness::Held { allow_expired: false } };
         match evaluate(&held.evidence, &held.known, terms, &mut repository.facts).ok()? {
-            Progress::Trusted(trusted) => Some(trusted.valid_until()),
+            Progress::Trusted(trusted) => Some(trusted),
             Progress::Wanting(_) => None,
         }
     }

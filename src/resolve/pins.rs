@@ -271,6 +271,12 @@ impl Pins {
         self.counting(|_| true)
     }
 
+    /// Every pin of an image of this repository that is held here and counts.
+    #[must_use]
+    pub fn of_repository(&self, repository: &Repository) -> Vec<Arc<Pin>> {
+        self.counting(|pin| pin.image.repository() == repository)
+    }
+
     /// Signatures are looked at without the lock, which whoever follows the store waits for.
     fn counting(&self, is_meant: impl Fn(&Pin) -> bool) -> Vec<Arc<Pin>> {
         let meant: Vec<Arc<Standing>> = {
