@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use countersign_trust::name::Repository;
 
-use super::service::{self, ChangeArguments};
-use super::show::{PinShown, pins_json, pins_of_services_json, pins_of_services_text, pins_text, service_text};
-use super::{ConfigFile, DEFAULT_CONFIG, Exit, Output, complain, print};
+use super::service::{self, ChangeArguments, ListArguments, OfServiceArguments};
+use super::show::{PinShown, pins_json, pins_of_services_text, pins_text, service_text};
+use super::{DEFAULT_CONFIG, Exit, Output, complain, print};
 use crate::admin::inspect::{pin_message, root_message};
 use crate::admin::v1::{self, PinAct};
 use crate::admit::{OfferFault, Standing, chain};
@@ -27,26 +27,9 @@ pub(super) struct PinArguments {
 #[derive(Debug, Subcommand)]
 enum PinCommand {
     /// Show what tags are pinned as for services, since when, until when, and what is frozen
-    Ls {
-        /// Only of this namespace
-        #[arg(long, value_name = "NAMESPACE", default_value = "", hide_default_value = true)]
-        namespace: String,
-        #[command(flatten)]
-        file: ConfigFile,
-        /// For people or for programs
-        #[arg(long, value_enum, default_value_t = Output::Text)]
-        output: Output,
-    },
+    Ls(ListArguments),
     /// Show what the tags of a service meant, newest first, by whose word and why
-    History {
-        /// NAMESPACE/KIND/NAME, as `countersign pin ls` shows it
-        service: String,
-        #[command(flatten)]
-        file: ConfigFile,
-        /// For people or for programs
-        #[arg(long, value_enum, default_value_t = Output::Text)]
-        output: Output,
-    },
+    History(OfServiceArguments),
     /// Let a tag mean a digest for a service: one that it is signed as now, or that it meant before and that can still be proven
     ///
     /// Exit status: 0 done, 1 something was refused, 2 wrong usage or configuration, 3 the daemon or a server does not answer.
@@ -95,20 +78,11 @@ pub(super) fn run(arguments: &PinArguments) -> Exit {
 }
 
 fn of_services(command: &PinCommand) -> Exit {
-    let listed = |request, file: &ConfigFile, text: fn(&[v1::ServicePin]) -> String, output| {
-        service::list(request, &file.path, |pins| match output {
-            Output::Text => text(pins),
-            Output::Json => pins_of_services_json(pins).to_string(),
-        })
-    };
     match command {
-        PinCommand::Ls { namespace, file, output } => {
-            let request = v1::ListPinsRequest { namespace: namespace.clone(), service: String::new() };
-            listed(request, file, pins_of_services_text, *output)
-        }
-        PinCommand::History { service, file, output } => {
-            let request = v1::ListPinsRequest { namespace: String::new(), service: service.clone() };
-            listed(request, file, |pins| service_text(pins.first().map_or("", |pin| &pin.service), pins), *output)
+        PinCommand::Ls(arguments) => service::list(arguments.request(), &arguments.ask, pins_of_services_text),
+        PinCommand::History(arguments) => {
+            let text = |pins: &[v1::ServicePin]| service_text(pins.first().map_or("", |pin| &pin.service), pins);
+            service::list(arguments.request(), &arguments.ask, text)
         }
         PinCommand::Set { pins, digest } => service::change(PinAct::Set, digest, pins),
         PinCommand::Freeze(pins) => service::change(PinAct::Freeze, "", pins),

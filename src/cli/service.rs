@@ -1,7 +1,5 @@
 //! `countersign service`: which digests the tags of services mean.
 
-use std::path::Path;
-
 use clap::Subcommand;
 
 use super::daemon::ask;
@@ -13,26 +11,9 @@ use crate::admin::v1::{self, PinAct, PinOutcome};
 #[derive(Debug, Subcommand)]
 pub(super) enum ServiceCommand {
     /// Show the services, their revisions and what their tags mean
-    Ls {
-        /// Only of this namespace
-        #[arg(long, value_name = "NAMESPACE", default_value = "", hide_default_value = true)]
-        namespace: String,
-        #[command(flatten)]
-        file: ConfigFile,
-        /// For people or for programs
-        #[arg(long, value_enum, default_value_t = Output::Text)]
-        output: Output,
-    },
+    Ls(ListArguments),
     /// Show what the tags of a service mean, by whose word, and what they meant before
-    Inspect {
-        /// NAMESPACE/KIND/NAME, as `countersign service ls` shows it
-        service: String,
-        #[command(flatten)]
-        file: ConfigFile,
-        /// For people or for programs
-        #[arg(long, value_enum, default_value_t = Output::Text)]
-        output: Output,
-    },
+    Inspect(OfServiceArguments),
     /// Look up anew what the tags of a service mean, for pods that are made from now on; what runs, runs on
     ///
     /// Exit status: 0 done, 1 something was refused, 2 wrong usage or configuration, 3 the daemon or a server does not answer.
@@ -42,6 +23,45 @@ pub(super) enum ServiceCommand {
     /// Exit status: 0 done, 1 something was refused or there is nothing to go back to, 2 wrong usage or configuration, 3 the daemon
     /// does not answer.
     Rollback(ChangeArguments),
+}
+
+// A doc comment would be the help of the commands that it is a part of.
+#[derive(Debug, clap::Args)]
+pub(super) struct AskArguments {
+    #[command(flatten)]
+    pub(super) file: ConfigFile,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(super) output: Output,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ListArguments {
+    /// Only of this namespace
+    #[arg(long, value_name = "NAMESPACE", default_value = "", hide_default_value = true)]
+    namespace: String,
+    #[command(flatten)]
+    pub(super) ask: AskArguments,
+}
+
+impl ListArguments {
+    pub(super) fn request(&self) -> v1::ListPinsRequest {
+        v1::ListPinsRequest { namespace: self.namespace.clone(), service: String::new() }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct OfServiceArguments {
+    /// NAMESPACE/KIND/NAME, as `countersign service ls` shows it
+    service: String,
+    #[command(flatten)]
+    pub(super) ask: AskArguments,
+}
+
+impl OfServiceArguments {
+    pub(super) fn request(&self) -> v1::ListPinsRequest {
+        v1::ListPinsRequest { namespace: String::new(), service: self.service.clone() }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -55,43 +75,32 @@ pub(super) struct ChangeArguments {
     #[arg(long, value_name = "IMAGE", default_value = "", hide_default_value = true)]
     image: String,
     #[command(flatten)]
-    file: ConfigFile,
-    /// For people or for programs
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    ask: AskArguments,
 }
 
 pub(super) fn run(command: &ServiceCommand) -> Exit {
     match command {
-        ServiceCommand::Ls { namespace, file, output } => {
-            let request = v1::ListPinsRequest { namespace: namespace.clone(), service: String::new() };
-            list(request, &file.path, |pins| match output {
-                Output::Text => services_of_pins_text(pins),
-                Output::Json => pins_of_services_json(pins).to_string(),
-            })
-        }
-        ServiceCommand::Inspect { service, file, output } => {
-            let request = v1::ListPinsRequest { namespace: String::new(), service: service.clone() };
-            list(request, &file.path, |pins| match output {
-                Output::Text => service_text(service, pins),
-                Output::Json => pins_of_services_json(pins).to_string(),
-            })
-        }
+        ServiceCommand::Ls(arguments) => list(arguments.request(), &arguments.ask, services_of_pins_text),
+        ServiceCommand::Inspect(arguments) => list(arguments.request(), &arguments.ask, |pins| service_text(&arguments.service, pins)),
         ServiceCommand::Update(arguments) => change(PinAct::Update, "", arguments),
         ServiceCommand::Rollback(arguments) => change(PinAct::Rollback, "", arguments),
     }
 }
 
-pub(super) fn list(request: v1::ListPinsRequest, config: &Path, text: impl FnOnce(&[v1::ServicePin]) -> String) -> Exit {
+/// Asks the daemon for pins, and prints them; for people with `text`.
+pub(super) fn list(request: v1::ListPinsRequest, arguments: &AskArguments, text: impl FnOnce(&[v1::ServicePin]) -> String) -> Exit {
     let wants_one = !request.service.is_empty();
-    match ask(config, async |mut daemon| daemon.list_pins(request).await) {
+    match ask(&arguments.file.path, async |mut daemon| daemon.list_pins(request).await) {
         Err(exit) => exit,
         Ok(v1::ListPinsResponse { fault, .. }) if !fault.is_empty() => wrong(&fault),
         Ok(v1::ListPinsResponse { pins, .. }) if wants_one && pins.is_empty() => {
             wrong("no such service is here: see `countersign service ls`")
         }
         Ok(v1::ListPinsResponse { pins, .. }) => {
-            print(&text(&pins));
+            print(&match arguments.output {
+                Output::Text => text(&pins),
+                Output::Json => pins_of_services_json(&pins).to_string(),
+            });
             Exit::Ok
         }
     }
@@ -99,7 +108,7 @@ pub(super) fn list(request: v1::ListPinsRequest, config: &Path, text: impl FnOnc
 
 /// Asks the daemon for it. `digest` is empty unless it is to be set.
 pub(super) fn change(act: PinAct, digest: &str, arguments: &ChangeArguments) -> Exit {
-    let ChangeArguments { service, revision, image, file, output } = arguments;
+    let ChangeArguments { service, revision, image, ask: AskArguments { file, output } } = arguments;
     let (service, revision, image) = (service.clone(), revision.clone(), image.clone());
     let digest = digest.to_owned();
     let request = v1::ChangePinsRequest { act: act.into(), service, revision, image, by: who(), digest };
