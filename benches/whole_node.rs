@@ -1,7 +1,7 @@
 //! What a whole node costs: sandboxes and starts, kubelet's daily calls for a hundred pods, a full ledger, and reloads under load.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use countersign::ledger::{Ledger, VerifiedImage};
@@ -42,8 +42,6 @@ const ENTRIES_OF_ONE: u64 = 1000;
 const SETTLES: Duration = Duration::from_secs(5);
 /// Reloads while calls are made.
 const RELOADS: usize = 20;
-/// Ticks of the kernel's clock in a second (`sysconf(_SC_CLK_TCK)`, 100 on Linux).
-const TICKS: f64 = 100.0;
 
 /// Measures RunPodSandbox and StartContainer, the sides in turns.
 pub(crate) async fn starts(report: &mut Report, scale: &Scale, world: &World, sockets: Sockets<'_>, image: &Admitted) {
@@ -181,19 +179,19 @@ async fn traffic(report: &mut Report, scale: &Scale, world: &World, (bare, bare_
     let gate = world.gate.as_ref().must("finding the gate");
     let pid = gate.server.pid().must("finding the daemon's process");
     let calls = calls_of_a_second(all);
-    let costs = [(gate.socket().as_path(), pid), (bare, bare_pid)].map(|(socket, pid)| (socket.to_owned(), pid));
-    let mut percents = Vec::new();
-    for (socket, pid) in costs {
-        let mut client = Client::connect(&socket).await;
-        let (began, before) = (Instant::now(), processor_seconds(pid));
-        for second in 1..=scale.seconds {
+    let mut sides = [(Client::connect(&gate.socket()).await, pid, 0.0), (Client::connect(bare).await, bare_pid, 0.0)];
+    // In turns of a second, so that whatever else the machine does meanwhile falls on both.
+    for _ in 0..scale.seconds {
+        for (client, pid, used) in &mut sides {
+            let (ends, before) = (Instant::now() + Duration::from_secs(1), processor_seconds(*pid));
             for call in &calls {
                 client.call(call).await;
             }
-            tokio::time::sleep_until((began + Duration::from_secs(second)).into()).await;
+            tokio::time::sleep_until(ends.into()).await;
+            *used += processor_seconds(*pid) - before;
         }
-        percents.push((processor_seconds(pid) - before) / began.elapsed().as_secs_f64() * 100.0);
     }
+    let percents = sides.map(|(_, _, used)| used / scale.seconds as f64 * 100.0);
     report.value("kubelet's calls for 100 pods: each second", calls.len() as f64, "calls");
     report.value("kubelet's calls for 100 pods: processor, bare pass-through", percents[1], "% of 1");
     report.goal("kubelet's calls for 100 pods: processor, gate", percents[0], "% of 1", Goal::AtMost(TRAFFIC));
@@ -217,12 +215,14 @@ fn calls_of_a_second((pods, containers): (&[Pod], &[String])) -> Vec<Call> {
 
 /// What a process has used of the processors so far, all threads, in seconds.
 fn processor_seconds(pid: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).must("reading a process's times");
-    // The name, which may have spaces, ends with the last bracket.
-    let (_, numbers) = stat.rsplit_once(')').must("reading a process's times");
-    let numbers: Vec<&str> = numbers.split_whitespace().collect();
-    let ticks: f64 = numbers[11..13].iter().map(|ticks| ticks.parse::<f64>().must("reading a number")).sum();
-    ticks / TICKS
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).must("reading a process's threads");
+    let of_task = |task: PathBuf| -> f64 {
+        // A thread may have ended meanwhile.
+        let Ok(stat) = fs::read_to_string(task.join("schedstat")) else { return 0.0 };
+        let nanoseconds = stat.split_whitespace().next().must("reading a thread's time");
+        nanoseconds.parse::<f64>().must("reading a number") / 1e9
+    };
+    tasks.map(|task| of_task(task.must("reading a process's threads").path())).sum()
 }
 
 /// Reloads while somebody calls without a pause: each call must be answered.

@@ -9,8 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
-/// Connections at once. kubelet holds two, crictl one; each costs two file descriptors of the 1024 that a service has
-/// by default.
+/// Connections at once. kubelet holds two, crictl one; each costs two file descriptors, of which a process has 1024 where nobody
+/// has said otherwise.
 pub(super) const CONNECTIONS: usize = 256;
 /// From here on, each new connection closes the one that has been without a call for the longest time. A client that
 /// leaves its connections open must not keep kubelet out after a restart; gRPC clients connect again by themselves. The
