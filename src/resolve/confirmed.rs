@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::error::ResolveError;
+use super::held::Vouched;
 use super::pieces::{self, Packed, Use};
 use super::pin::PinFault;
 use super::sharing::{SKEW_SECONDS, Sharing, share_of};
@@ -78,6 +79,14 @@ pub enum Turn {
     Alone,
 }
 
+/// A confirmation as it was heard of, and which write of the store it is.
+#[derive(Debug)]
+struct Standing {
+    said: Confirmation,
+    moment: Moment,
+    vouched: Vouched,
+}
+
 /// What a confirmation must be that serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
@@ -99,7 +108,7 @@ enum Taken {
 pub struct Confirmations {
     store: Arc<dyn Store>,
     sharing: Arc<Sharing>,
-    held: RwLock<HashMap<Key, (Confirmation, Moment)>>,
+    held: RwLock<HashMap<Key, Arc<Standing>>>,
     changes: watch::Sender<()>,
     is_followed: AtomicBool,
 }
@@ -119,15 +128,18 @@ impl Confirmations {
     /// What was confirmed of a repository, if a node says so whose word counts. Whoever uses it verifies the evidence.
     #[must_use]
     pub fn of(&self, gun: &Gun) -> Option<Confirmation> {
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner).get(&key(CONFIRMED, gun)?).cloned()?.0;
-        self.refuse(&held).is_ok().then_some(held)
+        let standing = self.standing(&key(CONFIRMED, gun)?)?;
+        self.counts(&standing).then(|| standing.said.clone())
     }
 
     /// What stands in the store for a repository, whoever wrote it: evidence that verifies raises floors, and nothing more.
     #[must_use]
     pub fn offered(&self, gun: &Gun) -> Option<EvidenceDigest> {
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        held.get(&key(CONFIRMED, gun)?).map(|(held, _)| held.evidence)
+        self.standing(&key(CONFIRMED, gun)?).map(|standing| standing.said.evidence)
+    }
+
+    fn standing(&self, key: &Key) -> Option<Arc<Standing>> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
     /// Evidence by its name. None if the store does not have it as it was.
@@ -150,8 +162,10 @@ impl Confirmations {
         let (name, evidence_bytes) = (packed.name(), packed.size());
         self.refuse_over_quota(&key, evidence_bytes)?;
         pieces::write(&*self.store, Use::Confirmed, &packed).await?;
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        let (mut before, mut expected) = held.map_or((None, Expected::Absent), |(held, moment)| (Some(held), Expected::Revision(moment)));
+        let (mut before, mut expected) = match self.standing(&key) {
+            Some(standing) => (Some(standing.said.clone()), Expected::Revision(standing.moment)),
+            None => (None, Expected::Absent),
+        };
         for _ in 0..TRIES {
             let counts = before.clone().filter(|before| self.refuse(before).is_ok());
             if counts.as_ref().is_some_and(|counts| counts.at >= at && counts.turn >= turn) {
@@ -186,12 +200,21 @@ impl Confirmations {
 
     /// What stands there for the same repository gives way.
     fn refuse_over_quota(&self, key: &Key, evidence_bytes: u64) -> Result<(), ResolveError> {
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        let of_others: u64 = held.iter().filter(|(other, _)| *other != key).map(|(_, (other, _))| other.evidence_bytes).sum();
-        if evidence_bytes > MAX_EVIDENCE_BYTES_OF_ONE || of_others.saturating_add(evidence_bytes) > MAX_EVIDENCE_BYTES {
-            return Err(ResolveError::EvidenceFull { limit: MAX_EVIDENCE_BYTES });
+        let others: Vec<Arc<Standing>> = {
+            let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+            held.iter().filter(|(other, _)| *other != key).map(|(_, standing)| Arc::clone(standing)).collect()
+        };
+        let room = MAX_EVIDENCE_BYTES.saturating_sub(evidence_bytes);
+        let is_within = |counts: &dyn Fn(&Standing) -> bool| {
+            let counting = others.iter().filter(|other| counts(other));
+            counting.map(|other| other.said.evidence_bytes).sum::<u64>() <= room
+        };
+        // Whose word counts is looked at only where it matters: the numbers of somebody who is nobody use up nothing.
+        let has_room = is_within(&|_| true) || is_within(&|other| self.is_vouched(other));
+        if evidence_bytes <= MAX_EVIDENCE_BYTES_OF_ONE && has_room {
+            return Ok(());
         }
-        Ok(())
+        Err(ResolveError::EvidenceFull { limit: MAX_EVIDENCE_BYTES })
     }
 
     /// Whose turn it is to ask the server of a repository. Waits for nodes whose turn it is, for a bounded time: the one that was
@@ -314,7 +337,7 @@ impl Confirmations {
 
     /// Whether any confirmation names this evidence, also one that does not count here: it may on another node.
     pub(super) fn rests_on(&self, name: EvidenceDigest) -> bool {
-        self.held.read().unwrap_or_else(PoisonError::into_inner).values().any(|(held, _)| held.evidence == name)
+        self.held.read().unwrap_or_else(PoisonError::into_inner).values().any(|held| held.said.evidence == name)
     }
 
     /// Ends what was last confirmed before `oldest`, with its evidence. How many there were.
@@ -324,10 +347,10 @@ impl Confirmations {
     pub(super) async fn end_older_than(&self, oldest: UnixTime) -> Result<usize, ResolveError> {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner).clone();
         let mut ended = 0;
-        for (key, (confirmation, moment)) in held.into_iter().filter(|(_, (held, _))| held.at < oldest) {
-            if self.store.remove(&key, moment).await? == Removed::Done {
-                self.forget(&key, moment);
-                pieces::remove(&*self.store, Use::Confirmed, confirmation.evidence).await?;
+        for (key, standing) in held.into_iter().filter(|(_, standing)| standing.said.at < oldest) {
+            if self.store.remove(&key, standing.moment).await? == Removed::Done {
+                self.forget(&key, standing.moment);
+                pieces::remove(&*self.store, Use::Confirmed, standing.said.evidence).await?;
                 ended += 1;
             }
         }
@@ -340,20 +363,37 @@ impl Confirmations {
         Ok(Confirmation { voucher: Some(voucher.map_err(|what| ResolveError::NotMember { what })?), ..confirmation })
     }
 
+    /// Whether what was heard counts here and now. Its signature is looked at once, and again when the members have changed.
+    fn counts(&self, standing: &Standing) -> bool {
+        self.is_vouched(standing) && self.refuse_future(&standing.said).is_ok()
+    }
+
+    fn is_vouched(&self, standing: &Standing) -> bool {
+        standing.vouched.or_check(self.sharing.members.serial(), || self.refuse_unvouched(&standing.said).is_ok())
+    }
+
     fn refuse(&self, confirmation: &Confirmation) -> Result<(), PinFault> {
+        self.refuse_unvouched(confirmation)?;
+        self.refuse_future(confirmation)
+    }
+
+    fn refuse_unvouched(&self, confirmation: &Confirmation) -> Result<(), PinFault> {
         let members = &*self.sharing.members;
         let voucher = confirmation.voucher.as_ref().ok_or(PinFault::Unsigned)?;
-        voucher.check(members, &confirmation.statement(members.cluster()))?;
+        voucher.check(members, &confirmation.statement(members.cluster()))
+    }
+
+    fn refuse_future(&self, confirmation: &Confirmation) -> Result<(), PinFault> {
         let is_future = confirmation.at > self.sharing.now()?.plus_seconds(SKEW_SECONDS) || confirmation.since > confirmation.at;
         if is_future { Err(PinFault::Future) } else { Ok(()) }
     }
 
-    fn hold(&self, key: Key, confirmation: Confirmation, moment: Moment) {
+    fn hold(&self, key: Key, said: Confirmation, moment: Moment) {
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         // Changes may be heard of after what was written here.
-        let is_newer = held.get(&key).is_none_or(|(_, own)| *own < moment);
+        let is_newer = held.get(&key).is_none_or(|own| own.moment < moment);
         if is_newer && (held.len() < MOST || held.contains_key(&key)) {
-            held.insert(key, (confirmation, moment));
+            held.insert(key, Arc::new(Standing { said, moment, vouched: Vouched::not_checked() }));
         }
         drop(held);
         self.changes.send_replace(());
@@ -374,7 +414,7 @@ impl Confirmations {
     /// What was written later stays.
     fn forget(&self, key: &Key, moment: Moment) {
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        if held.get(key).is_some_and(|(_, own)| *own <= moment) {
+        if held.get(key).is_some_and(|own| own.moment <= moment) {
             held.remove(key);
         }
     }
@@ -386,7 +426,7 @@ impl Mirror for Confirmations {
     }
 
     async fn load(&self) -> Result<Moment, StoreError> {
-        let newest = self.held.read().unwrap_or_else(PoisonError::into_inner).values().map(|(_, moment)| *moment).max();
+        let newest = self.held.read().unwrap_or_else(PoisonError::into_inner).values().map(|own| own.moment).max();
         let listing = list_all(&*self.store, &self.prefix()).await?;
         if newest.is_some_and(|newest| newest > listing.revision) {
             // An older state of the store, from a backup: nothing that was known of it is newer.
@@ -397,7 +437,7 @@ impl Mirror for Confirmations {
         }
         let listed: HashSet<&Key> = listing.entries.iter().map(|(key, _)| key).collect();
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        held.retain(|key, (_, moment)| *moment > listing.revision || listed.contains(key));
+        held.retain(|key, own| own.moment > listing.revision || listed.contains(key));
         Ok(listing.revision)
     }
 

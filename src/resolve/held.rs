@@ -53,6 +53,11 @@ impl Vouched {
         self.0.store(state.wrapping_add(u64::from(is_good)), Ordering::Relaxed);
         is_good
     }
+
+    /// Whether they were looked at and found wrong.
+    pub(super) fn is_refused(&self) -> bool {
+        self.0.load(Ordering::Relaxed).is_multiple_of(2)
+    }
 }
 
 impl Standing {
@@ -94,8 +99,9 @@ struct Rests {
 }
 
 impl Held {
-    pub(super) fn len(&self) -> usize {
-        self.pins.len()
+    /// How many pins there are, without those that nobody who counts has signed.
+    pub(super) fn vouched_pins(&self) -> usize {
+        self.pins.values().filter(|standing| !standing.vouched.is_refused()).count()
     }
 
     /// Whether none had to be left out.
@@ -125,7 +131,8 @@ impl Held {
     /// How many bytes evidence takes that a pin rests on and that was in the store not long ago.
     pub(super) fn seen_lately(&self, name: EvidenceDigest) -> Option<u64> {
         let is_new = |rests: &&Rests| rests.seen.is_some_and(|seen| seen.elapsed() < IS_THERE);
-        self.evidence.get(&name).filter(is_new).map(|rests| rests.bytes)
+        // Of what only pins rest on that did not count when they were heard of, nobody has said how much it is.
+        self.evidence.get(&name).filter(is_new).map(|rests| rests.bytes).filter(|bytes| *bytes > 0)
     }
 
     /// Evidence is in the store now.
@@ -154,8 +161,11 @@ impl Held {
     /// Whatever was there before.
     pub(super) fn put(&mut self, standing: Arc<Standing>) {
         self.remove(&standing.key);
+        let is_refused = standing.vouched.is_refused();
         for (name, bytes) in evidence_of(&standing) {
             let rests = self.evidence.entry(name).or_default();
+            // The number of somebody who is nobody would use up what all may have.
+            let bytes = if is_refused { 0 } else { bytes };
             (rests.pins, rests.bytes) = (rests.pins + 1, rests.bytes.max(bytes));
         }
         self.pins.insert(standing.key.clone(), standing);

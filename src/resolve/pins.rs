@@ -452,6 +452,7 @@ impl Pins {
             Put::Done(moment) => Ok(Some(self.keep_newer(Standing::new(key, pin, moment)))),
             Put::Lost(Some(entry)) => {
                 if let Some(winner) = standing(&key, &entry) {
+                    self.counts(&winner);
                     self.keep_newer(winner);
                 }
                 Ok(None)
@@ -670,7 +671,7 @@ impl Pins {
 
     fn refuse_over_quota(&self, namespace: &str, ground: &Ground) -> Result<(), ResolveError> {
         let of_namespace = self.of_namespace(namespace);
-        if self.held.read().unwrap_or_else(PoisonError::into_inner).len() >= MAX_PINS {
+        if self.held.read().unwrap_or_else(PoisonError::into_inner).vouched_pins() >= MAX_PINS {
             return Err(ResolveError::Full { limit: MAX_PINS });
         }
         if of_namespace.len() >= MAX_PINS_OF_A_NAMESPACE {

@@ -47,9 +47,9 @@ fn changed(bytes: &[u8], change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8>
 }
 
 fn why_not(node: &Confirmations, gun: &Gun) -> Option<PinFault> {
-    let held = node.held.read().unwrap().get(&key(CONFIRMED, gun).unwrap()).map(|(held, _)| held.clone())?;
+    let standing = node.standing(&key(CONFIRMED, gun).unwrap())?;
     assert_eq!(node.of(gun), None, "what is refused serves nobody");
-    node.refuse(&held).err()
+    node.refuse(&standing.said).err()
 }
 
 #[tokio::test]
@@ -140,6 +140,22 @@ async fn a_member_that_says_since_a_moment_after_it_is_not_believed() {
     forge(&town, CONFIRMED, &app(), &sealed.encode().unwrap()).await;
     one.load().await.unwrap();
     assert_eq!(why_not(&one, &app()), Some(PinFault::Future));
+}
+
+#[tokio::test]
+async fn what_forged_words_say_of_their_evidence_uses_up_no_room_of_others() {
+    let town = Town::of(&["one"]);
+    let one = node(&town, "one").await;
+    for number in 0..=MAX_EVIDENCE_BYTES / MAX_EVIDENCE_BYTES_OF_ONE {
+        let gun = gun(&format!("r.test/team/forged-{number}"));
+        let evidence = EvidenceDigest::of(gun.as_str().as_bytes());
+        let forged = Confirmation { gun: gun.clone(), evidence, evidence_bytes: 4 << 20, since: NOW, at: NOW, turn: None, voucher: None };
+        forge(&town, CONFIRMED, &gun, &forged.encode().unwrap()).await;
+    }
+    one.load().await.unwrap();
+    assert!(one.offered(&gun("r.test/team/forged-0")).is_some());
+    one.confirm(&evidence_of(&app(), "first"), NOW, None).await.unwrap();
+    assert!(one.of(&app()).is_some());
 }
 
 #[tokio::test]

@@ -341,6 +341,43 @@ async fn the_void_pins_of_a_hostile_store_use_up_no_namespace() {
     one.begin(pin, &evidence).await.unwrap();
 }
 
+/// What whoever holds the store writes as a pin of another revision.
+async fn forge_beside(town: &Town, id: &str, forged: Pin) {
+    let forged = Pin { revision: revision("forged", id), ..forged };
+    town.store.0.put(&key_of(&forged).unwrap(), forged.encode().unwrap().into(), Expected::Absent, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_forged_pins_say_to_rest_on_uses_up_no_room_of_others() {
+    let town = Town::of(&["one"]);
+    let one = town.node("one").await;
+    let (pin, evidence) = town.pin("old");
+    let claims = |id: u64, number: u64| {
+        let name = EvidenceDigest::of(format!("{id} {number}").as_bytes());
+        Meaning { evidence: name, evidence_bytes: 16 << 20, ..pin.meaning.clone() }
+    };
+    for id in 0..5 {
+        let past = (1..=16).map(|number| claims(id, number)).collect();
+        forge_beside(&town, &id.to_string(), Pin { meaning: claims(id, 0), past, ..pin.clone() }).await;
+    }
+    one.load().await.unwrap();
+    assert_eq!(one.standings().len(), 5);
+    one.begin(pin, &evidence).await.unwrap();
+}
+
+#[tokio::test]
+async fn no_node_signs_how_much_evidence_takes_by_the_word_of_a_forged_pin() {
+    let town = Town::of(&["one"]);
+    let one = town.node("one").await;
+    let (pin, evidence) = town.pin("old");
+    let first = one.begin(pin.clone(), &evidence).await.unwrap();
+    let meaning = Meaning { evidence_bytes: 16 << 20, ..first.meaning.clone() };
+    forge_beside(&town, "1", Pin { meaning, ..pin.clone() }).await;
+    one.load().await.unwrap();
+    let next = one.begin(Pin { revision: revision("web", "7c9f"), ..pin }, &evidence).await.unwrap();
+    assert_eq!(next.meaning.evidence_bytes, first.meaning.evidence_bytes);
+}
+
 /// What whoever holds the store shows between a pin's use and the tag's withdrawal makes no difference.
 #[tokio::test]
 async fn a_tag_that_was_seen_unsigned_revives_no_pin_that_the_store_hid_meanwhile() {
