@@ -32,13 +32,13 @@ pub(super) struct Standing {
     pub(super) vouched: Vouched,
 }
 
-/// What was found out about the signatures of a pin, and for which state of the members. Signatures cost more than all else, and a
+/// What was found out about the signatures of a pin or a confirmation, and for which state of the members. Signatures cost more than all else, and a
 /// hostile store could offer many that are wrong.
 #[derive(Debug)]
 pub(super) struct Vouched(AtomicU64);
 
 impl Vouched {
-    const fn not_checked() -> Self {
+    pub(super) const fn not_checked() -> Self {
         Self(AtomicU64::new(u64::MAX))
     }
 
