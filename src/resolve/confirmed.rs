@@ -11,6 +11,7 @@ use countersign_trust::name::{EvidenceDigest, shown};
 use countersign_trust::time::UnixTime;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::error::ResolveError;
 use super::held::Vouched;
@@ -247,11 +248,10 @@ impl Confirmations {
                 Needs::Fresh => confirmed.turn > Some(begun) && self.is_of_now(confirmed),
             };
             let is_over = || self.of(gun).is_some_and(|confirmed| serves(&confirmed) || confirmed.turn >= Some(theirs));
-            while !is_over() {
-                // It may have been given back with nothing to tell.
-                if tokio::time::timeout(LOOK_AGAIN, changes.changed()).await.is_err() {
-                    break;
-                }
+            // It may have been given back with nothing to tell, while others have much to say of other repositories.
+            let look_again = Instant::now() + LOOK_AGAIN;
+            while !is_over() && Instant::now() < look_again {
+                drop(tokio::time::timeout_at(look_again, changes.changed()).await);
             }
             if let Some(confirmed) = self.of(gun).filter(serves) {
                 return Ok(Turn::Confirmed(confirmed));
@@ -266,7 +266,13 @@ impl Confirmations {
                 return Ok(Turn::Confirmed(confirmed));
             }
             taken = match under_way {
-                Some(moment) => Taken::Theirs(moment),
+                Some(moment) => {
+                    if moment == theirs {
+                        // What was found out in it is told, and it is given back next.
+                        tokio::time::sleep(SPREAD).await;
+                    }
+                    Taken::Theirs(moment)
+                }
                 None => self.take_turn(&place).await?,
             };
         }

@@ -1,7 +1,7 @@
 //! For tests: nodes of a cluster on one store that can be taken away, with signatures that only it can make, and a clock that is set.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -86,11 +86,16 @@ impl Clock for Hand {
     }
 }
 
-/// The store of a cluster, and whether it can be reached.
+/// The store of a cluster, whether it can be reached, and how often it was read.
 #[derive(Debug)]
-pub(in crate::resolve) struct Reachable(pub(in crate::resolve) EmbeddedStore, AtomicBool);
+pub(in crate::resolve) struct Reachable(pub(in crate::resolve) EmbeddedStore, AtomicBool, AtomicUsize);
 
 impl Reachable {
+    /// How often somebody has read a key.
+    pub(in crate::resolve) fn reads(&self) -> usize {
+        self.2.load(Ordering::Relaxed)
+    }
+
     pub(in crate::resolve) fn ask(&self) -> Result<&EmbeddedStore, StoreError> {
         if self.1.load(Ordering::Relaxed) {
             return Ok(&self.0);
@@ -102,6 +107,7 @@ impl Reachable {
 #[async_trait::async_trait]
 impl Store for Reachable {
     async fn read(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.2.fetch_add(1, Ordering::Relaxed);
         self.ask()?.read(key).await
     }
 
@@ -142,7 +148,12 @@ impl Town {
     pub(in crate::resolve) fn of(nodes: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(&folder.path().join("cluster")).unwrap();
-        Self { folder, store: Arc::new(Reachable(store, AtomicBool::new(true))), cluster: Cluster::of(nodes), clock: Arc::default() }
+        Self {
+            folder,
+            store: Arc::new(Reachable(store, AtomicBool::new(true), AtomicUsize::new(0))),
+            cluster: Cluster::of(nodes),
+            clock: Arc::default(),
+        }
     }
 
     /// What a node needs to share, with an own file that outlives it.

@@ -384,3 +384,38 @@ async fn what_was_said_long_ago_in_a_turn_of_the_same_number_is_not_heard() {
     asks.end_turn(&key, moment).await;
     assert!(matches!(left.await.unwrap(), Turn::Mine(..)), "it asks for itself");
 }
+
+#[tokio::test]
+async fn what_is_said_of_other_repositories_keeps_nobody_waiting_for_a_node_that_died() {
+    let town = Town::of(&["one", "two"]);
+    let (_, waits, turn, waiting) = waits(&town, Needs::Fresh).await;
+    assert!(matches!(turn, Turn::Mine(..)));
+    let talk = tokio::spawn(async move {
+        loop {
+            waits.changes.send_replace(());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    town.passes(TURN_SECONDS + 1);
+    assert!(matches!(waiting.await.unwrap(), Turn::Mine(..)), "it has its turn before it asks without one");
+    talk.abort();
+}
+
+/// The first part of the hash of this node's name is zero: it looks first.
+#[tokio::test]
+async fn whoever_waits_for_a_turn_to_be_given_back_asks_the_store_a_few_times() {
+    let town = Town::of(&["one", "n436"]);
+    assert!(share_of("n436") < 0.001);
+    let (one, waits) = (node(&town, "one").await, follows(&town, "n436").await);
+    let turn = one.turn(&app(), Needs::Fresh).await;
+    let Turn::Mine(place, moment) = turn else { panic!("{turn:?}") };
+    let waiting = tokio::spawn(async move { waits.turn(&app(), Needs::Fresh).await });
+    a_moment().await;
+    one.confirm(&evidence_of(&app(), "first"), NOW, Some(moment)).await.unwrap();
+    let before = town.store.reads();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let asked = town.store.reads() - before;
+    assert!(asked <= 30, "{asked} questions in a second");
+    one.end_turn(&place, moment).await;
+    assert!(matches!(waiting.await.unwrap(), Turn::Mine(..)));
+}
