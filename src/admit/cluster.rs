@@ -176,7 +176,7 @@ impl Refresh<'_> {
 
     async fn evidence_offered(&self, gun: &Gun) -> Option<Evidence> {
         let confirmations = self.admit.cluster.0.get()?;
-        evidence_of(confirmations, gun, confirmations.offered(gun)?).await
+        evidence_of(confirmations, gun, confirmations.offered(gun).await?).await
     }
 }
 

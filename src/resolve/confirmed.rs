@@ -133,10 +133,15 @@ impl Confirmations {
         self.counts(&standing).then(|| standing.said.clone())
     }
 
-    /// What stands in the store for a repository, whoever wrote it: evidence that verifies raises floors, and nothing more.
-    #[must_use]
-    pub fn offered(&self, gun: &Gun) -> Option<EvidenceDigest> {
-        self.standing(&key(CONFIRMED, gun)?).map(|standing| standing.said.evidence)
+    /// What stands in the store for a repository, whoever wrote it: evidence that verifies raises floors, and nothing more. Where
+    /// nothing was heard of it the store is asked.
+    pub async fn offered(&self, gun: &Gun) -> Option<EvidenceDigest> {
+        let key = key(CONFIRMED, gun)?;
+        if self.standing(&key).is_none() && self.is_followed() {
+            let looked = self.look(gun).await;
+            looked.inspect_err(|error| tracing::debug!(repository = %gun, %error, "what is offered of it cannot be asked for")).ok()?;
+        }
+        self.standing(&key).map(|standing| standing.said.evidence)
     }
 
     fn standing(&self, key: &Key) -> Option<Arc<Standing>> {
@@ -238,7 +243,7 @@ impl Confirmations {
         let mut begun_before = None;
         loop {
             let theirs = match taken {
-                Taken::Mine(key, moment) => return Ok(Turn::Mine(key, moment)),
+                Taken::Mine(key, moment) => return self.begin_turn(gun, needs, key, moment).await,
                 Taken::Theirs(moment) => moment,
             };
             // A node that was asking already when this one began to wait may have been told what is not so any more.
@@ -276,6 +281,15 @@ impl Confirmations {
                 None => self.take_turn(&place).await?,
             };
         }
+    }
+
+    /// The turn of this node. The one before it may have ended so lately that what was told in it is not heard of yet.
+    async fn begin_turn(&self, gun: &Gun, needs: Needs, key: Key, moment: Moment) -> Result<Turn, ResolveError> {
+        let Needs::Since(since) = needs else { return Ok(Turn::Mine(key, moment)) };
+        self.look(gun).await?;
+        let Some(confirmed) = self.of(gun).filter(|confirmed| confirmed.at >= since) else { return Ok(Turn::Mine(key, moment)) };
+        self.end_turn(&key, moment).await;
+        Ok(Turn::Confirmed(confirmed))
     }
 
     /// What stands in the store may be heard of later than that the turn in which it was said has ended.

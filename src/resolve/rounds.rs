@@ -227,7 +227,7 @@ mod tests {
         town.passes(EVERY_SECONDS + 1);
         assert_eq!(one.go_if_due().await.unwrap(), 1);
         assert!(!one.has(Use::Confirmed, "confirmed").await);
-        assert_eq!(one.confirmations.offered(&Gun::for_repository(image().repository())), None);
+        assert_eq!(one.confirmations.offered(&Gun::for_repository(image().repository())).await, None);
     }
 
     #[tokio::test]

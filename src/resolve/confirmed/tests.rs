@@ -101,7 +101,7 @@ async fn nobody_serves_by_a_word_that_no_member_gave_for_this_cluster_and_reposi
     // Genuine, in the place of another repository.
     forge(&town, CONFIRMED, &gun("r.test/team/other"), &genuine).await;
     let two = node(&town, "two").await;
-    assert_eq!((two.of(&gun("r.test/team/other")), two.offered(&gun("r.test/team/other"))), (None, None));
+    assert_eq!((two.of(&gun("r.test/team/other")), two.offered(&gun("r.test/team/other")).await), (None, None));
 }
 
 #[tokio::test]
@@ -153,7 +153,7 @@ async fn what_forged_words_say_of_their_evidence_uses_up_no_room_of_others() {
         forge(&town, CONFIRMED, &gun, &forged.encode().unwrap()).await;
     }
     one.load().await.unwrap();
-    assert!(one.offered(&gun("r.test/team/forged-0")).is_some());
+    assert!(one.offered(&gun("r.test/team/forged-0")).await.is_some());
     one.confirm(&evidence_of(&app(), "first"), NOW, None).await.unwrap();
     assert!(one.of(&app()).is_some());
 }
@@ -418,4 +418,28 @@ async fn whoever_waits_for_a_turn_to_be_given_back_asks_the_store_a_few_times() 
     assert!(asked <= 30, "{asked} questions in a second");
     one.end_turn(&place, moment).await;
     assert!(matches!(waiting.await.unwrap(), Turn::Mine(..)));
+}
+
+#[tokio::test]
+async fn what_was_told_just_before_a_turn_began_serves_though_it_is_not_heard_of_yet() {
+    let town = Town::of(&["one", "two"]);
+    let (one, two) = (node(&town, "one").await, node(&town, "two").await);
+    let turn = one.turn(&app(), Needs::Fresh).await;
+    confirm_and_end(&one, turn, "first", NOW).await;
+    assert_eq!(two.of(&app()), None, "nobody has told it");
+    let Turn::Confirmed(heard) = two.turn(&app(), Needs::Since(NOW)).await else { panic!("it asks though it need not") };
+    assert_eq!(heard.evidence, evidence_of(&app(), "first").digest());
+    let turn = one.turn(&app(), Needs::Since(NOW.plus_seconds(1))).await;
+    assert!(matches!(turn, Turn::Mine(..)), "the turn was given back, and what is too old does not serve: {turn:?}");
+}
+
+#[tokio::test]
+async fn what_another_node_has_just_told_is_offered_though_it_is_not_heard_of_yet() {
+    let town = Town::of(&["one", "two"]);
+    let (one, two) = (node(&town, "one").await, node(&town, "two").await);
+    two.apply(Change::Resumed).await;
+    one.confirm(&evidence_of(&app(), "first"), NOW, None).await.unwrap();
+    assert_eq!(two.offered(&app()).await, Some(evidence_of(&app(), "first").digest()));
+    town.can_be_reached(false);
+    assert_eq!(two.offered(&gun("r.test/team/other")).await, None);
 }
