@@ -50,6 +50,23 @@ pub enum ResolveError {
         /// How many it may have.
         limit: usize,
     },
+    /// The pins of a namespace take as much of the store as they may.
+    #[error(
+        "the pins of namespace `{namespace}` would take more than {limit} bytes of the store, which is all they may; \
+         remove services that nobody needs, or give them shorter names"
+    )]
+    QuotaBytes {
+        /// The namespace, escaped.
+        namespace: String,
+        /// In bytes.
+        limit: u64,
+    },
+    /// All pins take as much of the store as they may.
+    #[error("all pins would take more than {limit} bytes of the store, which is all they may; remove services that nobody needs")]
+    FullBytes {
+        /// In bytes.
+        limit: u64,
+    },
     /// The pins of a namespace rest on as much evidence as they may.
     #[error(
         "the evidence of the pins of namespace `{namespace}` would have more than {limit} bytes, which is all it may; \
@@ -98,6 +115,8 @@ impl ResolveError {
             | Self::EvidenceFull { .. }
             | Self::Contended { .. }
             | Self::Quota { .. }
+            | Self::QuotaBytes { .. }
+            | Self::FullBytes { .. }
             | Self::Full { .. }
             | Self::Internal { .. } => false,
         }

@@ -27,6 +27,8 @@ pub(super) struct Standing {
     pub(super) key: Key,
     pub(super) pin: Arc<Pin>,
     pub(super) moment: Moment,
+    /// How many bytes it takes among what is listed.
+    pub(super) bytes: u64,
     /// Made while the store was away: it stands here alone.
     pub(super) is_unshared: bool,
     pub(super) vouched: Vouched,
@@ -62,13 +64,20 @@ impl Vouched {
 
 impl Standing {
     pub(super) fn new(key: Key, pin: Arc<Pin>, moment: Moment) -> Self {
-        Self { key, pin, moment, is_unshared: false, vouched: Vouched::not_checked() }
+        let bytes = bytes_of(&key, &pin);
+        Self { key, pin, moment, bytes, is_unshared: false, vouched: Vouched::not_checked() }
     }
 
     /// A copy that this node kept: whatever the store has is newer.
     pub(super) fn kept(key: Key, pin: Arc<Pin>, is_unshared: bool) -> Self {
         Self { is_unshared, ..Self::new(key, pin, Moment::new(0)) }
     }
+}
+
+/// How many bytes a pin takes where it is listed, with its key.
+pub(super) fn bytes_of(key: &Key, pin: &Pin) -> u64 {
+    let written = pin.encode().map_or(0, |bytes| bytes.len());
+    (key.as_str().len() + written) as u64
 }
 
 /// What an entry says. None for what is no pin, which is as good as absent.
@@ -101,7 +110,21 @@ struct Rests {
 impl Held {
     /// How many pins there are, without those that nobody who counts has signed.
     pub(super) fn vouched_pins(&self) -> usize {
-        self.pins.values().filter(|standing| !standing.vouched.is_refused()).count()
+        self.vouched().count()
+    }
+
+    /// How many bytes they take.
+    pub(super) fn bytes(&self) -> u64 {
+        self.vouched().map(|standing| standing.bytes).sum()
+    }
+
+    /// The same of one namespace.
+    pub(super) fn bytes_of_namespace(&self, namespace: &str) -> u64 {
+        self.vouched().filter(|standing| standing.pin.revision.service.namespace == namespace).map(|standing| standing.bytes).sum()
+    }
+
+    fn vouched(&self) -> impl Iterator<Item = &Arc<Standing>> {
+        self.pins.values().filter(|standing| !standing.vouched.is_refused())
     }
 
     /// Whether none had to be left out.

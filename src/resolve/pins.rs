@@ -9,12 +9,13 @@ use countersign_trust::name::{EvidenceDigest, ImageReference, ManifestDigest, Re
 use countersign_trust::time::UnixTime;
 
 use super::error::ResolveError;
-use super::held::{COMPLAINTS, Held, Standing, standing};
+use super::held::{COMPLAINTS, Held, Standing, bytes_of, standing};
 use super::local::Copy;
 use super::pieces::{self, Packed, Use};
 use super::pin::{Meaning, PINS, Pin, PinFault};
 use super::service::Revision;
 use super::sharing::Sharing;
+use crate::store::limits::MAX_LISTED_BYTES;
 use crate::store::{Change, Expected, Key, Mirror, Prefix, Put, Removed, Revision as Moment, Store, StoreError, follow, list_all};
 
 /// Pins of one namespace: what a tenant can make by making pods. A namespace with so many revisions alive at once is none.
@@ -27,6 +28,12 @@ const MAX_EVIDENCE_BYTES_OF_A_NAMESPACE: u64 = 64 << 20;
 const MAX_EVIDENCE_BYTES: u64 = 1 << 30;
 /// Pins of a cluster: fewer than the store lists, so that no tenant keeps a node from listing them.
 const MAX_PINS: usize = 49_152;
+/// Bytes of all pins, with their keys: fewer than the store lists ([`MAX_LISTED_BYTES`]), with room for what nodes write that do
+/// not know of each other's yet. Most have one KiB; names and a past of other meanings make some of ten.
+const MAX_BYTES: u64 = 48 << 20;
+const _: () = assert!(MAX_BYTES < MAX_LISTED_BYTES as u64);
+/// Bytes of the pins of one namespace: twice what as many as it may have take mostly.
+const MAX_BYTES_OF_A_NAMESPACE: u64 = 8 << 20;
 /// Nodes whose pins have to be from the future before a node takes its own clock to be behind.
 const NODES_THAT_BEAR_OUT_A_CLOCK: usize = 2;
 /// How often a write is tried again because somebody else has written meanwhile.
@@ -332,6 +339,7 @@ impl Pins {
         self.refuse_over_quota(&pin.revision.service.namespace, &ground)?;
         let key = key_of(&pin)?;
         let pin = Arc::new(self.sealed(resting_on(self.above_floor(&key, pin), &ground))?);
+        self.refuse_bytes_over_quota(&key, &pin)?;
         self.lay(&ground).await?;
         let stands = self.take_place(&key, &pin).await?;
         let stands = self.keep_newer(stands);
@@ -420,6 +428,7 @@ impl Pins {
         self.refuse_over_quota(&pin.revision.service.namespace, &ground)?;
         let key = key_of(&pin)?;
         let pin = self.sealed(resting_on(self.above_floor(&key, pin), &ground))?;
+        self.refuse_bytes_over_quota(&key, &pin)?;
         if let Some(sharing) = &self.sharing {
             sharing.local.keep(&key, &pin, &packed, true).await?;
         }
@@ -434,6 +443,7 @@ impl Pins {
     pub async fn succeed(&self, before: &Pin, after: Pin, evidence: &Evidence) -> Result<Option<Arc<Pin>>, ResolveError> {
         let (ground, namespace) = (self.ground(evidence)?, &after.revision.service.namespace);
         self.refuse_evidence_over_quota(&self.of_namespace(namespace), namespace, &ground)?;
+        self.refuse_bytes_over_quota(&key_of(&after)?, &after)?;
         self.lay(&ground).await?;
         let stands = self.rewrite(before, resting_on(after, &ground)).await?;
         self.saw(ground.name());
@@ -678,6 +688,17 @@ impl Pins {
             return Err(ResolveError::Quota { namespace: shown(namespace), limit: MAX_PINS_OF_A_NAMESPACE });
         }
         self.refuse_evidence_over_quota(&of_namespace, namespace, ground)
+    }
+
+    /// A pin that takes no more than before can always be renewed.
+    fn refuse_bytes_over_quota(&self, key: &Key, pin: &Pin) -> Result<(), ResolveError> {
+        let (held, namespace) = (self.held.read().unwrap_or_else(PoisonError::into_inner), &pin.revision.service.namespace);
+        let more = bytes_of(key, pin).saturating_sub(held.of(key).map_or(0, |own| own.bytes));
+        if more > 0 && held.bytes_of_namespace(namespace) + more > MAX_BYTES_OF_A_NAMESPACE {
+            return Err(ResolveError::QuotaBytes { namespace: shown(namespace), limit: MAX_BYTES_OF_A_NAMESPACE });
+        }
+        let is_full = more > 0 && held.bytes() + more > MAX_BYTES;
+        if is_full { Err(ResolveError::FullBytes { limit: MAX_BYTES }) } else { Ok(()) }
     }
 
     /// What many pins rest on is counted once.

@@ -196,6 +196,40 @@ async fn the_evidence_of_all_pins_leaves_half_of_the_store_free() {
     pins.begin(pin, &evidence).await.unwrap();
 }
 
+/// Holds pins of a namespace with the longest names that a tenant can give, and some past.
+fn hold_long(pins: &Pins, namespace: &str, numbers: std::ops::Range<u64>) {
+    let (pin, _) = pin("old");
+    for number in numbers {
+        let id = format!("{number:\"<253}");
+        let past = vec![pin.meaning.clone(); 4];
+        let mut pin = Pin { revision: revision(&"\"".repeat(253), &id), past, ..pin.clone() };
+        pin.revision.service.namespace = namespace.to_owned();
+        pins.keep_newer(Standing::new(key_of(&pin).unwrap(), Arc::new(pin), Moment::new(number + 1)));
+    }
+}
+
+#[tokio::test]
+async fn whoever_gives_long_names_keeps_no_node_from_listing_the_pins() {
+    let (_folder, store) = store();
+    let pins = Pins::own(store.clone());
+    let (pin, evidence) = pin("old");
+    let first = pins.begin(pin.clone(), &evidence).await.unwrap();
+    hold_long(&pins, "shop", 0..4000);
+    let another = Pin { revision: revision("another", "1"), ..pin.clone() };
+    let refused = pins.begin(another.clone(), &evidence).await.unwrap_err();
+    assert!(matches!(&refused, ResolveError::QuotaBytes { namespace, .. } if namespace == "shop"), "{refused:?}");
+    pins.succeed(&first, (*first).clone(), &evidence).await.unwrap().expect("what stands can be renewed");
+    let mut elsewhere = another;
+    elsewhere.revision.service.namespace = "bank".into();
+    pins.begin(elsewhere.clone(), &evidence).await.unwrap();
+    for namespace in 0..8 {
+        hold_long(&pins, &format!("n{namespace}"), 0..3000);
+    }
+    elsewhere.revision.id = "2".into();
+    let refused = pins.begin(elsewhere, &evidence).await.unwrap_err();
+    assert!(matches!(refused, ResolveError::FullBytes { .. }), "{refused:?}");
+}
+
 #[tokio::test]
 async fn a_namespace_has_no_more_pins_than_its_quota() {
     let (_folder, store) = store();
