@@ -12,15 +12,19 @@ use serde::{Deserialize, Serialize};
 use super::error::ResolveError;
 use super::pieces::{self, Packed, Use};
 use super::pin::{PINS, Pin};
+use super::service::Kind;
+use super::sharing::lives;
 use crate::store::{Entry, Key, Prefix, Store, StoreError, list_all};
 
 /// The first segments of the keys of what is kept beside the pins themselves.
 const FLOORS: &str = "floors";
 const WITHDRAWN: &str = "withdrawn";
 const UNSHARED: &str = "unshared";
-/// For how long a floor is kept: until every pin from before it has ended by itself, a week at the latest, with room for clocks that
-/// differ. One that is longer would fill this node's file: a CronJob leaves one each minute.
-const FLOOR_SECONDS: u64 = 8 * 24 * 60 * 60;
+/// Which segment of the key of a pin is the kind of its service.
+const KIND_SEGMENT: usize = 2;
+/// For how long a floor is kept after every pin from before it has ended by itself: room for clocks that differ. One that is longer
+/// would fill this node's file: a CronJob leaves one each minute.
+const FLOOR_STAYS_SECONDS: i64 = 24 * 60 * 60;
 
 /// A pin that this node keeps a copy of.
 #[derive(Debug)]
@@ -164,8 +168,11 @@ impl Local {
 
     /// Forgets what no pin can be held against any more: `oldest` is the moment before which every claim is too old to serve.
     pub(super) async fn forget_old(&self, now: UnixTime, oldest: UnixTime) -> Result<(), ResolveError> {
-        let is_over = |floor: u64| floor.saturating_add(FLOOR_SECONDS) < u64::try_from(now.seconds()).unwrap_or_default();
-        let floors: Vec<Key> = self.floors().iter().filter(|(_, floor)| is_over(**floor)).map(|(key, _)| key.clone()).collect();
+        let is_over = |key: &Key, floor: u64| {
+            let kept_for = lives(kind_in(key)).saturating_add(FLOOR_STAYS_SECONDS);
+            i64::try_from(floor).is_ok_and(|floor| floor.saturating_add(kept_for) < now.seconds())
+        };
+        let floors: Vec<Key> = self.floors().iter().filter(|(key, floor)| is_over(key, **floor)).map(|(key, _)| key.clone()).collect();
         for key in floors {
             pieces::remove_one(&*self.store, &in_area(FLOORS, &key)?).await?;
             self.floors().remove(&key);
@@ -217,6 +224,11 @@ fn copy(key: &Key, bytes: &[u8]) -> Option<Copy> {
     let key = in_area(PINS, key).ok()?;
     let pin = Arc::new(Pin::decode(&key, bytes).ok()?);
     Some(Copy { key, pin, is_unshared })
+}
+
+/// Of what kind the service of a pin is. A key that says none is kept for longest.
+fn kind_in(key: &Key) -> Kind {
+    key.as_str().split('/').nth(KIND_SEGMENT).and_then(Kind::read).unwrap_or(Kind::Named)
 }
 
 /// The first segment of a key.

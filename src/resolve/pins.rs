@@ -14,7 +14,7 @@ use super::local::Copy;
 use super::pieces::{self, Packed, Use};
 use super::pin::{Meaning, PINS, Pin, PinFault};
 use super::service::Revision;
-use super::sharing::Sharing;
+use super::sharing::{LIVES_ONCE_SECONDS, LIVES_SECONDS, Sharing};
 use crate::store::limits::MAX_LISTED_BYTES;
 use crate::store::{Change, Expected, Key, Mirror, Prefix, Put, Removed, Revision as Moment, Store, StoreError, follow, list_all};
 
@@ -301,8 +301,14 @@ impl Pins {
         void.filter_map(|standing| Some((Arc::clone(&standing.pin), sharing.refuse(&standing.key, &standing.pin).err()?))).collect()
     }
 
-    /// Whether a pin counts here and now. Its signatures are looked at once, and again when the members have changed.
+    /// Whether a pin counts here and now.
     fn counts(&self, standing: &Standing) -> bool {
+        let Some(sharing) = &self.sharing else { return true };
+        self.is_vouched(standing) && sharing.refuse_untimely(&standing.key, &standing.pin).is_ok()
+    }
+
+    /// Whether members have signed a pin. That is looked at once, and again when the members have changed.
+    fn is_vouched(&self, standing: &Standing) -> bool {
         let Some(sharing) = &self.sharing else { return true };
         let check = || match sharing.refuse_unvouched(&standing.pin) {
             Ok(()) => true,
@@ -311,7 +317,7 @@ impl Pins {
                 false
             }
         };
-        standing.vouched.or_check(sharing.members.serial(), check) && sharing.refuse_untimely(&standing.key, &standing.pin).is_ok()
+        standing.vouched.or_check(sharing.members.serial(), check)
     }
 
     /// The pin as it stood while it meant this digest, as far as a node that counts has seen it as current.
@@ -398,7 +404,7 @@ impl Pins {
     /// give way, or it would lock out all the others with its number.
     fn is_clock_behind(&self, void: &Standing) -> bool {
         let Some(sharing) = &self.sharing else { return false };
-        let is_future = |own: &Standing| sharing.refuse(&own.key, &own.pin) == Err(PinFault::Future);
+        let is_future = |own: &Standing| sharing.refuse_untimely(&own.key, &own.pin) == Err(PinFault::Future) && self.is_vouched(own);
         if !is_future(void) {
             return false;
         }
@@ -552,7 +558,10 @@ impl Pins {
     /// Why the store does not take it.
     pub async fn remove_ended(&self) -> Result<(), ResolveError> {
         let Some(sharing) = &self.sharing else { return Ok(()) };
-        let over = self.standings().into_iter().filter(|own| sharing.is_over(&own.pin));
+        // A CronJob leaves a pin each minute: where the clock can hardly be ahead, it does not stay for a week.
+        let is_close = self.is_clock_borne_out_within(LIVES_ONCE_SECONDS);
+        let ahead = if is_close { LIVES_ONCE_SECONDS } else { LIVES_SECONDS };
+        let over = self.standings().into_iter().filter(|own| sharing.is_over(&own.pin, ahead));
         for own in over.collect::<Vec<_>>() {
             if self.end(&own.pin).await? {
                 self.forget_evidence_of(&own.pin).await?;
@@ -576,10 +585,7 @@ impl Pins {
     /// pins are this node's own, there is nobody else.
     #[must_use]
     pub fn is_clock_borne_out(&self) -> bool {
-        let Some(sharing) = &self.sharing else { return true };
-        let standings = self.standings();
-        let is_own = |own: &Arc<Standing>| own.pin.voucher.as_ref().is_none_or(|voucher| voucher.node == sharing.members.node());
-        standings.iter().all(is_own) || standings.iter().any(|own| sharing.bears_out_clock(&own.pin))
+        self.is_clock_borne_out_within(LIVES_SECONDS)
     }
 
     /// Of another node's pin, only the copies of its evidence are this node's to remove.
@@ -588,6 +594,19 @@ impl Pins {
             sharing.local.forget_evidence(name).await?;
         }
         Ok(())
+    }
+
+    /// Whether this node's clock can be ahead by no more than so many seconds.
+    fn is_clock_borne_out_within(&self, ahead: i64) -> bool {
+        let Some(sharing) = &self.sharing else { return true };
+        let of_others: Vec<_> = self.standings().into_iter().filter(|own| sharing.is_of_another(&own.pin)).collect();
+        if of_others.is_empty() {
+            return true;
+        }
+        // Of nodes that are members no more, or never were, nobody has to be heard; one that knows of no members hears nobody.
+        let of_members: Vec<_> = of_others.into_iter().filter(|own| self.is_vouched(own)).collect();
+        let is_alone = of_members.is_empty() && sharing.refuse_to_speak().is_ok();
+        is_alone || of_members.iter().any(|own| sharing.bears_out_clock(&own.pin, ahead))
     }
 
     /// No pin of this tag counts on this node that was made until `now`: it was seen unsigned.

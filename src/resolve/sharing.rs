@@ -16,9 +16,9 @@ use crate::store::{Key, Store};
 
 /// For how long a pin lives without a node that uses it: a revision that comes back later means what is signed then, and whoever
 /// holds the store can bring back no pin that is older.
-const LIVES_SECONDS: i64 = 7 * 24 * 60 * 60;
+pub(super) const LIVES_SECONDS: i64 = 7 * 24 * 60 * 60;
 /// The same where a revision is one pod or one Job, which never comes back.
-const LIVES_ONCE_SECONDS: i64 = 24 * 60 * 60;
+pub(super) const LIVES_ONCE_SECONDS: i64 = 24 * 60 * 60;
 /// By how much the clocks of nodes may differ.
 pub(super) const SKEW_SECONDS: i64 = 300;
 
@@ -116,17 +116,21 @@ impl Sharing {
         (left as f64) < (half as f64) * (0.5 + share / 2.0)
     }
 
-    /// Whether a pin has been void for as long as it lived: a node whose clock is ahead by less takes nothing away from others.
-    pub(super) fn is_over(&self, pin: &Pin) -> bool {
+    /// Whether a pin has been void for as long as a node's clock may be ahead that takes nothing away from others, in seconds.
+    pub(super) fn is_over(&self, pin: &Pin, ahead: i64) -> bool {
         let (Ok(now), Some(ends)) = (self.now(), pin.ends) else { return false };
-        ends.plus_seconds(LIVES_SECONDS + 2 * SKEW_SECONDS) < now
+        ends.plus_seconds(ahead.max(lives(pin.revision.service.kind)) + 2 * SKEW_SECONDS) < now
     }
 
-    /// Whether another node has renewed this pin for a time that is not over by this node's clock, which can be right then.
-    pub(super) fn bears_out_clock(&self, pin: &Pin) -> bool {
-        let is_of_another = pin.voucher.as_ref().is_some_and(|voucher| voucher.node != self.members.node());
+    /// Whether another node has signed this pin.
+    pub(super) fn is_of_another(&self, pin: &Pin) -> bool {
+        pin.voucher.as_ref().is_some_and(|voucher| voucher.node != self.members.node())
+    }
+
+    /// Whether a pin was made or renewed not longer ago than so many seconds by this node's clock, which is not ahead by more then.
+    pub(super) fn bears_out_clock(&self, pin: &Pin, ahead: i64) -> bool {
         let (Ok(now), Some(ends)) = (self.now(), pin.ends) else { return false };
-        is_of_another && ends > now && self.refuse_unvouched(pin).is_ok()
+        ends.plus_seconds(ahead - lives(pin.revision.service.kind)) > now
     }
 }
 
@@ -138,7 +142,8 @@ pub fn share_of(node: &str) -> f64 {
     f64::from(first) / f64::from(u8::MAX)
 }
 
-const fn lives(kind: Kind) -> i64 {
+/// For how long a pin of such a service lives without a node that uses it, in seconds.
+pub(super) const fn lives(kind: Kind) -> i64 {
     match kind {
         Kind::Job | Kind::CronJob | Kind::Pod => LIVES_ONCE_SECONDS,
         Kind::Named | Kind::Deployment | Kind::StatefulSet | Kind::DaemonSet | Kind::Static => LIVES_SECONDS,

@@ -453,6 +453,62 @@ async fn a_node_whose_clock_is_far_ahead_takes_no_pin_away() {
     }
 }
 
+/// One that runs each minute leaves 1440 in a day.
+#[tokio::test]
+async fn a_pin_of_what_never_comes_back_leaves_the_store_as_long_after_its_end_as_it_lived() {
+    let town = Town::of(&["one", "two"]);
+    let (one, two) = (town.node("one").await, town.node("two").await);
+    let (mut pin, evidence) = town.pin("old");
+    pin.revision.service.kind = Kind::CronJob;
+    let job = two.begin(pin, &evidence).await.unwrap();
+    one.load().await.unwrap();
+    one.keep(&job, &evidence).await.unwrap();
+    let sharing = one.sharing.as_ref().unwrap();
+    town.passes(2 * DAY - 1000);
+    town.begun_by(&two, "service").await;
+    one.load().await.unwrap();
+    one.remove_ended().await.unwrap();
+    assert_eq!(one.standings().len(), 2, "by a clock that is ahead by a day it is not taken away");
+    assert_eq!(sharing.local.floor(&key_of(&job).unwrap()), job.generation);
+    town.passes(2000);
+    one.remove_ended().await.unwrap();
+    assert_eq!(one.standings().iter().map(|own| own.pin.revision.service.kind).collect::<Vec<_>>(), [Kind::Deployment]);
+    one.forget_old(town.now(), town.now().plus_seconds(-180 * DAY)).await.unwrap();
+    assert_eq!(sharing.local.floor(&key_of(&job).unwrap()), 0, "no older pin would serve by now");
+}
+
+#[tokio::test]
+async fn a_node_whose_clock_is_days_ahead_takes_no_pin_of_a_job_away() {
+    let town = Town::of(&["one", "two"]);
+    let (one, two) = (town.node("one").await, town.node("two").await);
+    let (mut pin, evidence) = town.pin("old");
+    pin.revision.service.kind = Kind::Job;
+    two.begin(pin, &evidence).await.unwrap();
+    town.begun_by(&two, "service").await;
+    one.load().await.unwrap();
+    for days in [1, 2, 3, 6] {
+        town.passes(days * DAY);
+        assert!(one.is_clock_borne_out(), "a service ends after a week");
+        one.remove_ended().await.unwrap();
+        town.passes(-days * DAY);
+        assert_eq!(one.standings().len(), 2, "{days} days ahead");
+    }
+}
+
+#[tokio::test]
+async fn pins_of_nobody_do_not_keep_a_node_that_is_alone_from_its_clock() {
+    let town = Town::of(&["one", "two"]);
+    let (one, two) = (town.node("one").await, town.node("two").await);
+    town.begun_by(&two, "old").await;
+    town.passes(8 * DAY);
+    one.load().await.unwrap();
+    assert!(!one.is_clock_borne_out(), "its clock may be ahead by a week");
+    town.cluster.remove("two");
+    assert!(one.is_clock_borne_out());
+    town.cluster.remove("one");
+    assert!(!one.is_clock_borne_out(), "it knows of no members");
+}
+
 #[tokio::test]
 async fn a_store_that_was_put_back_to_an_older_state_is_what_counts() {
     let town = Town::of(&["one", "two"]);
