@@ -26,6 +26,12 @@ const KIND_SEGMENT: usize = 2;
 /// would fill this node's file: a CronJob leaves one each minute.
 const FLOOR_STAYS_SECONDS: i64 = 24 * 60 * 60;
 
+/// Tags of one repository that are remembered one by one as seen unsigned. Where there are more, no pin of the whole repository from
+/// before counts: whoever signs could else go on for ever, a few hundred tags with each signature.
+const MOST_WITHDRAWN_OF_A_REPOSITORY: usize = 256;
+/// The same of all repositories together: this node's file has room for eight times as many entries, of whatever kind.
+const MOST_WITHDRAWN: usize = 8192;
+
 /// A pin that this node keeps a copy of.
 #[derive(Debug)]
 pub(super) struct Copy {
@@ -150,15 +156,44 @@ impl Local {
 
     /// No pin of this tag counts that was made before `at`.
     pub(super) async fn withdraw(&self, image: &ImageReference, at: UnixTime) -> Result<(), ResolveError> {
-        self.withdraw_named(image.to_string(), at).await
+        let (named, repository) = (image.to_string(), image.repository());
+        if self.has_room_for_withdrawal(&named, &repository.to_string()) {
+            return self.withdraw_named(named, at).await;
+        }
+        self.withdraw_all(repository, at).await
+    }
+
+    fn has_room_for_withdrawal(&self, image: &str, repository: &str) -> bool {
+        let withdrawn = self.withdrawn();
+        let of_repository = withdrawn.keys().filter(|other| is_tag_of(other, repository)).count();
+        let has_room = of_repository < MOST_WITHDRAWN_OF_A_REPOSITORY && withdrawn.len() < MOST_WITHDRAWN;
+        has_room || withdrawn.contains_key(image)
     }
 
     /// No pin of any tag of this repository counts that was made before `at`.
     pub(super) async fn withdraw_all(&self, repository: &Repository, at: UnixTime) -> Result<(), ResolveError> {
-        self.withdraw_named(repository.to_string(), at).await
+        let repository = repository.to_string();
+        let within: Vec<(String, UnixTime)> = {
+            let withdrawn = self.withdrawn();
+            withdrawn.iter().filter(|(image, _)| is_tag_of(image, &repository)).map(|(image, at)| (image.clone(), *at)).collect()
+        };
+        let latest = within.iter().map(|(_, at)| *at).fold(at, UnixTime::max);
+        self.withdraw_named(repository, latest).await?;
+        // What is said of all of them need not be said of each.
+        for (image, _) in within {
+            self.forget_withdrawal(&image).await?;
+        }
+        Ok(())
+    }
+
+    async fn forget_withdrawal(&self, image: &str) -> Result<(), ResolveError> {
+        pieces::remove_one(&*self.store, &withdrawn_key(image)?).await?;
+        self.withdrawn().remove(image);
+        Ok(())
     }
 
     async fn withdraw_named(&self, image: String, at: UnixTime) -> Result<(), ResolveError> {
+        let at = self.withdrawn().get(&image).copied().max(Some(at)).unwrap_or(at);
         self.withdrawn().insert(image.clone(), at);
         let key = withdrawn_key(&image)?;
         let said = serde_json::to_vec(&Withdrawn { image, at: at.seconds() });
@@ -179,8 +214,7 @@ impl Local {
         }
         let withdrawn: Vec<String> = self.withdrawn().iter().filter(|(_, at)| **at < oldest).map(|(image, _)| image.clone()).collect();
         for image in withdrawn {
-            pieces::remove_one(&*self.store, &withdrawn_key(&image)?).await?;
-            self.withdrawn().remove(&image);
+            self.forget_withdrawal(&image).await?;
         }
         Ok(())
     }
@@ -212,6 +246,10 @@ fn read_withdrawn(bytes: &[u8]) -> Option<(String, UnixTime)> {
 
 fn withdrawn_key(image: &str) -> Result<Key, ResolveError> {
     Key::new([WITHDRAWN, image]).map_err(|_| ResolveError::Internal { what: "a key of a withdrawal that is none" })
+}
+
+fn is_tag_of(image: &str, repository: &str) -> bool {
+    image.strip_prefix(repository).is_some_and(|rest| rest.starts_with(':'))
 }
 
 fn read_floor(key: &Key, bytes: &[u8]) -> Option<(Key, u64)> {

@@ -402,6 +402,28 @@ async fn a_tag_that_was_seen_unsigned_revives_no_pin_that_the_store_hid_meanwhil
 }
 
 #[tokio::test]
+async fn whoever_signs_and_unsigns_ever_more_tags_does_not_fill_a_nodes_file() {
+    let town = Town::of(&["one"]);
+    let one = town.node("one").await;
+    let kept = Prefix::new(["withdrawn"]).unwrap();
+    let tag = |number: u64| format!("r.test/team/app:{number}").parse::<ImageReference>().unwrap();
+    one.withdraw(&"r.test/team/application:1".parse().unwrap(), town.now()).await.unwrap();
+    for number in 0..600 {
+        town.passes(1);
+        one.withdraw(&tag(number), town.now()).await.unwrap();
+        let local = &one.sharing.as_ref().unwrap().local;
+        assert_eq!(local.withdrawn_at(&tag(number)), Some(town.now()));
+    }
+    let stored = async |node: &Pins| list_all(&*node.sharing.as_ref().unwrap().local.store(), &kept).await.unwrap().entries.len();
+    assert!(stored(&one).await <= 260, "{}", stored(&one).await);
+    drop(one);
+    let again = town.node("one").await;
+    let local = &again.sharing.as_ref().unwrap().local;
+    assert!((0..600).all(|number| local.withdrawn_at(&tag(number)).is_some()), "of all of them");
+    assert_eq!(local.withdrawn_at(&"r.test/team/application:1".parse().unwrap()), Some(NOW), "another repository is another");
+}
+
+#[tokio::test]
 async fn evidence_that_fills_a_nodes_file_takes_none_of_its_floors() {
     let town = Town::of(&["one", "two"]);
     let one = town.node("one").await;
