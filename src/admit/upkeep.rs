@@ -54,12 +54,12 @@ impl Admit {
         if taken.pins.reach() == Reach::Away {
             return Ok(());
         }
-        taken.pins.renew(|revision| alive.contains(revision), share_of(&taken.node)).await?;
+        let renewed = taken.pins.renew(|revision| alive.contains(revision), share_of(&taken.node)).await;
         if can_forget {
-            return taken.pins.remove_ended().await;
+            return taken.pins.remove_ended().await.and(renewed);
         }
         tracing::warn!("this node's clock is far from what others say: it takes no pins away that have ended by it");
-        Ok(())
+        renewed
     }
 
     /// Keeps a copy of a pin that is used here, and what it has seen of it also where the evidence is hidden from it.

@@ -207,8 +207,11 @@ impl Pins {
         let Some(sharing) = &self.sharing else { return };
         for own in self.standings().into_iter().filter(|own| own.is_unshared) {
             let told = self.share(sharing, &own).await;
-            if let Err(error) = told {
-                return tracing::warn!(%error, "pins that were made while the store was away could not be shared yet");
+            if let Err(error) = &told {
+                tracing::warn!(key = %own.key, %error, "what was pinned while the store was away could not be shared yet");
+            }
+            if is_outage(&told) {
+                return;
             }
         }
     }
@@ -544,12 +547,26 @@ impl Pins {
         let Some(sharing) = &self.sharing else { return Ok(()) };
         // A frozen one waits for its revision to come back, also where nothing is of it now.
         let is_wanted = |pin: &Pin| pin.frozen.is_some() || is_used(&pin.revision);
+        let mut outcome = Ok(());
         for pin in self.all().into_iter().filter(|pin| is_wanted(pin) && sharing.should_renew(pin, share)) {
-            let Some(evidence) = self.evidence(&pin.meaning).await? else { continue };
-            let renewed = Pin { ends: None, voucher: None, ..(*pin).clone() };
-            self.succeed(&pin, renewed, &evidence).await?;
+            // What somebody has put in the place of one pin keeps no other from being renewed.
+            let renewed = self.renew_one(&pin).await;
+            if is_outage(&renewed) {
+                return renewed;
+            }
+            outcome = outcome.and(renewed);
         }
-        Ok(())
+        outcome
+    }
+
+    async fn renew_one(&self, pin: &Pin) -> Result<(), ResolveError> {
+        let renewed = Pin { ends: None, voucher: None, ..pin.clone() };
+        match self.evidence(&pin.meaning).await? {
+            Some(evidence) => self.succeed(pin, renewed, &evidence).await.map(drop),
+            // It means this or nothing, for as long as it is frozen.
+            None if pin.frozen.is_some() => self.rewrite(pin, renewed).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Removes the pins that are over, and what nothing rests on any more. None of them counts anywhere.
@@ -562,10 +579,13 @@ impl Pins {
         let is_close = self.is_clock_borne_out_within(LIVES_ONCE_SECONDS);
         let ahead = if is_close { LIVES_ONCE_SECONDS } else { LIVES_SECONDS };
         let over = self.standings().into_iter().filter(|own| sharing.is_over(&own.pin, ahead));
+        let mut outcome = Ok(());
         for own in over.collect::<Vec<_>>() {
-            if self.end(&own.pin).await? {
-                self.forget_evidence_of(&own.pin).await?;
+            let ended = self.end_with_evidence(&own.pin).await;
+            if is_outage(&ended) {
+                return ended;
             }
+            outcome = outcome.and(ended);
         }
         for (key, pin) in sharing.local.kept() {
             if self.standing(&key).is_none() {
@@ -573,7 +593,11 @@ impl Pins {
                 self.forget_kept_evidence_of(sharing, &pin).await?;
             }
         }
-        Ok(())
+        outcome
+    }
+
+    async fn end_with_evidence(&self, pin: &Pin) -> Result<(), ResolveError> {
+        if self.end(pin).await? { self.forget_evidence_of(pin).await } else { Ok(()) }
     }
 
     /// Whether none was left out for want of room.
@@ -758,6 +782,11 @@ fn all() -> Prefix {
 
 fn key_of(pin: &Pin) -> Result<Key, ResolveError> {
     Pin::key(&pin.revision, &pin.image).ok_or(ResolveError::Internal { what: "a key of a pin that is none" })
+}
+
+/// Whether trying the same with another pin would be in vain.
+fn is_outage(outcome: &Result<(), ResolveError>) -> bool {
+    matches!(outcome, Err(ResolveError::Store(error)) if error.is_outage())
 }
 
 /// The pin, which says how much it rests on.

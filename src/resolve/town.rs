@@ -86,11 +86,20 @@ impl Clock for Hand {
     }
 }
 
-/// The store of a cluster, whether it can be reached, and how often it was read.
+/// The store of a cluster, whether it can be reached, how often it was read, and where something else stands.
 #[derive(Debug)]
-pub(in crate::resolve) struct Reachable(pub(in crate::resolve) EmbeddedStore, AtomicBool, AtomicUsize);
+pub(in crate::resolve) struct Reachable(pub(in crate::resolve) EmbeddedStore, AtomicBool, AtomicUsize, Mutex<Option<Key>>);
 
 impl Reachable {
+    /// Below this key stands what this program has not written.
+    pub(in crate::resolve) fn holds_something_else(&self, key: &Key) {
+        *self.3.lock().unwrap() = Some(key.clone());
+    }
+
+    fn refuse_something_else(&self, key: &Key) -> Result<(), StoreError> {
+        if self.3.lock().unwrap().as_ref() == Some(key) { Err(StoreError::Foreign { key: key.to_string() }) } else { Ok(()) }
+    }
+
     /// How often somebody has read a key.
     pub(in crate::resolve) fn reads(&self) -> usize {
         self.2.load(Ordering::Relaxed)
@@ -108,6 +117,7 @@ impl Reachable {
 impl Store for Reachable {
     async fn read(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
         self.2.fetch_add(1, Ordering::Relaxed);
+        self.refuse_something_else(key)?;
         self.ask()?.read(key).await
     }
 
@@ -120,6 +130,7 @@ impl Store for Reachable {
     }
 
     async fn put(&self, key: &Key, value: bytes::Bytes, expected: Expected, lease: Option<&Lease>) -> Result<Put, StoreError> {
+        self.refuse_something_else(key)?;
         self.ask()?.put(key, value, expected, lease).await
     }
 
@@ -150,7 +161,7 @@ impl Town {
         let store = EmbeddedStore::open(&folder.path().join("cluster")).unwrap();
         Self {
             folder,
-            store: Arc::new(Reachable(store, AtomicBool::new(true), AtomicUsize::new(0))),
+            store: Arc::new(Reachable(store, AtomicBool::new(true), AtomicUsize::new(0), Mutex::default())),
             cluster: Cluster::of(nodes),
             clock: Arc::default(),
         }

@@ -611,6 +611,38 @@ async fn a_frozen_pin_whose_evidence_is_gone_can_be_released() {
 }
 
 #[tokio::test]
+async fn a_frozen_pin_whose_evidence_is_gone_lives_on_and_gives_way_to_nothing() {
+    let town = Town::of(&["one"]);
+    let one = town.node("one").await;
+    let pin = town.begun_by(&one, "old").await;
+    let frozen = pin.frozen_as(Some(super::super::pin::Freeze { at: NOW, by: "root".into() }), NOW);
+    let frozen = one.rewrite(&pin, frozen).await.unwrap().unwrap();
+    pieces::remove(&*town.store, Use::Pinned, pin.meaning.evidence).await.unwrap();
+    for _ in 0..4 {
+        town.passes(6 * DAY);
+        one.renew(|_| false, 1.0).await.unwrap();
+    }
+    assert_eq!(of(&one).map(|pin| (pin.generation, digest_of(&pin))), Some((frozen.generation, digest_of(&pin))));
+}
+
+#[tokio::test]
+async fn what_somebody_puts_in_the_place_of_one_pin_keeps_no_other_from_being_renewed() {
+    let town = Town::of(&["one"]);
+    let one = town.node("one").await;
+    let (pin, evidence) = town.pin("old");
+    for id in 0..20 {
+        one.begin(Pin { revision: revision("web", &id.to_string()), ..pin.clone() }, &evidence).await.unwrap();
+    }
+    let spoiled = Pin::key(&revision("web", "7"), &image()).unwrap();
+    town.store.holds_something_else(&spoiled);
+    town.passes(6 * DAY);
+    let refused = one.renew(|_| true, 1.0).await.unwrap_err();
+    assert!(matches!(refused, ResolveError::Store(StoreError::Foreign { .. })), "{refused:?}");
+    town.passes(2 * DAY);
+    assert_eq!(one.all().len(), 19);
+}
+
+#[tokio::test]
 async fn evidence_that_another_node_took_away_is_put_back_by_whoever_has_it() {
     let town = Town::of(&["one", "two"]);
     let one = town.node("one").await;
