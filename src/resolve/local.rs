@@ -93,10 +93,9 @@ impl Local {
         self.copies.read().unwrap_or_else(PoisonError::into_inner).get(key).is_some_and(|copy| **copy == *pin)
     }
 
-    /// The copies that there are.
-    pub(super) fn kept(&self) -> Vec<(Key, Arc<Pin>)> {
-        let copies = self.copies.read().unwrap_or_else(PoisonError::into_inner);
-        copies.iter().map(|(key, pin)| (key.clone(), Arc::clone(pin))).collect()
+    /// Where the pins stand of which there are copies.
+    pub(super) fn kept(&self) -> Vec<Key> {
+        self.copies.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
     /// Keeps a pin with what it rests on.
@@ -110,12 +109,15 @@ impl Local {
         Ok(())
     }
 
-    /// Forgets the copy of a pin, never its floor.
+    /// Forgets the copy of a pin with what no other one rests on, never its floor.
     pub(super) async fn forget(&self, key: &Key) -> Result<(), ResolveError> {
         for area in [PINS, UNSHARED] {
             pieces::remove_one(&*self.store, &in_area(area, key)?).await?;
         }
-        self.copies().remove(key);
+        let Some(gone) = self.copies().remove(key) else { return Ok(()) };
+        for name in gone.evidence().filter(|name| !self.rests_on(*name)) {
+            self.forget_evidence(name).await?;
+        }
         Ok(())
     }
 
@@ -123,10 +125,14 @@ impl Local {
         pieces::remove(&*self.store, Use::Pinned, name).await
     }
 
+    fn rests_on(&self, name: EvidenceDigest) -> bool {
+        let copies = self.copies.read().unwrap_or_else(PoisonError::into_inner);
+        copies.values().any(|copy| copy.evidence().any(|other| other == name))
+    }
+
     /// Evidence that a copy of a pin rests on: there is no other, and a file is not opened to find that out.
     pub(super) async fn evidence(&self, name: EvidenceDigest) -> Result<Option<Evidence>, ResolveError> {
-        let is_kept = |copy: &Arc<Pin>| copy.evidence().any(|other| other == name);
-        if !self.copies.read().unwrap_or_else(PoisonError::into_inner).values().any(is_kept) {
+        if !self.rests_on(name) {
             return Ok(None);
         }
         pieces::read(&*self.store, Use::Pinned, name).await

@@ -587,10 +587,9 @@ impl Pins {
             }
             outcome = outcome.and(ended);
         }
-        for (key, pin) in sharing.local.kept() {
+        for key in sharing.local.kept() {
             if self.standing(&key).is_none() {
                 sharing.local.forget(&key).await?;
-                self.forget_kept_evidence_of(sharing, &pin).await?;
             }
         }
         outcome
@@ -610,14 +609,6 @@ impl Pins {
     #[must_use]
     pub fn is_clock_borne_out(&self) -> bool {
         self.is_clock_borne_out_within(LIVES_SECONDS)
-    }
-
-    /// Of another node's pin, only the copies of its evidence are this node's to remove.
-    async fn forget_kept_evidence_of(&self, sharing: &Sharing, ended: &Pin) -> Result<(), ResolveError> {
-        for name in ended.evidence().filter(|name| !self.rests_on(*name)) {
-            sharing.local.forget_evidence(name).await?;
-        }
-        Ok(())
     }
 
     /// Whether this node's clock can be ahead by no more than so many seconds.

@@ -322,6 +322,8 @@ async fn what_was_pinned_while_the_store_was_away_is_shared_or_gives_way() {
     two.load().await.unwrap();
     let shared = two.of(&api.revision, &api.image).expect("what nobody else had pinned is the cluster's now");
     assert_eq!(two.evidence(&shared.meaning).await.unwrap(), Some(evidence), "with what it rests on");
+    let own = list_all(&*one.sharing.as_ref().unwrap().local.store(), &Prefix::new(["evidence"]).unwrap()).await.unwrap();
+    assert_eq!(own.entries, [], "no copy rests on it any more");
     following.abort();
     drop(following.await);
     drop(one);
