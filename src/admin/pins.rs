@@ -10,11 +10,13 @@ use crate::admit::{Admit, Meant, Repin, Repinned};
 use crate::audit::Recorder;
 use crate::resolve::{Kind, Meaning, Pin, Service};
 
+const NO_PINS: &str = "the store of pins cannot be used: see the daemon's log";
+
 /// Every pin, by service, revision and image.
 #[must_use]
 pub(super) fn list(admit: &Admit, request: &v1::ListPinsRequest) -> v1::ListPinsResponse {
     let Some(pins) = admit.pins() else {
-        return v1::ListPinsResponse { fault: "the store of pins cannot be used: see the daemon's log".to_owned(), pins: Vec::new() };
+        return v1::ListPinsResponse { fault: NO_PINS.to_owned(), pins: Vec::new() };
     };
     let is_meant = |pin: &Pin| {
         let service = &pin.revision.service;
@@ -28,7 +30,11 @@ pub(super) fn list(admit: &Admit, request: &v1::ListPinsRequest) -> v1::ListPins
 
 /// Does to pins what an operator wants, and writes each act down. It is done to the end, also when whoever asked has gone.
 pub(super) async fn change(admit: &Arc<Admit>, recorder: &Arc<Recorder>, request: &v1::ChangePinsRequest) -> v1::ChangePinsResponse {
-    let fault = |fault: String| v1::ChangePinsResponse { fault, changes: Vec::new() };
+    let fault = |fault: String| v1::ChangePinsResponse { fault, ..v1::ChangePinsResponse::default() };
+    let unanswered = |why: &str| v1::ChangePinsResponse { cannot_tell_now: true, ..fault(why.to_owned()) };
+    if admit.pins().is_none() {
+        return unanswered(NO_PINS);
+    }
     let (meant, repin) = match meant(request).and_then(|meant| Ok((meant, wanted(request)?))) {
         Ok(wanted) => wanted,
         Err(why) => return fault(why),
@@ -40,8 +46,8 @@ pub(super) async fn change(admit: &Arc<Admit>, recorder: &Arc<Recorder>, request
     let (admit, recorder) = (Arc::clone(admit), Arc::clone(recorder));
     let done = tokio::spawn(async move { change_each(&admit, &recorder, &pins, repin, &by).await }).await;
     match done {
-        Ok(changes) => v1::ChangePinsResponse { changes, fault: String::new() },
-        Err(_) => fault("changing the pins panicked: please report this with the log".to_owned()),
+        Ok(changes) => v1::ChangePinsResponse { changes, ..v1::ChangePinsResponse::default() },
+        Err(_) => unanswered("changing the pins panicked: please report this with the log"),
     }
 }
 

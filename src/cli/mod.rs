@@ -399,6 +399,12 @@ fn refused(why: &str) -> Exit {
     Exit::Denied
 }
 
+/// Tells a person that there is no answer now.
+fn unanswered(why: &str) -> Exit {
+    complain(&format_args!("countersign: {why}"));
+    Exit::CannotTellNow
+}
+
 /// Prints a result. Whoever reads it may have gone away (`| head`), which changes no verdict.
 fn print(text: &str) {
     use std::io::Write as _;

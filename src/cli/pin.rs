@@ -27,12 +27,17 @@ pub(super) struct PinArguments {
 #[derive(Debug, Subcommand)]
 enum PinCommand {
     /// Show what tags are pinned as for services, since when, until when, and what is frozen
+    ///
+    /// Exit status: as of `service ls`.
     Ls(ListArguments),
     /// Show what the tags of a service meant, newest first, by whose word and why
+    ///
+    /// Exit status: as of `service inspect`.
     History(OfServiceArguments),
     /// Let a tag mean a digest for a service: one that it is signed as now, or that it meant before and that can still be proven
     ///
-    /// Exit status: 0 done, 1 something was refused, 2 wrong usage or configuration, 3 the daemon or a server does not answer.
+    /// Exit status: 0 done, 1 something was refused, 2 wrong usage or configuration, or no such service, 3 the daemon, its store or a
+    /// server does not answer.
     Set {
         #[command(flatten)]
         pins: ChangeArguments,

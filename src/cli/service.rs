@@ -5,23 +5,28 @@ use clap::Subcommand;
 use super::daemon::ask;
 use super::reset::who;
 use super::show::{changes_json, changes_text, pins_of_services_json, service_text, services_of_pins_text};
-use super::{ConfigFile, Exit, Output, print, wrong};
+use super::{ConfigFile, Exit, Output, print, unanswered, wrong};
 use crate::admin::v1::{self, PinAct, PinOutcome};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ServiceCommand {
     /// Show the services, their revisions and what their tags mean
+    ///
+    /// Exit status: 0 shown, 2 wrong usage or configuration, 3 the daemon does not answer or cannot use its store.
     Ls(ListArguments),
     /// Show what the tags of a service mean, by whose word, and what they meant before
+    ///
+    /// Exit status: 0 shown, 2 wrong usage or configuration, or no such service, 3 the daemon does not answer or cannot use its store.
     Inspect(OfServiceArguments),
     /// Look up anew what the tags of a service mean, for pods that are made from now on; what runs, runs on
     ///
-    /// Exit status: 0 done, 1 something was refused, 2 wrong usage or configuration, 3 the daemon or a server does not answer.
+    /// Exit status: 0 done, 1 something was refused, 2 wrong usage or configuration, or no such service, 3 the daemon, its store or a
+    /// server does not answer.
     Update(ChangeArguments),
     /// Go back to what the tags of a service meant before, where that can still be proven; what runs, runs on
     ///
-    /// Exit status: 0 done, 1 something was refused or there is nothing to go back to, 2 wrong usage or configuration, 3 the daemon
-    /// does not answer.
+    /// Exit status: 0 done, 1 something was refused or there is nothing to go back to, 2 wrong usage or configuration, or no such
+    /// service, 3 the daemon or its store does not answer.
     Rollback(ChangeArguments),
 }
 
@@ -92,7 +97,7 @@ pub(super) fn list(request: v1::ListPinsRequest, arguments: &AskArguments, text:
     let wants_one = !request.service.is_empty();
     match ask(&arguments.file.path, async |mut daemon| daemon.list_pins(request).await) {
         Err(exit) => exit,
-        Ok(v1::ListPinsResponse { fault, .. }) if !fault.is_empty() => wrong(&fault),
+        Ok(v1::ListPinsResponse { fault, .. }) if !fault.is_empty() => unanswered(&fault),
         Ok(v1::ListPinsResponse { pins, .. }) if wants_one && pins.is_empty() => {
             wrong("no such service is here: see `countersign service ls`")
         }
@@ -114,6 +119,7 @@ pub(super) fn change(act: PinAct, digest: &str, arguments: &ChangeArguments) -> 
     let request = v1::ChangePinsRequest { act: act.into(), service, revision, image, by: who(), digest };
     let changes = match ask(&file.path, async |mut daemon| daemon.change_pins(request).await) {
         Err(exit) => return exit,
+        Ok(v1::ChangePinsResponse { fault, cannot_tell_now: true, .. }) => return unanswered(&fault),
         Ok(v1::ChangePinsResponse { fault, .. }) if !fault.is_empty() => return wrong(&fault),
         Ok(v1::ChangePinsResponse { changes, .. }) => changes,
     };

@@ -13,7 +13,7 @@ use super::pieces::Use;
 use super::pins::{Pins, Reach};
 use super::sharing::{SKEW_SECONDS, Sharing, share_of};
 use crate::store::limits::MAX_PAGE_KEYS;
-use crate::store::{Entry, Expected, Key, Prefix, Put, Removed, Revision as Moment, Store};
+use crate::store::{Entry, Expected, Key, Prefix, Put, Removed, Revision as Moment, Store, StoreError};
 
 /// The key that says when the last round began.
 const ROUNDS: &str = "rounds";
@@ -22,6 +22,8 @@ const ROUNDS: &str = "rounds";
 const EVERY_SECONDS: i64 = 6 * 60 * 60;
 /// How often a node looks whether a round is due: one small question for hundreds of idle ones.
 const LOOKS_EVERY: Duration = Duration::from_secs(60 * 60);
+/// For how long a round lasts: as many entries as one store has take a minute, and one that shows pages without end is left alone.
+const LASTS: Duration = Duration::from_secs(10 * 60);
 /// For how long a confirmation stays that nobody renews: nobody uses its repository then, and most trust data has expired.
 const CONFIRMATION_STAYS_SECONDS: i64 = 180 * 24 * 60 * 60;
 
@@ -46,11 +48,19 @@ impl Rounds {
         let pause = LOOKS_EVERY.mul_f64(0.5 + share_of(self.sharing.members.node()));
         loop {
             tokio::time::sleep(pause).await;
-            match self.go_if_due().await {
-                Ok(0) => {}
-                Ok(removed) => tracing::info!(removed, "what nothing in the cluster rests on was removed from the store"),
-                Err(error) => tracing::debug!(%error, "what nothing rests on could not be removed from the store; another round does"),
+            self.go().await;
+        }
+    }
+
+    async fn go(&self) {
+        match tokio::time::timeout(LASTS, self.go_if_due()).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(removed)) => tracing::info!(removed, "what nothing in the cluster rests on was removed from the store"),
+            Ok(Err(error @ ResolveError::Store(StoreError::Foreign { .. }))) => {
+                tracing::warn!(%error, "what nothing rests on stays in the store");
             }
+            Ok(Err(error)) => tracing::debug!(%error, "what nothing rests on could not be removed from the store; another round does"),
+            Err(_) => tracing::warn!(seconds = LASTS.as_secs(), "the store shows no end of what stands in it: the round was given up"),
         }
     }
 
@@ -196,6 +206,21 @@ mod tests {
         town.passes(EVERY_SECONDS + 1);
         assert_eq!(one.go_if_due().await.unwrap(), 1);
         assert!(!two.has(Use::Pinned, "later").await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_shows_pages_without_end_keeps_no_node_going_round() {
+        let town = Town::of(&["one"]);
+        let one = rounds(&town, "one").await;
+        one.go().await;
+        town.passes(EVERY_SECONDS + 1);
+        for text in ["left", "left, too"] {
+            one.leaves(Use::Pinned, text).await;
+        }
+        town.store.shows_no_end();
+        let began = tokio::time::Instant::now();
+        one.go().await;
+        assert_eq!(began.elapsed().as_secs(), LASTS.as_secs());
     }
 
     #[tokio::test]

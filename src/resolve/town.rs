@@ -86,28 +86,44 @@ impl Clock for Hand {
     }
 }
 
-/// The store of a cluster, whether it can be reached, how often it was read, and where something else stands.
+/// The store of a cluster, and what is wrong with it.
 #[derive(Debug)]
-pub(in crate::resolve) struct Reachable(pub(in crate::resolve) EmbeddedStore, AtomicBool, AtomicUsize, Mutex<Option<Key>>);
+pub(in crate::resolve) struct Reachable {
+    pub(in crate::resolve) store: EmbeddedStore,
+    can_be_reached: AtomicBool,
+    reads: AtomicUsize,
+    something_else: Mutex<Option<Key>>,
+    has_no_end: AtomicBool,
+}
 
 impl Reachable {
+    fn holding(store: EmbeddedStore) -> Self {
+        let (can_be_reached, has_no_end) = (AtomicBool::new(true), AtomicBool::new(false));
+        Self { store, can_be_reached, reads: AtomicUsize::new(0), something_else: Mutex::default(), has_no_end }
+    }
+
     /// Below this key stands what this program has not written.
     pub(in crate::resolve) fn holds_something_else(&self, key: &Key) {
-        *self.3.lock().unwrap() = Some(key.clone());
+        *self.something_else.lock().unwrap() = Some(key.clone());
     }
 
     fn refuse_something_else(&self, key: &Key) -> Result<(), StoreError> {
-        if self.3.lock().unwrap().as_ref() == Some(key) { Err(StoreError::Foreign { key: key.to_string() }) } else { Ok(()) }
+        if self.something_else.lock().unwrap().as_ref() == Some(key) { Err(StoreError::Foreign { key: key.to_string() }) } else { Ok(()) }
+    }
+
+    /// After each page of keys there is another one, which takes its time.
+    pub(in crate::resolve) fn shows_no_end(&self) {
+        self.has_no_end.store(true, Ordering::Relaxed);
     }
 
     /// How often somebody has read a key.
     pub(in crate::resolve) fn reads(&self) -> usize {
-        self.2.load(Ordering::Relaxed)
+        self.reads.load(Ordering::Relaxed)
     }
 
     pub(in crate::resolve) fn ask(&self) -> Result<&EmbeddedStore, StoreError> {
-        if self.1.load(Ordering::Relaxed) {
-            return Ok(&self.0);
+        if self.can_be_reached.load(Ordering::Relaxed) {
+            return Ok(&self.store);
         }
         Err(StoreError::Unreachable { tries: vec![Try { endpoint: "https://etcd.test:2379".into(), why: Outage::Connect }] })
     }
@@ -116,7 +132,7 @@ impl Reachable {
 #[async_trait::async_trait]
 impl Store for Reachable {
     async fn read(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        self.2.fetch_add(1, Ordering::Relaxed);
+        self.reads.fetch_add(1, Ordering::Relaxed);
         self.refuse_something_else(key)?;
         self.ask()?.read(key).await
     }
@@ -126,6 +142,10 @@ impl Store for Reachable {
     }
 
     async fn list_keys(&self, prefix: &Prefix, after: Option<&After>, limit: usize) -> Result<Page, StoreError> {
+        if self.has_no_end.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            return self.ask()?.list_keys(prefix, None, 1).await;
+        }
         self.ask()?.list_keys(prefix, after, limit).await
     }
 
@@ -159,12 +179,7 @@ impl Town {
     pub(in crate::resolve) fn of(nodes: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(&folder.path().join("cluster")).unwrap();
-        Self {
-            folder,
-            store: Arc::new(Reachable(store, AtomicBool::new(true), AtomicUsize::new(0), Mutex::default())),
-            cluster: Cluster::of(nodes),
-            clock: Arc::default(),
-        }
+        Self { folder, store: Arc::new(Reachable::holding(store)), cluster: Cluster::of(nodes), clock: Arc::default() }
     }
 
     /// What a node needs to share, with an own file that outlives it.
@@ -175,7 +190,7 @@ impl Town {
     }
 
     pub(in crate::resolve) fn can_be_reached(&self, can: bool) {
-        self.store.1.store(can, Ordering::Relaxed);
+        self.store.can_be_reached.store(can, Ordering::Relaxed);
     }
 
     pub(in crate::resolve) fn passes(&self, seconds: i64) {

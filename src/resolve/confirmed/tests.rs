@@ -30,14 +30,14 @@ async fn node_in(town: &Town, cluster: &'static str, node: &'static str) -> Arc<
 }
 
 async fn stored(town: &Town, gun: &Gun) -> Vec<u8> {
-    town.store.0.read(&key(CONFIRMED, gun).unwrap()).await.unwrap().unwrap().value.to_vec()
+    town.store.store.read(&key(CONFIRMED, gun).unwrap()).await.unwrap().unwrap().value.to_vec()
 }
 
 /// What whoever holds the store writes.
 async fn forge(town: &Town, area: &str, gun: &Gun, bytes: &[u8]) {
     let key = key(area, gun).unwrap();
-    let expected = town.store.0.read(&key).await.unwrap().map_or(Expected::Absent, |entry| Expected::Revision(entry.revision));
-    assert!(matches!(town.store.0.put(&key, bytes.to_vec().into(), expected, None).await.unwrap(), Put::Done(_)));
+    let expected = town.store.store.read(&key).await.unwrap().map_or(Expected::Absent, |entry| Expected::Revision(entry.revision));
+    assert!(matches!(town.store.store.put(&key, bytes.to_vec().into(), expected, None).await.unwrap(), Put::Done(_)));
 }
 
 fn changed(bytes: &[u8], change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
@@ -172,7 +172,7 @@ async fn evidence_that_is_not_what_its_name_says_is_none() {
         entries.iter().find(|(key, _)| is_piece(key)).unwrap_or_else(|| panic!("{entries:?}"))
     };
     let ((place, entry), (_, other)) = (piece(first.digest()), piece(second.digest()));
-    town.store.0.put(place, other.value.clone(), Expected::Revision(entry.revision), None).await.unwrap();
+    town.store.store.put(place, other.value.clone(), Expected::Revision(entry.revision), None).await.unwrap();
     assert_eq!(node(&town, "two").await.evidence(first.digest()).await.unwrap(), None);
 }
 
@@ -182,7 +182,7 @@ async fn what_was_heard_late_takes_no_place_of_what_is_newer() {
     let (one, two) = (node(&town, "one").await, node(&town, "two").await);
     one.confirm(&evidence_of(&app(), "first"), NOW, None).await.unwrap();
     let place = key(CONFIRMED, &app()).unwrap();
-    let late = Change::Put { key: place.clone(), entry: town.store.0.read(&place).await.unwrap().unwrap() };
+    let late = Change::Put { key: place.clone(), entry: town.store.store.read(&place).await.unwrap().unwrap() };
     two.load().await.unwrap();
     two.confirm(&evidence_of(&app(), "second"), NOW.plus_seconds(1), None).await.unwrap();
     two.apply(late).await;

@@ -6,7 +6,7 @@ use super::super::service::Kind;
 use super::super::town::Town;
 use super::tests::{evidence, until};
 use super::*;
-use crate::store::Entry;
+use crate::store::{Entry, Expected};
 use countersign_trust::name::Sha256;
 
 const DAY: i64 = 24 * 60 * 60;
@@ -36,13 +36,13 @@ impl Town {
     }
 
     async fn stored(&self) -> Entry {
-        self.store.0.read(&key()).await.unwrap().unwrap()
+        self.store.store.read(&key()).await.unwrap().unwrap()
     }
 
     /// What whoever holds the store writes in the pin's place.
     async fn forge(&self, bytes: Vec<u8>) {
-        let expected = self.store.0.read(&key()).await.unwrap().map_or(Expected::Absent, |entry| Expected::Revision(entry.revision));
-        self.store.0.put(&key(), bytes.into(), expected, None).await.unwrap();
+        let expected = self.store.store.read(&key()).await.unwrap().map_or(Expected::Absent, |entry| Expected::Revision(entry.revision));
+        self.store.store.put(&key(), bytes.into(), expected, None).await.unwrap();
     }
 }
 
@@ -223,7 +223,7 @@ async fn a_pin_ends_unless_a_node_that_uses_it_renews_it() {
     assert!(again.generation > pin.generation, "what begins anew is later than what has ended");
     town.passes(15 * DAY);
     one.remove_ended().await.unwrap();
-    assert_eq!(town.store.0.list(&Prefix::all(), None, 10).await.unwrap().entries, [], "with its evidence");
+    assert_eq!(town.store.store.list(&Prefix::all(), None, 10).await.unwrap().entries, [], "with its evidence");
 }
 
 /// Whoever writes a pin that no later one can follow, or that never ends, has written none.
@@ -289,7 +289,7 @@ async fn what_a_node_uses_it_knows_while_the_store_is_away() {
     assert_eq!(one.evidence(&pin.meaning).await.unwrap(), Some(evidence));
     town.can_be_reached(true);
     let entry = town.stored().await;
-    town.store.0.remove(&key(), entry.revision).await.unwrap();
+    town.store.store.remove(&key(), entry.revision).await.unwrap();
     one.load().await.unwrap();
     assert_eq!(of(&one), None, "and what was removed meanwhile is gone");
     one.remove_ended().await.unwrap();
@@ -346,7 +346,7 @@ async fn the_void_pins_of_a_hostile_store_use_up_no_namespace() {
 /// What whoever holds the store writes as a pin of another revision.
 async fn forge_beside(town: &Town, id: &str, forged: Pin) {
     let forged = Pin { revision: revision("forged", id), ..forged };
-    town.store.0.put(&key_of(&forged).unwrap(), forged.encode().unwrap().into(), Expected::Absent, None).await.unwrap();
+    town.store.store.put(&key_of(&forged).unwrap(), forged.encode().unwrap().into(), Expected::Absent, None).await.unwrap();
 }
 
 #[tokio::test]
@@ -455,7 +455,7 @@ async fn a_pin_that_was_withdrawn_while_the_store_was_away_is_shared_with_nobody
     one.withdraw(&image(), town.now()).await.unwrap();
     town.can_be_reached(true);
     one.apply(Change::Resumed).await;
-    assert!(town.store.0.read(&key()).await.unwrap().is_none());
+    assert!(town.store.store.read(&key()).await.unwrap().is_none());
     assert!(one.standings().is_empty());
 }
 

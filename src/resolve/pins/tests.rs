@@ -5,8 +5,9 @@ use countersign_trust::name::EvidenceDigest;
 
 use super::super::pin::Cause;
 use super::super::pin::tests::{NOW, image, meaning, revision};
+use super::quota::{MAX_EVIDENCE_BYTES, MAX_EVIDENCE_BYTES_OF_A_NAMESPACE};
 use super::*;
-use crate::store::EmbeddedStore;
+use crate::store::{EmbeddedStore, Expected};
 
 pub(super) fn evidence(text: &str) -> Evidence {
     let mut evidence = Evidence::new(Gun::for_repository(&"r.test/team/app".parse().unwrap()), "https://r.test".into());
