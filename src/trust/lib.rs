@@ -1,6 +1,6 @@
 //! The trust core of countersign: evidence in, verdict out.
 //!
-//! Nothing here can do I/O or look at a clock: the manifest has no crate that could, and `no_std` keeps the
+//! Nothing here can do I/O or look at a clock: no crate of the manifest offers it, and `no_std` keeps the
 //! standard library's away. The same four inputs give the same verdict for ever.
 #![no_std]
 #![cfg_attr(
