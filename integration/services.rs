@@ -350,3 +350,31 @@ async fn what_an_operator_sets_and_freezes_stays_or_nothing_runs(containerd: Ver
     assert_eq!((&acts[1]["digest"], &acts[1]["digest-before"]), (&new.as_str().into(), &old.as_str().into()));
     assert_eq!(acts[1]["service"], "shop/deployment/web 5d4f");
 }
+
+/// What pins there are cannot be told then, and none was changed: that is no answer, and no "there are none".
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_on_pins_end_with_3_while_the_daemon_cannot_use_its_store() {
+    let mut scene = Scene::on(Version::V1_6, "commands_on_pins").await;
+    let gate = scene.world.gate.as_mut().unwrap();
+    gate.kill();
+    let store = gate.state().join("store");
+    std::fs::remove_dir_all(&store).unwrap();
+    std::fs::write(&store, "not a store").unwrap();
+    gate.start_again().await;
+    let service = "shop/deployment/web";
+    for words in [
+        &["service", "ls"][..],
+        &["service", "inspect", service],
+        &["service", "update", service],
+        &["service", "rollback", service],
+        &["pin", "ls"],
+        &["pin", "history", service],
+        &["pin", "freeze", service],
+        &["pin", "release", service],
+    ] {
+        let (code, printed, complaint) = scene.countersign(words).await;
+        assert_eq!((code, printed.as_str()), (Some(3), ""), "{words:?}: {complaint}");
+        assert!(complaint.contains("the store of pins cannot be used: see the daemon's log"), "{words:?}: {complaint}");
+    }
+    assert_eq!(scene.prints("5d4f").await, "old\n", "a pin admits nothing, and its absence refuses nothing on a node of its own");
+}

@@ -22,7 +22,8 @@ const ROUNDS: &str = "rounds";
 const EVERY_SECONDS: i64 = 6 * 60 * 60;
 /// How often a node looks whether a round is due: one small question for hundreds of idle ones.
 const LOOKS_EVERY: Duration = Duration::from_secs(60 * 60);
-/// For how long a round lasts: as many entries as one store has take a minute, and one that shows pages without end is left alone.
+/// For how long a round lasts: a store that shows pages without end is left alone, and the next round begins anew with what this
+/// one did not come to.
 const LASTS: Duration = Duration::from_secs(10 * 60);
 /// For how long a confirmation stays that nobody renews: nobody uses its repository then, and most trust data has expired.
 const CONFIRMATION_STAYS_SECONDS: i64 = 180 * 24 * 60 * 60;
