@@ -1,7 +1,11 @@
 //! What others say that trust servers have confirmed: forged, moved, from the future, of removed nodes; and turns that somebody holds.
 
+use std::time::Duration;
+
 use super::super::pin::tests::NOW;
+use super::super::sharing::share_of;
 use super::super::town::Town;
+use super::turn::{TURN_SECONDS, TURNS};
 use super::*;
 use countersign_trust::evidence::{Answer, FileName};
 
