@@ -94,12 +94,19 @@ pub(in crate::resolve) struct Reachable {
     reads: AtomicUsize,
     something_else: Mutex<Option<Key>>,
     has_no_end: AtomicBool,
+    answers_no_reads: AtomicBool,
 }
 
 impl Reachable {
     fn holding(store: EmbeddedStore) -> Self {
-        let (can_be_reached, has_no_end) = (AtomicBool::new(true), AtomicBool::new(false));
-        Self { store, can_be_reached, reads: AtomicUsize::new(0), something_else: Mutex::default(), has_no_end }
+        Self {
+            store,
+            can_be_reached: AtomicBool::new(true),
+            reads: AtomicUsize::new(0),
+            something_else: Mutex::default(),
+            has_no_end: AtomicBool::default(),
+            answers_no_reads: AtomicBool::default(),
+        }
     }
 
     /// Below this key stands what this program has not written.
@@ -116,17 +123,23 @@ impl Reachable {
         self.has_no_end.store(true, Ordering::Relaxed);
     }
 
+    /// It goes away before each read, and is back after it.
+    pub(in crate::resolve) fn answers_no_reads(&self) {
+        self.answers_no_reads.store(true, Ordering::Relaxed);
+    }
+
     /// How often somebody has read a key.
     pub(in crate::resolve) fn reads(&self) -> usize {
         self.reads.load(Ordering::Relaxed)
     }
 
     pub(in crate::resolve) fn ask(&self) -> Result<&EmbeddedStore, StoreError> {
-        if self.can_be_reached.load(Ordering::Relaxed) {
-            return Ok(&self.store);
-        }
-        Err(StoreError::Unreachable { tries: vec![Try { endpoint: "https://etcd.test:2379".into(), why: Outage::Connect }] })
+        if self.can_be_reached.load(Ordering::Relaxed) { Ok(&self.store) } else { Err(unreachable_store()) }
     }
+}
+
+fn unreachable_store() -> StoreError {
+    StoreError::Unreachable { tries: vec![Try { endpoint: "https://etcd.test:2379".into(), why: Outage::Connect }] }
 }
 
 #[async_trait::async_trait]
@@ -134,6 +147,9 @@ impl Store for Reachable {
     async fn read(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         self.refuse_something_else(key)?;
+        if self.answers_no_reads.load(Ordering::Relaxed) {
+            return Err(unreachable_store());
+        }
         self.ask()?.read(key).await
     }
 

@@ -447,3 +447,13 @@ async fn what_another_node_has_just_told_is_offered_though_it_is_not_heard_of_ye
     town.can_be_reached(false);
     assert_eq!(two.offered(&gun("r.test/team/other")).await, None);
 }
+
+#[tokio::test]
+async fn a_turn_in_which_the_store_goes_away_is_given_back() {
+    let town = Town::of(&["one"]);
+    let one = node(&town, "one").await;
+    town.store.answers_no_reads();
+    assert!(matches!(one.turn(&app(), Needs::Since(NOW)).await, Turn::Alone));
+    let place = key(TURNS, &app()).unwrap();
+    assert_eq!(town.store.store.read(&place).await.unwrap(), None, "nobody waits for a node that asks for itself");
+}

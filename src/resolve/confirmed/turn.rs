@@ -115,10 +115,14 @@ impl Confirmations {
     /// The turn of this node. The one before it may have ended so lately that what was told in it is not heard of yet.
     async fn begin_turn(&self, gun: &Gun, needs: Needs, key: Key, moment: Moment) -> Result<Turn, ResolveError> {
         let Needs::Since(since) = needs else { return Ok(Turn::Mine(key, moment)) };
-        self.look(gun).await?;
-        let Some(confirmed) = self.of(gun).filter(|confirmed| confirmed.at >= since) else { return Ok(Turn::Mine(key, moment)) };
+        let looked = self.look(gun).await.map(|()| self.of(gun).filter(|confirmed| confirmed.at >= since));
+        let turn = match looked {
+            Ok(None) => return Ok(Turn::Mine(key, moment)),
+            Ok(Some(confirmed)) => Ok(Turn::Confirmed(confirmed)),
+            Err(error) => Err(error),
+        };
         self.end_turn(&key, moment).await;
-        Ok(Turn::Confirmed(confirmed))
+        turn
     }
 
     async fn turn_under_way(&self, place: &Key) -> Result<Option<Moment>, ResolveError> {
