@@ -61,7 +61,8 @@ pub(crate) async fn create(report: &mut Report, scale: &Scale, world: &World, so
     report.goal("CreateContainer: requests to registry and notary server", asked.len() as f64, "requests", Goal::AtMost(0.0));
 }
 
-fn add_round(sides: &mut [Samples; 2], samples: [Vec<Duration>; 2]) {
+/// Adds a round to both sides.
+pub(crate) fn add_round(sides: &mut [Samples; 2], samples: [Vec<Duration>; 2]) {
     for (side, samples) in sides.iter_mut().zip(samples) {
         side.add(samples, None);
     }

@@ -12,7 +12,7 @@ use k8s_cri::v1::{
 };
 use prost::Message as _;
 
-use crate::checked::Admitted;
+use crate::checked::{Admitted, add_round};
 use crate::client::{Call, Client};
 use crate::harness::Must as _;
 use crate::harness::cri::{Cri, Pod, container};
@@ -81,26 +81,28 @@ async fn checks(report: &mut Report, scale: &Scale, world: &World, sockets: Sock
         [("RunPodSandbox, refused by containerd", &sandbox, THERE_ALREADY), ("StartContainer, refused by containerd", &start, RUNS_ALREADY)]
     {
         let mut clients = [Client::connect(sockets.direct).await, Client::connect(sockets.gate).await];
-        let mut times = [Vec::new(), Vec::new()];
-        for turn in 0..=scale.calls {
-            for side in [turn % 2, (turn + 1) % 2] {
-                let took = clients[side].timed_refused(call, words).await;
-                if turn > 0 {
-                    times[side].push(took);
+        let mut both = <[Samples; 2]>::default();
+        for round in 0..=scale.rounds {
+            let mut times = [Vec::new(), Vec::new()];
+            for turn in 0..scale.calls {
+                for side in [turn % 2, (turn + 1) % 2] {
+                    times[side].push(clients[side].timed_refused(call, words).await);
                 }
             }
+            if round > 0 {
+                add_round(&mut both, times);
+            }
         }
-        let [direct, gate] = &sides(times);
+        let [direct, gate] = &both;
         report_both(report, name, direct, gate);
         report.goal(format!("{name}: added p99, gate"), gate.above(direct, P99) * 1e3, MILLISECONDS, Goal::AtMost(ADDED_P99));
     }
     world.cri().remove_pod(&pod).await.must("removing a pod");
 }
 
-fn sides([direct, gate]: [Vec<Duration>; 2]) -> [Samples; 2] {
+fn sides(times: [Vec<Duration>; 2]) -> [Samples; 2] {
     let mut sides = <[Samples; 2]>::default();
-    sides[0].add(direct, None);
-    sides[1].add(gate, None);
+    add_round(&mut sides, times);
     sides
 }
 
