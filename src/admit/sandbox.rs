@@ -54,15 +54,15 @@ impl Admit {
         self.policy().sandbox.name.clone()
     }
 
-    /// Judges `name` as the image of sandboxes: by the digests that the configuration lists for it, else by its signatures. What
-    /// is held of its repository decides; only if nothing is, its trust server is asked.
+    /// Judges `name`, which has these records on the node, as the image of sandboxes: by the digests that the configuration lists
+    /// for it, else by its signatures. What is held of its repository decides; only if nothing is, its trust server is asked.
     ///
     /// # Errors
     /// [`Refusal::Sandbox`].
-    pub async fn admit_sandbox(self: &Arc<Self>, name: &ImageReference) -> Result<Admission, Refusal> {
+    pub async fn admit_sandbox(self: &Arc<Self>, name: &ImageReference, records: &[Record]) -> Result<Admission, Refusal> {
         let judged = match self.policy().sandbox.digests.as_slice() {
             [] => self.judge_sandbox(name).await,
-            digests => self.listed_sandbox(name, digests).await,
+            digests => self.listed_sandbox(name, records, digests),
         };
         judged.map_err(|refusal| Refusal::sandbox(name, refusal))
     }
@@ -76,8 +76,7 @@ impl Admit {
     }
 
     /// The listed digest that the name means on this node, so that nothing is pulled without need; else the preferred.
-    async fn listed_sandbox(&self, name: &ImageReference, digests: &[ManifestDigest]) -> Result<Admission, Refusal> {
-        let records = self.containerd.records(&[record_name(name)]).await?;
+    fn listed_sandbox(&self, name: &ImageReference, records: &[Record], digests: &[ManifestDigest]) -> Result<Admission, Refusal> {
         let mut present = records.iter().filter_map(|record| record.target.digest.parse::<ManifestDigest>().ok());
         let present = present.find(|digest| digests.contains(digest));
         let Some(digest) = present.or_else(|| digests.first().copied()) else {

@@ -20,6 +20,7 @@ use super::methods::{
 use super::status::{Code, Status};
 use super::upstream::{Reply, Upstream};
 use crate::admit::{Admission, ImageContent, KeyGuard, Pod, Refusal, record_name};
+use crate::containerd::Record;
 use crate::crash::Step;
 
 /// How long the pull of the sandboxes' image may take: half of what kubelet waits for a sandbox.
@@ -112,8 +113,9 @@ impl Guard {
 
     async fn ready_sandbox_image(&self, upstream: &Upstream, began: Instant) -> Result<Ready, Refusal> {
         let name = self.sandbox_image_name(upstream).await?;
-        let admission = self.admit.admit_sandbox(&name).await?;
-        let (content, image_id) = self.sandbox_image_here(&admission, upstream).await?;
+        let records = self.admit.containerd().records(&[record_name(&name)]).await?;
+        let admission = self.admit.admit_sandbox(&name, &records).await?;
+        let (content, image_id) = self.sandbox_image_here(&admission, &records, upstream).await?;
         self.admitted(CheckedMethod::RunPodSandbox, judged(&name.to_string(), began), &admission, Some(image_id));
         // Its tag record is not moved from here until the sandbox stands.
         let held = self.admit.image_locks.share(image_id).await;
@@ -136,11 +138,15 @@ impl Guard {
         Ok(name)
     }
 
-    /// What the admitted digest is on this node, pulled if it is not here or goes by another name; and one of its images.
-    async fn sandbox_image_here(&self, admission: &Admission, upstream: &Upstream) -> Result<(Vec<ImageContent>, ImageId), Refusal> {
+    /// What the admitted digest is on this node, pulled if it is not here or goes by another name than that of `records`; and one
+    /// of its images.
+    async fn sandbox_image_here(
+        &self,
+        admission: &Admission,
+        records: &[Record],
+        upstream: &Upstream,
+    ) -> Result<(Vec<ImageContent>, ImageId), Refusal> {
         let (name, digest) = (&admission.image, admission.digest);
-        let record = record_name(name);
-        let records = self.admit.containerd().records(std::slice::from_ref(&record)).await?;
         if let Some(found) = records.iter().find(|found| found.target.digest == digest.to_string()) {
             let content = self.admit.sandbox_content(name, digest).await?;
             if let Some(image_id) = content.first().map(|image| image.image_id) {
@@ -165,7 +171,7 @@ impl Guard {
         if let Selector::Tag(_) = name.selector() {
             self.name_image(admission, image_id, upstream).await?;
         }
-        for made in self.admit.containerd().records(&[record]).await? {
+        for made in self.admit.containerd().records(&[record_name(name)]).await? {
             self.admit.keep_sandbox_image(&made).await;
         }
         Ok((content, image_id))
