@@ -85,10 +85,38 @@ async fn what_is_bad_changes_nothing_and_a_restart_goes_on_with_what_was_in_forc
     let refused = scene.cri().pull(&unsigned).await.unwrap_err();
     assert_refused(&refused, DENIED, "image or trust data does not exist for ", "CS-TAG-NOT-SIGNED");
     scene.cri().pull(&scene.name).await.unwrap();
+}
 
-    fs::write(&file, good.replace("admin.sock", "other.sock")).unwrap();
-    let gate = scene.world.gate.as_mut().unwrap();
+/// What is read at the start alone is not said to be in force after a reload, nor is the rest of such a file.
+#[tokio::test]
+async fn what_a_running_daemon_cannot_change_is_named_and_nothing_is_changed() {
+    let scene = Scene::new("what_a_running_daemon_cannot_change").await;
+    let unsigned = scene.world.push(&Recipe::prints("unsigned").build(), "team/app", "2").await;
+    let file = configuration(&scene.world);
+    let good = fs::read_to_string(&file).unwrap();
+    let with = |table: &str| format!("{good}\n{table}\n");
+    for (key, text) in [
+        ("listen", good.replace("cri.sock", "other.sock")),
+        ("containerd.address", good.replace("containerd.sock", "other.sock")),
+        ("state.directory", good.replace("/state\"", "/other\"")),
+        ("watch.on-bypass", with("[watch]\non-bypass = \"stop\"")),
+        ("audit", with("[audit]\nmax-bytes = 16777216")),
+        ("metrics.listen", with("[metrics]\nlisten = \"127.0.0.1:1\"")),
+        ("store", with("[store]\nwhen-unreachable = \"local\"")),
+        ("store", with("[store]\ncluster = \"prod\"")),
+    ] {
+        assert_ne!(text, good, "{key}");
+        fs::write(&file, text.replace("mode = \"enforced\"", "mode = \"permissive\"")).unwrap();
+        let (exit, out, err) = reload(&scene.world).await;
+        assert!(err.contains(&format!("`{key}` cannot change while countersign runs: restart it")), "{key}: {exit:?} {out}{err}");
+        assert_eq!(exit, Some(2), "{key}: {err}");
+        let refused = scene.cri().pull(&unsigned).await.unwrap_err();
+        assert_refused(&refused, DENIED, "image or trust data does not exist for ", "CS-TAG-NOT-SIGNED");
+    }
+
+    // The same by SIGHUP.
+    let gate = scene.world.gate.as_ref().unwrap();
     gate.server.hang_up();
-    let told = gate.logged("`listen` cannot change while countersign runs: restart it", Duration::from_secs(10)).await;
+    let told = gate.logged("`store` cannot change while countersign runs: restart it", Duration::from_secs(10)).await;
     assert!(told.is_some(), "{}", gate.log());
 }

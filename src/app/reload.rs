@@ -115,6 +115,7 @@ impl Reloading {
             ("state.directory", config.state_directory == in_force.state_directory),
             ("audit", config.audit == in_force.audit),
             ("metrics.listen", config.metrics == in_force.metrics),
+            ("store", config.store == in_force.store),
         ];
         if let Some((key, _)) = fixed.into_iter().find(|(_, is_same)| !is_same) {
             return Err(ReloadError::NeedsRestart(key));
