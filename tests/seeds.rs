@@ -10,7 +10,7 @@ const PAGE: &str = "docs/seeds.md";
 /// The documents, each with the fewest sentences that it has.
 const DOCUMENTS: [(char, usize); 5] = [('A', 19), ('B', 19), ('C', 19), ('D', 42), ('E', 40)];
 /// What a row begins with whose sentence is not implemented here as it stands.
-const REASONS: [&str; 4] = ["Context: ", "Outside: ", "Said: ", "Later: "];
+const REASONS: [&str; 3] = ["Context: ", "Outside: ", "Said: "];
 /// A reason that is shorter says nothing.
 const SHORTEST_REASON: usize = 10;
 /// Ends of the names of files that a row gives as a place.
@@ -149,7 +149,7 @@ fn a_row_that_does_not_hold_is_found() {
          | A3 | no place | somewhere | `tests/seeds.rs::page` |\n\
          | A4 | no such place | `src/none.rs` | `tests/seeds.rs::page` |\n\
          | A5 | reason | Outside: no web page is here | — |\n\
-         | A6 | short | Later: soon | — |\n\
+         | A6 | short | Said: here | — |\n\
          | A7 | like | as A1 | — |\n\
          | A8 | like like | as A7 | — |\n\
          | word | not a row | x | y |",
