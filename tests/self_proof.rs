@@ -4,12 +4,13 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use countersign::admit::{Admit, Policy, RESERVED_HOST, Refusal, SandboxImage};
+use countersign::admit::{Admit, Policy, RESERVED_HOST, Refusal, SandboxImage, Shown};
 use countersign::clock::SystemClock;
 use countersign::containerd::Containerd;
 use countersign::ledger::Ledger;
-use countersign::proof::{Must, PROVE_EVERY, prepare};
+use countersign::proof::{Must, PROVE_EVERY, prepare, prove_for_ever};
 use countersign_trust::Question;
 use countersign_trust::mode::Mode;
 use countersign_trust::name::{ImageReference, ManifestDigest, Sha256};
@@ -17,21 +18,24 @@ use countersign_trust::pin::Pins;
 
 /// An [`Admit`] that trusts nothing, in a folder of its own.
 fn admit(folder: &tempfile::TempDir) -> Arc<Admit> {
-    let policy = Policy {
-        trust: countersign_trust::Policy::new(Mode::Enforced, Pins::default()),
+    let containerd = Containerd::new(Path::new("/nonexistent/containerd.sock"));
+    let ledger = Ledger::open(folder.path());
+    Arc::new(Admit::new(policy(Mode::Enforced), Arc::new(SystemClock), containerd, ledger, tokio::runtime::Handle::current()))
+}
+
+fn policy(mode: Mode) -> Policy {
+    Policy {
+        trust: countersign_trust::Policy::new(mode, Pins::default()),
         servers: HashMap::new(),
         expired_serves_for: None,
         node_credentials: None,
         grandfather_for: None,
-        superseded_max_age: std::time::Duration::from_secs(180 * 86_400),
+        superseded_max_age: Duration::from_secs(180 * 86_400),
         sandbox: SandboxImage::default(),
         refresh_interval: PROVE_EVERY,
         digest: Sha256::of(b"policy"),
         shared_digest: Sha256::of(b"policy"),
-    };
-    let containerd = Containerd::new(Path::new("/nonexistent/containerd.sock"));
-    let ledger = Ledger::open(folder.path());
-    Arc::new(Admit::new(policy, Arc::new(SystemClock), containerd, ledger, tokio::runtime::Handle::current()))
+    }
 }
 
 async fn pulled(admit: &Arc<Admit>, image: &str) -> Result<ManifestDigest, Refusal> {
@@ -78,4 +82,23 @@ async fn no_two_trials_have_the_same_name() {
     let admit = admit(&folder);
     let names: BTreeSet<String> = (0..8).map(|_| prepare(&admit).unwrap().1[0].image.clone()).collect();
     assert_eq!(names.len(), 8);
+}
+
+#[tokio::test]
+async fn another_policy_is_proven_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let admit = admit(&folder);
+    admit.adopt(policy(Mode::Disabled));
+    // Nobody serves it: what is tried cannot be proven, but that it was tried shows.
+    let proving = tokio::spawn(prove_for_ever(Arc::clone(&admit), folder.path().join("cri.sock").into()));
+    let shown = async |fits: fn(&Shown) -> bool| {
+        while !admit.proofs().newest.is_some_and(|(_, shown)| fits(&shown)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let within = |shown| tokio::time::timeout(PROVE_EVERY / 10, shown);
+    within(shown(|shown| *shown == Shown::NothingToEnforce)).await.expect("nothing is verified");
+    admit.adopt(policy(Mode::Enforced));
+    within(shown(|shown| matches!(shown, Shown::NotMade(_)))).await.expect("it is tried under the new policy");
+    proving.abort();
 }

@@ -163,6 +163,7 @@ pub struct Admit {
     /// Exchanged as a whole. Whoever asks twice may see two; each question is answered by one.
     policy: RwLock<Arc<Policy>>,
     policy_changes: tokio::sync::Notify,
+    proof_is_due: tokio::sync::Notify,
     clock: Arc<dyn Clock>,
     /// When trust data was last found good.
     latest: Latest,
@@ -205,6 +206,7 @@ impl Admit {
         let admit = Self {
             policy: RwLock::new(Arc::new(policy)),
             policy_changes: tokio::sync::Notify::new(),
+            proof_is_due: tokio::sync::Notify::new(),
             clock,
             latest: Latest::default(),
             notary: NotaryClient::new(),
@@ -257,11 +259,17 @@ impl Admit {
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
         self.in_vain.forget_all();
         self.policy_changes.notify_one();
+        self.proof_is_due.notify_one();
     }
 
     /// Waits until another policy is put in force than the one that was there when this was last waited for. For one who waits.
     pub async fn policy_changes(&self) {
         self.policy_changes.notified().await;
+    }
+
+    /// Waits until what was proven of enforcement was proven under another policy than that in force. For one who waits.
+    pub async fn proof_is_due(&self) {
+        self.proof_is_due.notified().await;
     }
 
     /// What becomes of images that are refused, where no rule says otherwise.

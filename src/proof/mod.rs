@@ -22,7 +22,7 @@ pub use signer::SignError;
 use signer::TagsSignedBy;
 pub use watchdog::feed_watchdog;
 
-/// How often the gate tries itself.
+/// How often the gate tries itself; also at once when another policy is in force.
 pub const PROVE_EVERY: Duration = Duration::from_secs(300);
 /// After a trial that could not be made, the next one comes sooner.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
@@ -60,7 +60,10 @@ pub async fn prove_for_ever(admit: Arc<Admit>, socket: Arc<Path>) {
         tell(&seen, admit.proofs().newest.map(|(_, seen)| seen).as_ref());
         let now = admit.moment().map(|now| now.seconds()).unwrap_or_default();
         admit.keep_proof(now, seen);
-        tokio::time::sleep(if is_made { PROVE_EVERY } else { TRY_AGAIN }).await;
+        tokio::select! {
+            () = tokio::time::sleep(if is_made { PROVE_EVERY } else { TRY_AGAIN }) => {}
+            () = admit.proof_is_due() => {}
+        }
     }
 }
 
