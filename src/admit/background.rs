@@ -37,8 +37,12 @@ struct Timetable(HashMap<Gun, Due>);
 
 impl Timetable {
     /// Takes up repositories that are new, each within the time that `spread` says, and forgets those that are held no more.
-    fn follow(&mut self, held: &[Gun], spread: impl Fn(&Gun) -> Duration, now: Instant) {
+    /// `interval` may have become shorter since the others were planned: none waits longer than it.
+    fn follow(&mut self, held: &[Gun], spread: impl Fn(&Gun) -> Duration, interval: Duration, now: Instant) {
         self.0.retain(|gun, _| held.contains(gun));
+        for (gun, due) in self.0.iter_mut().filter(|(_, due)| due.at > now + interval) {
+            due.at = now + interval.mul_f64(share(gun));
+        }
         for gun in held {
             self.0.entry(gun.clone()).or_insert_with(|| Due { at: now + spread(gun).mul_f64(share(gun)), outages: 0 });
         }
@@ -81,7 +85,8 @@ impl Admit {
             let spread = longest_spread.min(interval);
             if let Ok(memory) = self.memory() {
                 // What comes later was fetched just now, or was imported, and then its server may never have been asked.
-                timetable.follow(&memory.guns(), |gun| if memory.was_never_asked(gun) { spread } else { interval }, Instant::now());
+                let spread = |gun: &Gun| if memory.was_never_asked(gun) { spread } else { interval };
+                timetable.follow(&memory.guns(), spread, interval, Instant::now());
                 longest_spread = LOOK_INTERVAL;
             }
             while let Some(gun) = timetable.first_due(Instant::now()) {
@@ -129,7 +134,7 @@ mod tests {
     fn every_repository_is_due_within_the_spread_and_then_once_in_an_interval() {
         let (now, guns) = (Instant::now(), [gun("r.test/a/a"), gun("r.test/b/b")]);
         let mut timetable = Timetable::default();
-        timetable.follow(&guns, |_| SPREAD_AT_START, now);
+        timetable.follow(&guns, |_| SPREAD_AT_START, INTERVAL, now);
         let mut asked = Vec::new();
         while let Some(gun) = timetable.first_due(now + SPREAD_AT_START) {
             timetable.plan(&gun, false, INTERVAL, now + SPREAD_AT_START);
@@ -145,7 +150,7 @@ mod tests {
     fn a_server_that_is_away_is_asked_again_soon_and_then_less_often() {
         let (now, name) = (Instant::now(), gun("r.test/a/a"));
         let mut timetable = Timetable::default();
-        timetable.follow(std::slice::from_ref(&name), |_| Duration::ZERO, now);
+        timetable.follow(std::slice::from_ref(&name), |_| Duration::ZERO, INTERVAL, now);
         for longest in [FIRST_RETRY, FIRST_RETRY * 2, FIRST_RETRY * 4] {
             timetable.plan(&name, true, INTERVAL, now);
             assert_eq!(timetable.first_due(now + longest * 8 / 10), None);
@@ -164,8 +169,26 @@ mod tests {
     fn a_repository_that_is_held_no_more_is_not_asked_about() {
         let (now, name) = (Instant::now(), gun("r.test/a/a"));
         let mut timetable = Timetable::default();
-        timetable.follow(std::slice::from_ref(&name), |_| Duration::ZERO, now);
-        timetable.follow(&[], |_| Duration::ZERO, now);
+        timetable.follow(std::slice::from_ref(&name), |_| Duration::ZERO, INTERVAL, now);
+        timetable.follow(&[], |_| Duration::ZERO, INTERVAL, now);
         assert_eq!(timetable.first_due(now + INTERVAL), None);
+    }
+
+    #[test]
+    fn a_shorter_interval_counts_for_what_was_planned_before() {
+        let (now, guns) = (Instant::now(), [gun("r.test/a/a"), gun("r.test/b/b")]);
+        let mut timetable = Timetable::default();
+        for gun in &guns {
+            timetable.plan(gun, false, INTERVAL * 24, now);
+        }
+        timetable.follow(&guns, |_| INTERVAL * 24, INTERVAL * 24, now);
+        assert_eq!(timetable.first_due(now + INTERVAL), None, "the interval is a day");
+        timetable.follow(&guns, |_| INTERVAL, INTERVAL, now);
+        let mut asked = 0;
+        while let Some(gun) = timetable.first_due(now + INTERVAL) {
+            timetable.plan(&gun, false, INTERVAL, now + INTERVAL);
+            asked += 1;
+        }
+        assert_eq!(asked, 2, "the interval is an hour");
     }
 }
