@@ -102,8 +102,13 @@ async fn what_a_running_daemon_cannot_change_is_named_and_nothing_is_changed() {
         ("watch.on-bypass", with("[watch]\non-bypass = \"stop\"")),
         ("audit", with("[audit]\nmax-bytes = 16777216")),
         ("metrics.listen", with("[metrics]\nlisten = \"127.0.0.1:1\"")),
-        ("store", with("[store]\nwhen-unreachable = \"local\"")),
-        ("store", with("[store]\ncluster = \"prod\"")),
+        (
+            "store",
+            with(
+                "[store]\nbackend = \"etcd\"\ncluster = \"prod\"\nendpoints = [\"http://127.0.0.1:1\"]\n\
+                 authority-keys = [\"ed25519:O2onvM62pC1io6jQKm8Nc2UyFXcd4kOmOsBIoYtZ2ik=\"]",
+            ),
+        ),
     ] {
         assert_ne!(text, good, "{key}");
         fs::write(&file, text.replace("mode = \"enforced\"", "mode = \"permissive\"")).unwrap();

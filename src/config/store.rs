@@ -135,6 +135,8 @@ fn refuse_keys_of_etcd(file: &StoreFile, notes: &mut Notes) -> bool {
     let lists = [("endpoints", first(&file.endpoints)), ("authority-keys", first(&file.authority_keys))];
     let lists = lists.into_iter().filter_map(|(key, at)| Some((key, at?)));
     let texts = [
+        ("cluster", &file.cluster),
+        ("when-unreachable", &file.when_unreachable),
         ("node", &file.node),
         ("ca-file", &file.ca_file),
         ("certificate-file", &file.certificate_file),

@@ -11,6 +11,10 @@ fn store(lines: &str) -> Result<Store, ConfigErrors> {
     Config::parse(&text, Path::new("/etc/countersign/config.toml")).map(|config| config.store)
 }
 
+fn of_cluster(name: &str) -> Result<Store, ConfigErrors> {
+    store(&format!("backend = \"etcd\"\ncluster = \"{name}\"\nauthority-keys = [\"{AUTHORITY}\"]\nendpoints = [\"http://[::1]:2379\"]"))
+}
+
 fn with_endpoint(endpoint: &str) -> Result<Store, ConfigErrors> {
     let ca = if endpoint.starts_with("https") { "ca-file = \"ca.pem\"" } else { "" };
     store(&format!("backend = \"etcd\"\ncluster = \"prod\"\nauthority-keys = [\"{AUTHORITY}\"]\nendpoints = [\"{endpoint}\"]\n{ca}"))
@@ -22,8 +26,6 @@ fn without_a_word_the_store_is_a_file_of_this_node_and_what_it_cannot_say_is_den
     let config = Config::parse("content-trust.mode = \"disabled\"\n", Path::new("c.toml")).unwrap();
     assert_eq!(config.store, default);
     assert_eq!(store("backend = \"embedded\"").unwrap(), default);
-    let named = store("cluster = \"prod-2\"\nwhen-unreachable = \"local\"").unwrap();
-    assert_eq!((named.cluster.as_str(), named.when_unreachable), ("prod-2", WhenUnreachable::Local));
 }
 
 #[test]
@@ -75,8 +77,8 @@ fn an_endpoint_is_a_scheme_a_host_and_a_port_and_plain_only_on_this_machine() {
 #[test]
 fn a_cluster_s_name_is_part_of_no_other_key() {
     for bad in ["", "-a", "a-", "A", "a/b", "a.b", "ä", &"a".repeat(64)] {
-        let errors = store(&format!("cluster = \"{bad}\"")).unwrap_err();
+        let errors = of_cluster(bad).unwrap_err();
         assert!(matches!(errors.problems(), [Problem { what: Fault::Cluster { .. }, .. }]), "{bad}: {errors}");
     }
-    assert!(store(&format!("cluster = \"{}\"", "a".repeat(63))).is_ok());
+    assert!(of_cluster(&"a".repeat(63)).is_ok());
 }
