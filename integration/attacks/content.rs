@@ -14,6 +14,7 @@ on_every_containerd! {
     what_is_signed_and_no_image_does_not_run,
     a_signed_checkpoint_is_refused,
     refused_images_with_the_config_of_another_lock_nobody_out,
+    what_is_no_image_below_an_index_and_has_the_config_of_another_locks_nobody_out,
 }
 
 /// containerd 2.1 takes an image with this annotation for a checkpoint and pulls the image that it names by itself.
@@ -140,4 +141,28 @@ async fn refused_images_with_the_config_of_another_lock_nobody_out(containerd: V
         scene.only_runs(&[scene.image.chain_id()]).await;
     }
     scene.runs_the_signed_image().await;
+}
+
+/// containerd takes a manifest below an index for an image, whatever type its config says it is, and names it by that.
+async fn what_is_no_image_below_an_index_and_has_the_config_of_another_locks_nobody_out(containerd: Version) {
+    let mut scene = Scene::on(containerd, "what_is_no_image_below_an_index").await;
+    let twin = Recipe::prints("signed").config_media_type("application/vnd.acme.config+json").index().build();
+    assert_eq!((twin.id(), twin.digest() == scene.image.digest()), (scene.image.id(), false));
+    let (theirs, root) = scene.world.push_signed(&twin, "team/their", "1").await;
+    let unsigned = scene.world.push(&twin, "team/their", "2").await;
+    let configuration = scene.configuration().root_key(scene.world.gun("team/their"), root.canonical);
+    scene.world.start_gate(super::binary(), &configuration).await;
+    let id = scene.pull().await;
+    let pod = scene.pod().await;
+    assert_eq!(scene.cri().run_image(&pod, &id, &scene.name).await.unwrap().output, "signed\n");
+
+    // By whoever may sign in a repository of their own; and by a pod whose namespace is let pass.
+    scene.cri().pull(&theirs).await.unwrap_err();
+    assert_eq!(scene.cri().run_image(&pod, &id, &scene.name).await.unwrap().output, "signed\n");
+    for name in [&theirs, &unsigned] {
+        scene.behind().pull(name).await.unwrap();
+        assert_eq!(scene.cri().run_image(&pod, &id, &scene.name).await.unwrap().output, "signed\n", "{name}");
+        scene.cri().create(&pod, container(&id, name)).await.unwrap_err();
+    }
+    scene.only_runs(&[scene.image.chain_id()]).await;
 }

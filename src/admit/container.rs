@@ -9,7 +9,7 @@ use countersign_trust::name::{ChainId, ImageId, ImageReference, ManifestDigest, 
 use super::refusal::Refusal;
 use super::rehearsal::refuse_reserved;
 use super::{Admission, Admit, Asker, Effect, Sought, Workload, record_name};
-use crate::containerd::chain::{ImageContent, image_under, images_under};
+use crate::containerd::chain::{ImageContent, image_under, images_under, is_artifact_of};
 use crate::containerd::{ContainerRecord, Record, Standing as ContentStanding, stands_on};
 use crate::ledger::VerifiedImage;
 use crate::resolve::Revision;
@@ -88,9 +88,14 @@ impl Admit {
         }
     }
 
-    /// Whether the content of `digest` is here and refused, whichever image is meant by it.
-    pub async fn is_refused_content(&self, digest: ManifestDigest) -> bool {
-        images_under(&self.containerd, digest).await.is_err_and(|error| error.standing() == ContentStanding::Bad)
+    /// Whether the content of `digest` is here and can never be used as the image `image_id`, which containerd takes it for:
+    /// it is refused, whichever image is meant by it, or it is no image and has that image's config.
+    pub async fn is_refused_content(&self, digest: ManifestDigest, image_id: Option<ImageId>) -> bool {
+        match image_id {
+            Some(image_id) => is_artifact_of(&self.containerd, digest, &image_id).await,
+            None => images_under(&self.containerd, digest).await.map(|_| false),
+        }
+        .unwrap_or_else(|error| error.standing() == ContentStanding::Bad)
     }
 
     /// Judges the image that a container would be made from: `image_id`, which containerd says `shown` means.
@@ -269,15 +274,16 @@ impl Admit {
         for record in records {
             let other = || Refusal::OtherRecord { record: shown(&record.name), expected: image_id };
             let target: ManifestDigest = record.target.digest.parse().map_err(|_| other())?;
-            match self.content_of(target, image_id).await {
-                Ok(Some(_)) => {}
-                Ok(None) => return Err(other()),
-                Err(_) if mode == Mode::Enforced && self.is_refused_content(target).await => {
-                    tracing::warn!(record = shown(&record.name), %target, "removed a record of refused content");
-                    self.containerd.remove_records(&[record.name], &record.target.digest).await?;
-                }
-                Err(refusal) => return Err(refusal),
+            let refusal = match self.content_of(target, image_id).await {
+                Ok(Some(_)) => continue,
+                Ok(None) => other(),
+                Err(refusal) => refusal,
+            };
+            if mode != Mode::Enforced || !self.is_refused_content(target, Some(image_id)).await {
+                return Err(refusal);
             }
+            tracing::warn!(record = shown(&record.name), %target, "removed a record of refused content");
+            self.containerd.remove_records(&[record.name], &record.target.digest).await?;
         }
         Ok(())
     }

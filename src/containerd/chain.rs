@@ -56,6 +56,16 @@ pub async fn images_under(containerd: &Containerd, digest: ManifestDigest) -> Re
     images_of(containerd, containerd.remembered(), digest).await
 }
 
+/// Whether `digest` means, on this node, something that is no image and has the config `image_id` all the same: containerd takes
+/// it for that image.
+///
+/// # Errors
+/// As [`images_under`].
+pub async fn is_artifact_of(containerd: &Containerd, digest: ManifestDigest, image_id: &ImageId) -> Result<bool, ContentError> {
+    let meaning = meaning_of(containerd, containerd.remembered(), digest).await?;
+    Ok(meaning.artifacts.contains(image_id))
+}
+
 /// The image below `digest` whose config is `image_id`, or None if there is none on this node.
 ///
 /// Asks containerd nothing if the answer is remembered, also for an index of which only one child is on this node.
@@ -71,12 +81,16 @@ pub async fn image_under(
 }
 
 async fn images_of(blobs: &impl Blobs, remembered: &Remembered, digest: ManifestDigest) -> Result<Vec<ImageContent>, ContentError> {
-    if let Some(Meaning { images, is_complete: true }) = remembered.meaning(&digest) {
-        return Ok(images);
+    meaning_of(blobs, remembered, digest).await.map(|meaning| meaning.images)
+}
+
+async fn meaning_of(blobs: &impl Blobs, remembered: &Remembered, digest: ManifestDigest) -> Result<Meaning, ContentError> {
+    if let Some(meaning) = remembered.meaning(&digest).filter(|meaning| meaning.is_complete) {
+        return Ok(meaning);
     }
     let meaning = Walk::new(blobs, digest).finish().await?;
     remembered.keep(digest, meaning.clone());
-    Ok(meaning.images)
+    Ok(meaning)
 }
 
 async fn image_of(
@@ -96,6 +110,8 @@ async fn image_of(
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Meaning {
     images: Vec<ImageContent>,
+    /// The configs of children that are no images.
+    artifacts: Vec<ImageId>,
     /// False if content of some child was absent when it was looked for: it may have come since.
     is_complete: bool,
 }
@@ -151,7 +167,7 @@ impl<'a, B: Blobs> Walk<'a, B> {
             blobs,
             steps: VecDeque::from([Step { digest: top, named_by: None, depth: 0 }]),
             seen: BTreeSet::from([top]),
-            found: Meaning { images: Vec::new(), is_complete: true },
+            found: Meaning { images: Vec::new(), artifacts: Vec::new(), is_complete: true },
         }
     }
 
@@ -161,7 +177,7 @@ impl<'a, B: Blobs> Walk<'a, B> {
                 Ok(()) => {}
                 // Absence and being no image concern a child alone; the digest that was asked for must be an image.
                 Err(ContentError::Absent { .. }) if step.named_by.is_some() => self.found.is_complete = false,
-                Err(ContentError::NotAnImage { .. }) if step.named_by.is_some() => {}
+                Err(ContentError::NotAnImage { config, .. }) if step.named_by.is_some() => self.found.artifacts.push(config),
                 Err(error) => return Err(error),
             }
         }

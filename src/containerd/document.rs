@@ -194,7 +194,8 @@ impl Reader {
     fn manifest(self, config: &Json, layers: &Json) -> Result<Manifest, ContentError> {
         let (config, media_type, config_size) = self.descriptor(self.object(config, "config")?)?;
         if !CONFIG_TYPES.contains(&media_type) {
-            return Err(ContentError::NotAnImage { digest: self.digest, media_type: shown(media_type) });
+            let config = ImageId::new(config);
+            return Err(ContentError::NotAnImage { digest: self.digest, media_type: shown(media_type), config });
         }
         let layers = self.list(layers, "layers", "layers", MAX_LAYERS)?;
         for layer in layers {

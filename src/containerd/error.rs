@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use countersign_trust::name::{Sha256, shown};
+use countersign_trust::name::{ImageId, Sha256, shown};
 
 /// Why containerd gave no answer that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -207,6 +207,8 @@ pub enum ContentError {
         digest: Sha256,
         /// The config's media type, escaped.
         media_type: String,
+        /// Its config: containerd takes it for an image with this ID.
+        config: ImageId,
     },
     /// A digest that is not SHA-256.
     #[error("content sha256:{digest} names `{named}`, which is not a sha256 digest")]

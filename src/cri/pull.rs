@@ -124,13 +124,13 @@ impl Guard {
         let image_ref = pull_image_response(&reply.message).map_err(|error| answer(format!("a pull with a malformed message: {error}")))?;
         let image_id: ImageId = image_ref.parse().map_err(|_| answer("a pull with no image ID".to_owned()))?;
         let content = match self.admit.content_of(digest, image_id).await {
-            Ok(content) => content,
-            Err(refusal) => {
+            Ok(Some(content)) => content,
+            other => {
                 self.take_back(admission, Some(image_id)).await;
-                return Err(refusal);
+                let no_part = || answer(format!("a pull of {digest} with image {image_id}, which is not part of it"));
+                return Err(other.err().unwrap_or_else(no_part));
             }
         };
-        let content = content.ok_or_else(|| answer(format!("a pull of {digest} with image {image_id}, which is not part of it")))?;
         Step::PullFollowed.reached();
         let (admission, image) = self.admit.bound(admission.clone(), &content)?;
         self.admit.record_image(image).await?;
@@ -147,7 +147,7 @@ impl Guard {
     /// with the same config.
     async fn take_back(&self, admission: &Admission, image_id: Option<ImageId>) {
         let digest = admission.digest;
-        if admission.mode != Mode::Enforced || !self.admit.is_refused_content(digest).await {
+        if admission.mode != Mode::Enforced || !self.admit.is_refused_content(digest, image_id).await {
             return;
         }
         let _held = self.admit.image_locks.lock_all(image_id).await;

@@ -368,7 +368,8 @@ fn errors_are_not_remembered_and_what_is_remembered_is_bounded() {
     store.content.insert(manifest, bytes);
     assert_eq!(run(images_of(&store, &remembered, digest)).unwrap().len(), 1);
     for number in 0..=MAX_REMEMBERED {
-        remembered.keep(ManifestDigest::of(&number.to_be_bytes()), Meaning { images: Vec::new(), is_complete: true });
+        remembered
+            .keep(ManifestDigest::of(&number.to_be_bytes()), Meaning { images: Vec::new(), artifacts: Vec::new(), is_complete: true });
     }
     assert_eq!(remembered.0.lock().unwrap().0.len(), MAX_REMEMBERED);
     assert_eq!(remembered.meaning(&digest), None);
