@@ -1,5 +1,8 @@
 //! Digests that are never used, whatever anybody signed or excepted.
 
+use k8s_cri::v1::{ContainerConfig, ImageSpec, Mount};
+
+use super::super::harness::containerd::Version;
 use super::super::harness::image::Recipe;
 use super::super::harness::world::World;
 use super::*;
@@ -84,4 +87,48 @@ async fn a_denied_image_without_a_signature_does_not_run_where_a_rule_lets_other
     let cri = world.gate.as_ref().unwrap().cri();
     assert_eq!(cri.run(&good_name, "default").await.unwrap().output, "good\n");
     only_stand_on(&world, &[&good], 1).await;
+}
+
+/// A container of an image with others as its volumes, each named as a pod names it.
+fn with_volumes(root: &str, volumes: &[&str]) -> ContainerConfig {
+    let mount = |volume: &&str| Mount {
+        container_path: format!("/{}", volume.len()),
+        readonly: true,
+        image: Some(ImageSpec { image: (*volume).to_owned(), user_specified_image: (*volume).to_owned(), ..Default::default() }),
+        ..Default::default()
+    };
+    ContainerConfig { mounts: volumes.iter().map(mount).collect(), ..container(root, root) }
+}
+
+/// What is refused first, and let pass, hides no denied digest: an unsigned volume beside it, or a record that leads nowhere.
+#[tokio::test]
+async fn a_denied_image_hides_behind_nothing_else_that_a_rule_lets_pass() {
+    let mut world = World::on(Version::V2_1, "a_denied_image_hides_behind_nothing").await;
+    let (bad, good) = (Recipe::prints("bad").build(), Recipe::prints("good").build());
+    let bad_name = world.push(&bad, "legacy/app", "1").await;
+    let good_name = world.push(&good, "legacy/data", "1").await;
+    let pinned = world.gate_config().root_key(world.gun("team/*"), "00".repeat(32));
+    let config = denying(&pinned, &bad.digest().to_string()).rule(&world.gun("legacy/*"), "mode = \"permissive\"");
+    let cri = world.start_gate(binary(), &config).await.cri().clone();
+    let pod = cri.run_pod(cri.pod("default")).await.unwrap();
+    for name in [&bad_name, &good_name] {
+        world.containerd.cri().pull(name).await.unwrap();
+    }
+    let sentence = format!("{bad_name}: {} is denied by `deny-digests`", bad.digest());
+    for (root, volumes) in
+        [(&bad_name, &[good_name.as_str()][..]), (&good_name, &[&good_name, &bad_name]), (&good_name, &[&bad_name, &good_name])]
+    {
+        let refused = cri.create(&pod, with_volumes(root, volumes)).await.expect_err(&format!("{root} with {volumes:?}"));
+        assert_refused(&refused, DENIED, &sentence, "CS-DIGEST-DENIED");
+    }
+
+    // The same image by its ID, which goes by a name of refused content, too.
+    let checkpoint = Recipe::prints("bad").annotation("org.criu.checkpoint.container.name", "x").build();
+    assert_eq!(checkpoint.id(), bad.id());
+    world.containerd.ctr().import(&checkpoint, "a.example/first:1").await;
+    for name in [&bad_name, &bad.id().to_string()] {
+        let refused = cri.create(&pod, container(name, &bad_name)).await.unwrap_err();
+        assert_refused(&refused, DENIED, &sentence, "CS-DIGEST-DENIED");
+    }
+    only_stand_on(&world, &[], 0).await;
 }

@@ -191,14 +191,19 @@ impl Admit {
             return Ok(());
         }
         self.refuse_denied(image, [image_id.hash()])?;
+        let mut cannot_tell = None;
         for record in self.containerd.records(names).await? {
             let Ok(target) = record.target.digest.parse::<ManifestDigest>() else { continue };
             self.refuse_denied(image, [target.hash()])?;
-            if let Some(content) = self.content_of(target, image_id).await? {
-                self.refuse_denied(image, [content.manifest.hash()])?;
+            match self.content_of(target, image_id).await {
+                Ok(Some(content)) => self.refuse_denied(image, [content.manifest.hash()])?,
+                // A record that leads elsewhere, or to refused content, is looked at by `check_records`. It hides no other.
+                Ok(None) => {}
+                Err(Refusal::Content { error, .. }) if error.standing() == ContentStanding::Bad => {}
+                Err(refusal) => cannot_tell = cannot_tell.or(Some(refusal)),
             }
         }
-        Ok(())
+        cannot_tell.map_or(Ok(()), Err)
     }
 
     /// The first image on record that is allowed today; else why the first of them is refused.

@@ -102,7 +102,6 @@ impl Policy {
 
     /// What becomes of the image if it is refused for this reason. What must never run is no matter of rules.
     pub(super) fn mode_after(&self, mode: Mode, refusal: &Refusal) -> Mode {
-        let is_revoked = matches!(refusal, Refusal::Trust(refusal) if matches!(refusal.reason(), Reason::DigestDenied { .. }));
-        if is_revoked { mode.max(self.trust.mode) } else { mode }
+        if refusal.is_of_denied_digest() { mode.max(self.trust.mode) } else { mode }
     }
 }

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use countersign_trust::Reason;
 use countersign_trust::evidence::CodecError;
 use countersign_trust::name::{ChainId, ImageId, ImageReference, ManifestDigest, NameError, RegistryHost};
 use countersign_trust::time::UnixTime;
@@ -334,6 +335,12 @@ pub struct Frozen {
 }
 
 impl Refusal {
+    /// Whether the image must never be used, whatever a rule says.
+    #[must_use]
+    pub fn is_of_denied_digest(&self) -> bool {
+        matches!(self, Self::Trust(refusal) if matches!(refusal.reason(), Reason::DigestDenied { .. }))
+    }
+
     /// The stable code of this reason, the same in every version.
     #[must_use]
     pub fn code(&self) -> &'static str {

@@ -138,7 +138,10 @@ impl Guard {
                 .await
             }
             Err(refusal) => {
-                let refusal = if mode == Mode::Enforced { self.admit.drop_wrong_record(refusal).await } else { refusal };
+                let refusal = match mode {
+                    Mode::Enforced => self.admit.drop_wrong_record(refusal).await,
+                    Mode::Permissive | Mode::Disabled => self.denied_first(&request, refusal, &call.upstream).await,
+                };
                 let judged = Judged { image: &asked.image, container: None, namespace: asked.namespace.as_deref(), began };
                 let refused = Refused { method: CheckedMethod::CreateContainer, judged, mode };
                 let reply = self.refused(&call, refused, refusal).await?;
@@ -211,6 +214,25 @@ impl Guard {
             }
         };
         Ok((Admitted { root, volumes, mode, asked: asked.clone(), began }, held))
+    }
+
+    /// Why a container is refused whose image's rule would let it pass: a denied digest of any of its images outranks whatever
+    /// else was found before it.
+    async fn denied_first(&self, request: &CreateContainerRequest, refusal: Refusal, upstream: &Upstream) -> Refusal {
+        if !self.admit.has_denied_digests() {
+            return refusal;
+        }
+        for spec in request.image_mounts.iter().map(|mount| &mount.image).chain([&request.image]) {
+            let Ok(named) = shown_name(spec).parse::<ImageReference>() else { continue };
+            let Ok(image) = canonical(upstream, &spec.image).await else { continue };
+            let Ok(image_id) = parsed_id(&image) else { continue };
+            if let Err(found) = self.admit.refuse_denied_content(&named, &names_of(&image, spec), image_id).await
+                && found.is_of_denied_digest()
+            {
+                return found;
+            }
+        }
+        refusal
     }
 
     /// Whether this is a service that goes on without any trust data: no trust server needs to be asked for it.
