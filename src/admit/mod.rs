@@ -48,6 +48,7 @@ use countersign_trust::name::{EvidenceDigest, ImageId, ImageReference, ManifestD
 use countersign_trust::{Approval, Facts, Question, SignedBy};
 use tokio::time::Instant;
 
+pub use crate::containerd::Record as ImageRecord;
 pub use crate::containerd::chain::ImageContent;
 use allowance::Allowance;
 use basis::RefusedFetches;

@@ -19,8 +19,7 @@ use super::methods::{
 };
 use super::status::{Code, Status};
 use super::upstream::{Reply, Upstream};
-use crate::admit::{Admission, ImageContent, KeyGuard, Pod, Refusal, record_name};
-use crate::containerd::Record;
+use crate::admit::{Admission, ImageContent, ImageRecord, KeyGuard, Pod, Refusal, record_name};
 use crate::crash::Step;
 
 /// How long the pull of the sandboxes' image may take: half of what kubelet waits for a sandbox.
@@ -143,7 +142,7 @@ impl Guard {
     async fn sandbox_image_here(
         &self,
         admission: &Admission,
-        records: &[Record],
+        records: &[ImageRecord],
         upstream: &Upstream,
     ) -> Result<(Vec<ImageContent>, ImageId), Refusal> {
         let (name, digest) = (&admission.image, admission.digest);
