@@ -495,7 +495,8 @@ impl Admit {
         let (before, held) = (memory.held(held.evidence.gun()), Arc::new(held));
         let (ledger, record) = (ledger.clone(), Arc::clone(&held));
         Step::RefreshFetched.reached();
-        blocking(move || ledger.store_repository(&record)).await??;
+        let shares = self.shares_pin_with(held.evidence.gun());
+        blocking(move || ledger.store_repository(&record, &shares)).await??;
         Step::RefreshRecorded.reached();
         memory.hold(Arc::clone(&held), facts, contact);
         self.in_vain.forget(held.evidence.gun());
@@ -509,12 +510,23 @@ impl Admit {
         let (ledger, memory) = self.ledger()?;
         let (before, held) = (memory.held(held.evidence.gun()), Arc::new(held));
         let (ledger, record) = (ledger.clone(), Arc::clone(&held));
-        blocking(move || ledger.store_repository(&record)).await??;
+        let shares = self.shares_pin_with(held.evidence.gun());
+        blocking(move || ledger.store_repository(&record, &shares)).await??;
         memory.hold_of_cluster(Arc::clone(&held), facts);
         self.in_vain.forget(held.evidence.gun());
         self.mark_withdrawn_tags(before, &held).await;
         self.end_unsigned_pins(held.evidence.gun()).await;
         Ok(())
+    }
+
+    /// Tells which repositories are pinned to the same keys as `gun`: whoever holds them signs for all of these.
+    fn shares_pin_with(&self, gun: &Gun) -> impl Fn(&str) -> bool + Send + 'static {
+        let policy = self.policy();
+        let pin_of = move |gun: &Gun| policy.trust.pins.pin_for(gun).map(|pin| pin.anchor);
+        let own = pin_of(gun);
+        move |other: &str| {
+            other.parse::<countersign_trust::name::Repository>().is_ok_and(|other| pin_of(&Gun::for_repository(&other)) == own)
+        }
     }
 
     fn ledger(&self) -> Result<&(Ledger, Memory), Refusal> {

@@ -25,7 +25,9 @@ use countersign_trust::name::{ChainId, ImageId, ManifestDigest, Repository};
 pub use error::LedgerError;
 use file::Files;
 pub use grandfathered::{Grandfathered, MAX_GRANDFATHERED, MAX_MODES, RanContent, Workload};
-pub use store::{MAX_ACTS, MAX_IMAGES, MAX_IMAGES_PER_REPOSITORY, MAX_REPOSITORIES, MAX_REPOSITORY_BYTES, MAX_TOTAL_BYTES};
+pub use store::{
+    MAX_ACTS, MAX_IMAGES, MAX_IMAGES_PER_REPOSITORY, MAX_REPOSITORIES, MAX_REPOSITORY_BYTES, MAX_SHARED_BYTES, MAX_TOTAL_BYTES,
+};
 use store::{Purpose, Store};
 
 /// What is held for one repository since its last accepted refresh.
@@ -153,12 +155,12 @@ impl Ledger {
     }
 
     /// Records an accepted refresh: known state, evidence and time, in one transaction, for the repository that the
-    /// evidence names.
+    /// evidence names. `shares` tells which others have the same pin: they have a limit of their own together.
     ///
     /// # Errors
     /// [`LedgerError::Write`] if the disk did not take it, [`LedgerError::Full`] if a limit would be passed.
-    pub fn store_repository(&self, held: &Held) -> Result<(), LedgerError> {
-        self.0.write(|store| store.store_repository(held))
+    pub fn store_repository(&self, held: &Held, shares: &dyn Fn(&str) -> bool) -> Result<(), LedgerError> {
+        self.0.write(|store| store.store_repository(held, shares))
     }
 
     /// Records an operator's act and does what it says, in one transaction.

@@ -29,8 +29,11 @@ const LEDGER_VERSION: &[u8] = b"2";
 pub const MAX_REPOSITORIES: u64 = 16_384;
 /// Bytes of one repository's entry. Notary refuses metadata files above a few MiB, and one update needs few of them.
 pub const MAX_REPOSITORY_BYTES: u64 = 32 * 1024 * 1024;
-/// Bytes of all repositories' entries together, so that the ledger cannot fill the node's disk.
-pub const MAX_TOTAL_BYTES: u64 = 1024 * 1024 * 1024;
+/// Bytes of all repositories' entries together, so that the ledger fills neither the node's disk nor its memory, of which what is
+/// held takes three to four times as much. A node runs images of some hundred repositories with some 50 KiB each.
+pub const MAX_TOTAL_BYTES: u64 = 256 * 1024 * 1024;
+/// Bytes of those that share a pin: half, so that whoever may sign below one does not take the place of all others.
+pub const MAX_SHARED_BYTES: u64 = MAX_TOTAL_BYTES / 2;
 /// Acts of operators on record; the oldest makes room. Nobody resets a thousand repositories by hand.
 pub const MAX_ACTS: usize = 1024;
 /// Verified images on record. Kubelet's own image garbage collection keeps far fewer on a node.
@@ -85,7 +88,7 @@ pub(super) struct Store {
     place: Place,
     /// Every repository on record with the bytes of its entry. A name that stands here and is not found on disk is
     /// damage, not a first contact.
-    sizes: BTreeMap<String, u64>,
+    pub(super) sizes: BTreeMap<String, u64>,
     images: BTreeMap<u64, VerifiedImage>,
     numbers: HashMap<VerifiedImage, u64>,
 }
@@ -189,12 +192,12 @@ impl Store {
             .map_err(|why| self.damaged(&format!("the entry of repository `{}`", shown(gun)), &why))
     }
 
-    /// Records an accepted refresh.
-    pub(super) fn store_repository(&mut self, held: &Held) -> Result<(), LedgerError> {
+    /// Records an accepted refresh, of a repository that shares its pin with those that `shares` says.
+    pub(super) fn store_repository(&mut self, held: &Held, shares: &dyn Fn(&str) -> bool) -> Result<(), LedgerError> {
         let gun = held.evidence.gun().as_str();
         let payload = record::encode_held(held);
         let size = (payload.len() + record::SEAL_BYTES) as u64;
-        self.refuse_over_limits(gun, size)?;
+        self.refuse_over_limits(gun, size, shares)?;
         let sealed = record::seal(gun.as_bytes(), &payload);
         self.commit(Step::RefreshCommitted, |transaction| {
             transaction.open_table(REPOSITORIES)?.insert(gun, sealed.as_slice())?;
@@ -262,13 +265,20 @@ impl Store {
         Ok(acts)
     }
 
-    fn refuse_over_limits(&self, gun: &str, size: u64) -> Result<(), LedgerError> {
-        let replaced = self.sizes.get(gun);
-        let count = self.sizes.len() as u64 + u64::from(replaced.is_none());
-        let total = self.sizes.values().sum::<u64>().saturating_sub(*replaced.unwrap_or(&0)).saturating_add(size);
+    fn refuse_over_limits(&self, gun: &str, size: u64, shares: &dyn Fn(&str) -> bool) -> Result<(), LedgerError> {
+        let others = || self.sizes.iter().filter(|(other, _)| *other != gun);
+        let count = others().count() as u64 + 1;
+        let total = others().map(|(_, size)| size).sum::<u64>().saturating_add(size);
+        // Who shares a pin is looked at only where it can matter.
+        let shared = if total > MAX_SHARED_BYTES {
+            others().filter(|(other, _)| shares(other)).map(|(_, size)| size).sum::<u64>().saturating_add(size)
+        } else {
+            size
+        };
         let limits = [
             ("the bytes held for this repository", size, MAX_REPOSITORY_BYTES),
             ("the number of repositories", count, MAX_REPOSITORIES),
+            ("the bytes held for all repositories below one pin", shared, MAX_SHARED_BYTES),
             ("the bytes held for all repositories", total, MAX_TOTAL_BYTES),
         ];
         match limits.into_iter().find(|(_, size, limit)| size > limit) {

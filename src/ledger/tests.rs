@@ -61,9 +61,9 @@ fn what_was_stored_is_there_after_reopening() {
     let directory = TempDir::new().unwrap();
     let ledger = Ledger::open(directory.path()).unwrap();
     assert_eq!(ledger.repository(&gun("r.test/a")).unwrap(), None);
-    ledger.store_repository(&held("r.test/b", 1, 10)).unwrap();
-    ledger.store_repository(&held("r.test/a", 3, 100_000)).unwrap();
-    ledger.store_repository(&held("r.test/a", 4, 100_000)).unwrap();
+    ledger.store_repository(&held("r.test/b", 1, 10), &|_| false).unwrap();
+    ledger.store_repository(&held("r.test/a", 3, 100_000), &|_| false).unwrap();
+    ledger.store_repository(&held("r.test/a", 4, 100_000), &|_| false).unwrap();
     assert!(ledger.store_image(&image("r.test/a", 1)).unwrap());
     assert!(ledger.store_image(&image("r.test/b", 1)).unwrap());
     drop(ledger);
@@ -87,7 +87,7 @@ fn looking_at_a_ledger_leaves_the_disk_as_it_is() {
     assert!(!file(&directory).exists());
 
     let ledger = Ledger::open(directory.path()).unwrap();
-    ledger.store_repository(&held("r.test/a", 1, 10)).unwrap();
+    ledger.store_repository(&held("r.test/a", 1, 10), &|_| false).unwrap();
     ledger.store_image(&image("r.test/a", 1)).unwrap();
     drop(ledger);
     let before = fs::read(file(&directory)).unwrap();
@@ -102,13 +102,13 @@ fn looking_at_a_ledger_leaves_the_disk_as_it_is() {
 fn a_look_that_has_something_to_record_records_it() {
     let directory = TempDir::new().unwrap();
     let ledger = Ledger::open_to_look(directory.path()).unwrap();
-    ledger.store_repository(&held("r.test/a", 1, 10)).unwrap();
+    ledger.store_repository(&held("r.test/a", 1, 10), &|_| false).unwrap();
     assert_eq!(ledger.repository(&gun("r.test/a")).unwrap(), Some(held("r.test/a", 1, 10)));
-    ledger.store_repository(&held("r.test/a", 2, 10)).unwrap();
+    ledger.store_repository(&held("r.test/a", 2, 10), &|_| false).unwrap();
     drop(ledger);
 
     let ledger = Ledger::open_to_look(directory.path()).unwrap();
-    ledger.store_repository(&held("r.test/b", 1, 10)).unwrap();
+    ledger.store_repository(&held("r.test/b", 1, 10), &|_| false).unwrap();
     assert!(ledger.store_image(&image("r.test/b", 1)).unwrap());
     drop(ledger);
 
@@ -121,11 +121,11 @@ fn a_look_that_has_something_to_record_records_it() {
 #[test]
 fn a_ledger_that_vanished_is_not_taken_for_a_new_one() {
     let directory = TempDir::new().unwrap();
-    Ledger::open(directory.path()).unwrap().store_repository(&held("r.test/a", 2, 10)).unwrap();
+    Ledger::open(directory.path()).unwrap().store_repository(&held("r.test/a", 2, 10), &|_| false).unwrap();
     let ledger = Ledger::open_to_look(directory.path()).unwrap();
     fs::remove_file(file(&directory)).unwrap();
     for _ in 0..2 {
-        let error = ledger.store_repository(&held("r.test/a", 1, 10)).unwrap_err();
+        let error = ledger.store_repository(&held("r.test/a", 1, 10), &|_| false).unwrap_err();
         assert!(matches!(error, LedgerError::Read { .. }), "{error:?}");
     }
     assert!(!file(&directory).exists());
@@ -134,11 +134,11 @@ fn a_ledger_that_vanished_is_not_taken_for_a_new_one() {
 #[test]
 fn a_ledger_that_is_put_back_during_a_look_is_not_written_over() {
     let (directory, backup) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    Ledger::open(backup.path()).unwrap().store_repository(&held("r.test/a", 9, 10)).unwrap();
+    Ledger::open(backup.path()).unwrap().store_repository(&held("r.test/a", 9, 10), &|_| false).unwrap();
     let ledger = Ledger::open_to_look(directory.path()).unwrap();
     fs::copy(file(&backup), file(&directory)).unwrap();
     for _ in 0..2 {
-        let error = ledger.store_repository(&held("r.test/a", 1, 10)).unwrap_err();
+        let error = ledger.store_repository(&held("r.test/a", 1, 10), &|_| false).unwrap_err();
         assert!(matches!(error, LedgerError::Appeared { .. }), "{error:?}");
     }
     drop(ledger);
@@ -151,7 +151,7 @@ fn a_ledger_that_is_put_back_during_a_look_is_not_written_over() {
 fn a_look_after_a_crash_finds_what_was_recorded() {
     let directory = TempDir::new().unwrap();
     let ledger = Ledger::open(directory.path()).unwrap();
-    ledger.store_repository(&held("r.test/a", 1, 10)).unwrap();
+    ledger.store_repository(&held("r.test/a", 1, 10), &|_| false).unwrap();
     let crashed = TempDir::new().unwrap();
     fs::copy(file(&directory), file(&crashed)).unwrap();
     drop(ledger);
@@ -167,7 +167,7 @@ fn clones_share_one_ledger_between_threads() {
     std::thread::scope(|scope| {
         for number in 0..8 {
             let ledger = ledger.clone();
-            scope.spawn(move || ledger.store_repository(&held(&format!("r.test/{number}"), number, 10)).unwrap());
+            scope.spawn(move || ledger.store_repository(&held(&format!("r.test/{number}"), number, 10), &|_| false).unwrap());
         }
     });
     assert_eq!(ledger.repositories().unwrap().len(), 8);
@@ -294,7 +294,7 @@ fn what_an_interrupted_creation_left_is_removed() {
     fs::write(&leftover, b"half a database").unwrap();
     let ledger = Ledger::open(directory.path()).unwrap();
     assert!(!leftover.exists());
-    ledger.store_repository(&held("r.test/a", 1, 10)).unwrap();
+    ledger.store_repository(&held("r.test/a", 1, 10), &|_| false).unwrap();
     drop(ledger);
 
     fs::write(&leftover, b"half a database").unwrap();
@@ -314,8 +314,8 @@ fn edit(directory: &TempDir, change: impl FnOnce(&redb::WriteTransaction)) {
 fn a_changed_value_is_unreadable_and_the_repository_is_named() {
     let directory = TempDir::new().unwrap();
     let ledger = Ledger::open(directory.path()).unwrap();
-    ledger.store_repository(&held("r.test/a", 1, 10)).unwrap();
-    ledger.store_repository(&held("r.test/b", 1, 10)).unwrap();
+    ledger.store_repository(&held("r.test/a", 1, 10), &|_| false).unwrap();
+    ledger.store_repository(&held("r.test/b", 1, 10), &|_| false).unwrap();
     drop(ledger);
     edit(&directory, |transaction| {
         let mut table = transaction.open_table(REPOSITORIES).unwrap();
@@ -334,7 +334,7 @@ fn a_changed_value_is_unreadable_and_the_repository_is_named() {
 fn a_value_under_another_name_is_unreadable() {
     let directory = TempDir::new().unwrap();
     let ledger = Ledger::open(directory.path()).unwrap();
-    ledger.store_repository(&held("r.test/a", 1, 10)).unwrap();
+    ledger.store_repository(&held("r.test/a", 1, 10), &|_| false).unwrap();
     drop(ledger);
     edit(&directory, |transaction| {
         let mut table = transaction.open_table(REPOSITORIES).unwrap();
@@ -352,9 +352,27 @@ fn a_value_under_another_name_is_unreadable() {
 fn the_limits_refuse_repositories_and_record_nothing() {
     let directory = TempDir::new().unwrap();
     let ledger = Ledger::open(directory.path()).unwrap();
-    let error = ledger.store_repository(&held("r.test/a", 1, MAX_REPOSITORY_BYTES as usize)).unwrap_err();
+    let error = ledger.store_repository(&held("r.test/a", 1, MAX_REPOSITORY_BYTES as usize), &|_| false).unwrap_err();
     assert!(matches!(error, LedgerError::Full { limit: MAX_REPOSITORY_BYTES, .. }), "{error:?}");
     assert_eq!(ledger.repositories().unwrap(), []);
+}
+
+#[test]
+fn whoever_signs_below_one_pin_takes_no_more_than_half_and_the_others_go_on() {
+    let directory = TempDir::new().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    let theirs = |gun: &str| gun.starts_with("r.test/tenant/");
+    let mut store = ledger.0.store.write().unwrap().take().unwrap();
+    for number in 0..4 {
+        store.sizes.insert(format!("r.test/tenant/{number}"), MAX_SHARED_BYTES / 4);
+    }
+    let refused = store.store_repository(&held("r.test/tenant/more", 1, 10), &theirs).unwrap_err();
+    assert!(matches!(refused, LedgerError::Full { limit: MAX_SHARED_BYTES, .. }), "{refused:?}");
+    store.store_repository(&held("r.test/tenant/0", 1, 10), &theirs).unwrap();
+    store.store_repository(&held("r.test/team/app", 1, 10), &|gun| !theirs(gun)).unwrap();
+    store.sizes.insert("r.test/other/app".to_owned(), MAX_TOTAL_BYTES - MAX_SHARED_BYTES / 4 * 3);
+    let refused = store.store_repository(&held("r.test/last/app", 1, 10), &|_| false).unwrap_err();
+    assert!(matches!(refused, LedgerError::Full { limit: MAX_TOTAL_BYTES, .. }), "{refused:?}");
 }
 
 #[test]
@@ -382,10 +400,10 @@ fn ledger_file(clean: bool) -> Vec<u8> {
     let directory = quick_directory();
     let ledger = Ledger::open(directory.path()).unwrap();
     for number in 0..40 {
-        ledger.store_repository(&held(&format!("r.test/{number}"), 1, 500)).unwrap();
+        ledger.store_repository(&held(&format!("r.test/{number}"), 1, 500), &|_| false).unwrap();
         ledger.store_image(&image("r.test/1", number)).unwrap();
     }
-    ledger.store_repository(&held("r.test/1", 7, 9000)).unwrap();
+    ledger.store_repository(&held("r.test/1", 7, 9000), &|_| false).unwrap();
     if clean {
         drop(ledger);
     }
@@ -496,11 +514,11 @@ fn a_full_disk_is_a_write_error_and_the_ledger_recovers_when_there_is_room() {
         return;
     };
     let ledger = Ledger::open(mount.0.path()).unwrap();
-    ledger.store_repository(&held("r.test/a", 1, 1000)).unwrap();
+    ledger.store_repository(&held("r.test/a", 1, 1000), &|_| false).unwrap();
     let ballast = mount.0.path().join("ballast");
     drop(fs::write(&ballast, vec![1; 4 << 20]));
 
-    let error = ledger.store_repository(&held("r.test/a", 2, 600_000)).unwrap_err();
+    let error = ledger.store_repository(&held("r.test/a", 2, 600_000), &|_| false).unwrap_err();
     assert!(matches!(error, LedgerError::Write { .. }), "{error:?}");
     let still = ledger.repository(&gun("r.test/a"));
     match still {
@@ -511,7 +529,7 @@ fn a_full_disk_is_a_write_error_and_the_ledger_recovers_when_there_is_room() {
 
     fs::remove_file(&ballast).unwrap();
     assert_eq!(ledger.repository(&gun("r.test/a")).unwrap(), Some(held("r.test/a", 1, 1000)));
-    ledger.store_repository(&held("r.test/a", 2, 600_000)).unwrap();
+    ledger.store_repository(&held("r.test/a", 2, 600_000), &|_| false).unwrap();
     drop(ledger);
     let reopened = Ledger::open(mount.0.path()).unwrap();
     assert_eq!(reopened.repository(&gun("r.test/a")).unwrap(), Some(held("r.test/a", 2, 600_000)));
@@ -528,13 +546,13 @@ fn a_look_that_found_the_disk_full_records_when_there_is_room() {
     let ballast = mount.0.path().join("ballast");
     drop(fs::write(&ballast, vec![1; 4 << 20]));
     for _ in 0..2 {
-        let error = ledger.store_repository(&held("r.test/a", 1, 10)).unwrap_err();
+        let error = ledger.store_repository(&held("r.test/a", 1, 10), &|_| false).unwrap_err();
         assert!(matches!(error, LedgerError::Write { .. }), "{error:?}");
         assert_eq!(ledger.repositories().unwrap(), []);
     }
 
     fs::remove_file(&ballast).unwrap();
-    ledger.store_repository(&held("r.test/a", 1, 10)).unwrap();
+    ledger.store_repository(&held("r.test/a", 1, 10), &|_| false).unwrap();
     drop(ledger);
     assert_eq!(Ledger::open(mount.0.path()).unwrap().repositories().unwrap(), [(gun("r.test/a"), held("r.test/a", 1, 10))]);
 }

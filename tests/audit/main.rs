@@ -117,7 +117,7 @@ impl Scene {
         let is_first = std::fs::create_dir(&ledger).is_ok();
         let ledger = Ledger::open(&ledger).unwrap();
         if is_first {
-            ledger.store_repository(&repository(&policy)).unwrap();
+            ledger.store_repository(&repository(&policy), &|_| false).unwrap();
         }
         let containerd = Containerd::new(Path::new("/nowhere"));
         let admit = Arc::new(Admit::new(policy, Arc::new(Still(moment)), containerd, Ok(ledger), Handle::current()));
