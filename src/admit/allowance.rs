@@ -19,6 +19,9 @@ pub(super) const REPOSITORIES: u64 = MAX_REPOSITORIES / 4;
 /// Namespaces that are kept account of. Kubernetes clusters have hundreds; beyond it, those that cost nothing lately are
 /// forgotten.
 const MAX_NAMESPACES: usize = 4096;
+/// Bytes of the name of a namespace (Kubernetes, "DNS label": 63). What a caller calls one and is longer is none; all such have
+/// one account.
+const MAX_NAME: usize = 63;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Account {
@@ -37,7 +40,7 @@ impl Allowance {
     /// through is taken by whoever is told so.
     pub(super) fn may_ask(&self, namespace: &str) -> bool {
         let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(account) = accounts.get_mut(namespace).filter(|account| account.waited >= WAITING) else { return true };
+        let Some(account) = accounts.get_mut(account_of(namespace)).filter(|account| account.waited >= WAITING) else { return true };
         let is_due = account.last.is_none_or(|last| last.elapsed() >= ONE_TRY_IN);
         if is_due {
             account.last = Some(Instant::now());
@@ -48,7 +51,7 @@ impl Allowance {
     /// Whether the namespace may bring one more repository to this node.
     pub(super) fn may_bring(&self, namespace: &str) -> bool {
         let accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        accounts.get(namespace).is_none_or(|account| account.brought < REPOSITORIES)
+        accounts.get(account_of(namespace)).is_none_or(|account| account.brought < REPOSITORIES)
     }
 
     /// The namespace has waited for nothing since `began`. What several waited for at once counts once.
@@ -69,6 +72,7 @@ impl Allowance {
     }
 
     fn change(&self, namespace: &str, change: impl FnOnce(&mut Account)) {
+        let namespace = account_of(namespace);
         let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if accounts.len() >= MAX_NAMESPACES && !accounts.contains_key(namespace) {
             accounts.retain(|_, account| account.brought > 0 || !account.waited.is_zero());
@@ -78,6 +82,10 @@ impl Allowance {
         }
         change(accounts.entry(namespace.to_owned()).or_default());
     }
+}
+
+fn account_of(namespace: &str) -> &str {
+    if namespace.len() <= MAX_NAME { namespace } else { "" }
 }
 
 #[cfg(test)]
@@ -146,5 +154,17 @@ mod tests {
             allowance.answered(&number.to_string(), true);
         }
         assert_eq!(allowance.0.lock().unwrap().len(), MAX_NAMESPACES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_too_long_for_a_namespace_is_not_kept() {
+        let allowance = Allowance::default();
+        for number in 0..8 {
+            wait(&allowance, &format!("{}{number}", "n".repeat(1 << 20)), WAITING / 4).await;
+        }
+        let kept: usize = allowance.0.lock().unwrap().keys().map(String::len).sum();
+        assert_eq!(kept, 0);
+        assert!(!allowance.may_ask(&"m".repeat(64)), "all such wait together");
+        assert!(allowance.may_ask(&"m".repeat(63)));
     }
 }
