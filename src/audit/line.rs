@@ -128,7 +128,7 @@ pub struct Line {
     /// From when on the verdict holds no more, in RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_until: Option<String>,
-    /// Where the trust data came from: `server`, `held`, `expired` or `rule`.
+    /// Where the trust data came from: `server`, `cluster`, `held`, `expired` or `rule`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
     /// Names the evidence that was looked at.

@@ -68,11 +68,16 @@ enum Command {
         file: ConfigFile,
     },
     /// Put the configuration file in force as it is now, without a restart; what is bad changes nothing
+    ///
+    /// The daemon reads the file that it was started with: --config serves only to find the daemon.
     Reload {
         #[command(flatten)]
         file: ConfigFile,
     },
     /// Judge an image as a pull of it would be judged now; pulls nothing
+    ///
+    /// The pull is that of a pod whose service has no pin yet. What the tag means for a service is shown by `service ls` and
+    /// `pin ls`.
     ///
     /// Exit status: 0 allowed, 1 denied, 2 wrong usage or configuration, 3 cannot tell now (a server could not be reached).
     Verify {

@@ -72,12 +72,12 @@ fn mode(word: &str) -> Finding {
         Ok(Mode::Permissive) => Finding::open(
             MODE,
             "images that do not verify run all the same (permissive)",
-            "set mode = \"enforced\" in [content-trust], systemctl restart countersign",
+            "set mode = \"enforced\" in [content-trust], systemctl reload countersign",
         ),
         Ok(Mode::Disabled) => Finding::open(
             MODE,
             "nothing is verified (disabled)",
-            "set mode = \"enforced\" in [content-trust], systemctl restart countersign",
+            "set mode = \"enforced\" in [content-trust], systemctl reload countersign",
         ),
         Err(_) => Finding::warn(MODE, "the daemon does not say in which mode it is", "update countersign and its daemon to one version"),
     }
@@ -195,7 +195,7 @@ fn certificates(node: &Node<'_>) -> Finding {
     Finding::warn(
         CERTIFICATES,
         format!("certificates have ended, or end soon: {}", named(&soon)),
-        "renew them, and systemctl restart countersign",
+        "renew them, and systemctl reload countersign",
     )
 }
 
