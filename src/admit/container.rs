@@ -1,6 +1,7 @@
 //! What a container would run, and what it does run, by content (`ARCHITECTURE.md`, "A container is what its root file
 //! system is").
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use countersign_trust::mode::Mode;
@@ -298,7 +299,8 @@ impl Admit {
     pub async fn read_likely_records(&self, named: &ImageReference, image_id: ImageId) -> Option<RecordsRead> {
         let on_record = self.memory().ok()?.images_with(&image_id).into_iter().take(MOST_LIKELY_RECORDS);
         let by_digest = on_record.map(|image| ImageReference::by_digest(image.repository, image.digest).to_string());
-        let names: Vec<String> = by_digest.chain([named.to_string(), image_id.to_string()]).collect();
+        let names: BTreeSet<String> = by_digest.chain([named.to_string(), image_id.to_string()]).collect();
+        let names: Vec<String> = names.into_iter().collect();
         let records = self.containerd.records(&names).await.ok()?;
         Some(RecordsRead { names, records })
     }

@@ -1,6 +1,7 @@
 //! CreateContainer: the image is judged again for the name that the pod gave, and what was really made is compared with
 //! it by content. No packet leaves the node.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use countersign_trust::Question;
@@ -366,10 +367,11 @@ async fn canonical(upstream: &Upstream, given: &str) -> Result<Image, Refusal> {
     image.ok_or_else(|| Refusal::NotPresent { image: shown(given) })
 }
 
-/// Every name that could be taken for the image. An image volume is made from the record of exactly the name that was given
-/// (containerd, `mutateImageMount`).
+/// Every name that could be taken for the image, each once: a record that is removed takes its content with it, and could not be
+/// looked at again. An image volume is made from the record of exactly the name that was given (containerd, `mutateImageMount`).
 fn names_of(image: &Image, spec: &ImageSpec) -> Vec<String> {
-    image.repo_tags.iter().chain(&image.repo_digests).chain([&image.id, &spec.image]).cloned().collect()
+    let names = image.repo_tags.iter().chain(&image.repo_digests).chain([&image.id, &spec.image]);
+    names.cloned().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn parsed_id(image: &Image) -> Result<ImageId, Refusal> {
