@@ -1,9 +1,12 @@
 //! Digests that are never used, whatever anybody signed or excepted.
 
+use std::time::Duration;
+
 use k8s_cri::v1::{ContainerConfig, ImageSpec, Mount};
 
 use super::super::harness::containerd::Version;
 use super::super::harness::image::Recipe;
+use super::super::harness::relay::Relay;
 use super::super::harness::world::World;
 use super::*;
 
@@ -87,6 +90,37 @@ async fn a_denied_image_without_a_signature_does_not_run_where_a_rule_lets_other
     let cri = world.gate.as_ref().unwrap().cri();
     assert_eq!(cri.run(&good_name, "default").await.unwrap().output, "good\n");
     only_stand_on(&world, &[&good], 1).await;
+}
+
+/// The tag is moved when it was looked at and the create is on its way.
+#[tokio::test]
+async fn a_tag_that_is_moved_to_a_denied_image_on_the_way_makes_no_container_of_it() {
+    let mut world = World::new("a_tag_moved_to_a_denied_image").await;
+    let (bad, good) = (Recipe::prints("bad").build(), Recipe::prints("good").build());
+    let good_name = world.push(&good, "legacy/app", "1").await;
+    let pinned = world.gate_config().root_key(world.gun("team/*"), "00".repeat(32));
+    let relay = Relay::start(&world.folder, &world.containerd.socket());
+    for mode in ["permissive", "disabled"] {
+        let mut config = denying(&pinned, &bad.digest().to_string()).rule(&world.gun("legacy/*"), &format!("mode = \"{mode}\""));
+        config.containerd = Some(relay.socket().to_owned());
+        let cri = world.start_gate(binary(), &config).await.cri().clone();
+        let pod = cri.run_pod(cri.pod("default")).await.unwrap();
+        let behind = world.containerd.cri().clone();
+        behind.pull(&good_name).await.unwrap();
+        let wanted = container(&good_name, &good_name);
+        let (ctr, denied, moved) = (world.containerd.ctr().clone(), bad.clone(), good_name.clone());
+        relay.before(&wanted.metadata.as_ref().unwrap().name, async move {
+            ctr.import(&denied, &moved).await;
+            // Until CRI has heard of it.
+            while behind.image_status(&moved).await.unwrap().is_none_or(|image| image.id != denied.id().to_string()) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        let created = cri.create(&pod, wanted).await;
+        assert!(!relay.is_waiting(), "the create was sent: {created:?}");
+        only_stand_on(&world, &[&good], usize::from(created.is_ok())).await;
+        cri.remove_pod(&pod).await.unwrap();
+    }
 }
 
 /// A container of an image with others as its volumes, each named as a pod names it.

@@ -139,10 +139,11 @@ impl Guard {
                 .await
             }
             Err(refusal) => {
-                let refusal = match mode {
-                    Mode::Enforced => self.admit.drop_wrong_record(refusal).await,
+                let (refusal, meant) = match mode {
+                    Mode::Enforced => (self.admit.drop_wrong_record(refusal).await, None),
                     Mode::Permissive | Mode::Disabled => self.denied_first(&request, refusal, &call.upstream).await,
                 };
+                let call = by_id(call, meant)?;
                 let judged = Judged { image: &asked.image, container: None, namespace: asked.namespace.as_deref(), began };
                 let refused = Refused { method: CheckedMethod::CreateContainer, judged, mode };
                 let reply = self.refused(&call, refused, refusal).await?;
@@ -218,22 +219,26 @@ impl Guard {
     }
 
     /// Why a container is refused whose image's rule would let it pass: a denied digest of any of its images outranks whatever
-    /// else was found before it.
-    async fn denied_first(&self, request: &CreateContainerRequest, refusal: Refusal, upstream: &Upstream) -> Refusal {
+    /// else was found before it. And the image that was looked at, if one was.
+    async fn denied_first(&self, request: &CreateContainerRequest, refusal: Refusal, upstream: &Upstream) -> (Refusal, Option<ImageId>) {
         if !self.admit.has_denied_digests() {
-            return refusal;
+            return (refusal, None);
         }
+        let mut meant = None;
         for spec in request.image_mounts.iter().map(|mount| &mount.image).chain([&request.image]) {
-            let Ok(named) = shown_name(spec).parse::<ImageReference>() else { continue };
             let Ok(image) = canonical(upstream, &spec.image).await else { continue };
             let Ok(image_id) = parsed_id(&image) else { continue };
+            if std::ptr::eq(spec, &request.image) {
+                meant = Some(image_id);
+            }
+            let Ok(named) = shown_name(spec).parse::<ImageReference>() else { continue };
             if let Err(found) = self.admit.refuse_denied_content(&named, &names_of(&image, spec), image_id).await
                 && found.is_of_denied_digest()
             {
-                return found;
+                return (found, meant);
             }
         }
-        refusal
+        (refusal, meant)
     }
 
     /// Whether this is a service that goes on without any trust data: no trust server needs to be asked for it.
@@ -356,6 +361,13 @@ impl Guard {
         Step::CreateRemoved.reached();
         Err(denial)
     }
+}
+
+/// The call with the image that was looked at in place of the name that the caller gave: that may lead elsewhere by now.
+fn by_id(call: CheckedCall, looked_at: Option<ImageId>) -> Result<CheckedCall, Status> {
+    let Some(image_id) = looked_at else { return Ok(call) };
+    let message = patch::create_container_image(&call.message, &image_id.to_string())?;
+    Ok(CheckedCall { message, ..call })
 }
 
 /// What containerd's CRI says that `given` means.
