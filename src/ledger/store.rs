@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use countersign_trust::evidence::Gun;
 use countersign_trust::name::{Repository, shown};
+use countersign_trust::{MAX_EVIDENCE_BYTES, MAX_ROOT_BYTES};
 use redb::{Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableHandle as _, WriteTransaction};
 
 use super::file::{Files, failed_read};
@@ -27,8 +28,9 @@ const LEDGER_VERSION: &[u8] = b"2";
 
 /// More repositories than one node can run images of. Floors are never evicted, so at the limit new ones are refused.
 pub const MAX_REPOSITORIES: u64 = 16_384;
-/// Bytes of one repository's entry. Notary refuses metadata files above a few MiB, and one update needs few of them.
-pub const MAX_REPOSITORY_BYTES: u64 = 32 * 1024 * 1024;
+/// Bytes of one repository's entry: what one update may have, the trusted root, and the floors. What is good is never too large.
+pub const MAX_REPOSITORY_BYTES: u64 = 44 * 1024 * 1024;
+const _: () = assert!(MAX_EVIDENCE_BYTES + MAX_ROOT_BYTES + 1024 * 1024 <= MAX_REPOSITORY_BYTES);
 /// Bytes of all repositories' entries together, so that the ledger fills neither the node's disk nor its memory, of which what is
 /// held takes three to four times as much. A node runs images of some hundred repositories with some 50 KiB each.
 pub const MAX_TOTAL_BYTES: u64 = 256 * 1024 * 1024;

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::time::Duration;
 
 use bytes::Bytes;
+use countersign_trust::MAX_EVIDENCE_BYTES;
 use countersign_trust::evidence::Evidence;
 use countersign_trust::name::EvidenceDigest;
 use flate2::Compression;
@@ -38,8 +39,8 @@ impl Use {
 const HEAD: &str = "head";
 /// The form of what is written.
 const VERSION: u32 = 2;
-/// Bytes of evidence as it is encoded: what one update may have (`docs/notary-v1.md`, 2.2), with some room for its names.
-const MAX_BYTES: usize = 65 << 20;
+/// Bytes of evidence as it is encoded: what one update may have.
+const MAX_BYTES: usize = MAX_EVIDENCE_BYTES as usize;
 /// Bytes of it when it is packed. Real repositories have some ten KiB; a thousand nodes must not be made to fetch more than this.
 pub(super) const MAX_PACKED_BYTES: usize = 16 << 20;
 /// Bytes that a head has beside its piece, at most.

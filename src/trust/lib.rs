@@ -57,6 +57,6 @@ pub use policy::{Approval, Basis, Policy, Question};
 pub use refusal::{Reason, Refusal, RejectedRootKey, RoleFault, RootKeyFault, Unsigned};
 pub use superseded::{Pinned, verify_pinned};
 pub use trusted::{Release, SignedBy, TrustedRepository};
-pub use update::{Freshness, Progress, Terms, evaluate, proven_root_steps};
+pub use update::{Freshness, MAX_EVIDENCE_BYTES, Progress, Terms, evaluate, proven_root_steps};
 pub use verdict::{Holding, Verdict, verify};
 pub use walk::MAX_ROOT_BYTES;

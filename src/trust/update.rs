@@ -24,6 +24,7 @@ use crate::root::RootChain;
 use crate::signers::{Discount, Scrutiny, Tally, tally};
 use crate::time::UnixTime;
 use crate::trusted::{Base, TrustedRepository, TrustedRole};
+use crate::walk::MAX_ROOT_BYTES;
 
 /// The reference's own limit; real ones have 500 bytes.
 pub(crate) const MAX_TIMESTAMP_BYTES: u64 = 1 << 20;
@@ -31,8 +32,11 @@ pub(crate) const MAX_TIMESTAMP_BYTES: u64 = 1 << 20;
 pub(crate) const MAX_SNAPSHOT_BYTES: u64 = 16 << 20;
 /// The reference's tests need 6.5 MB.
 pub(crate) const MAX_TARGETS_BYTES: u64 = 16 << 20;
-/// Every root on the way and every file by hash of one update together.
-pub(crate) const MAX_UPDATE_BYTES: u64 = 64 << 20;
+/// Every root on the way and every file by hash of one update together. The reference's tests need 14 MB, and a node keeps all of
+/// it for each repository.
+pub(crate) const MAX_UPDATE_BYTES: u64 = 32 << 20;
+/// All files of one update, as [`Evidence::encode`](crate::evidence::Evidence::encode) writes them with their names.
+pub const MAX_EVIDENCE_BYTES: u64 = MAX_UPDATE_BYTES + MAX_ROOT_BYTES + MAX_TIMESTAMP_BYTES + (1 << 20);
 /// A version this much higher than the last seen would only lock the role for ever.
 pub(crate) const MAX_VERSION_JUMP: u64 = 1_000_000;
 
