@@ -33,11 +33,16 @@ pub async fn status(admit: &Admit, watch: &Watch, recorder: &Recorder) -> v1::St
         clock_fault: admit.clock_fault().map(|refusal| refusal.to_string()).unwrap_or_default(),
         trust_data: trust_data(admit.trust_ends(|_| None)),
         audit_fault: recorder.lost().map(audit_fault).unwrap_or_default(),
+        ledger_full: admit.without_room().map(|(count, error)| ledger_full(count, &error)).unwrap_or_default(),
     }
 }
 
 fn audit_fault((decisions, since): (u64, UnixTime)) -> String {
     format!("{decisions} decisions since {} could not be written; see `df` and the journal of countersign", moment(since))
+}
+
+fn ledger_full(repositories: usize, error: &str) -> String {
+    format!("the newest of {repositories} repositories is not on record: {error}")
 }
 
 /// The first to end come first; what cannot be used at all before them.

@@ -28,6 +28,7 @@ mod pinned;
 mod platform;
 mod policy;
 mod prospects;
+mod record;
 mod refresh;
 mod refusal;
 mod rehearsal;
@@ -45,7 +46,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use countersign_trust::evidence::Gun;
 use countersign_trust::mode::Mode;
 use countersign_trust::name::{EvidenceDigest, ImageId, ImageReference, ManifestDigest, Sha256};
-use countersign_trust::{Approval, Facts, Question, SignedBy};
+use countersign_trust::{Approval, Question, SignedBy};
 use tokio::time::Instant;
 
 pub use crate::containerd::Record as ImageRecord;
@@ -65,7 +66,7 @@ use grandfather::OnRecord;
 pub use grandfather::Ran;
 pub use inspect::Inspected;
 pub use keyed::{KeyGuard, KeyedLocks};
-use memory::{Contact, Judged, Memory};
+use memory::{Judged, Memory};
 pub use offered::{OfferFault, Offering};
 use on_demand::InVain;
 use passage::Passages;
@@ -76,6 +77,7 @@ use pinned::{Effect, Pinning};
 use policy::Local;
 pub use policy::Policy;
 pub use prospects::Prospect;
+use record::NoRoom;
 pub use refresh::UPDATE_DEADLINE;
 pub use refusal::{Frozen, HeldData, Refusal, Standing, chain};
 pub use rehearsal::{OnStage, Proofs, RESERVED_HOST, Rehearsed, Shown, Trials};
@@ -88,10 +90,9 @@ pub use volume::Volume;
 
 use crate::clock::Clock;
 use crate::containerd::Containerd;
-use crate::crash::Step;
 use crate::fetch::{Credential, NotaryClient};
 pub use crate::ledger::{Act, Grandfathered, Workload};
-use crate::ledger::{Held, Ledger, LedgerError, VerifiedImage};
+use crate::ledger::{Held, Ledger, LedgerError};
 pub use crate::resolve::Pin;
 use countersign_trust::time::UnixTime;
 
@@ -177,6 +178,7 @@ pub struct Admit {
     ledger: OnceLock<(Ledger, Memory)>,
     /// Why there is none yet.
     ledger_fault: RwLock<Option<Arc<LedgerError>>>,
+    no_room: NoRoom,
     /// Where refreshes run, so that cryptography and TLS never hold up the calls that are only passed on.
     work: tokio::runtime::Handle,
     refreshes: KeyedLocks<Gun>,
@@ -217,6 +219,7 @@ impl Admit {
             containerd,
             ledger: OnceLock::new(),
             ledger_fault: RwLock::default(),
+            no_room: NoRoom::default(),
             work,
             refreshes: KeyedLocks::default(),
             flights: Flights::default(),
@@ -474,58 +477,6 @@ impl Admit {
                 let judged = self.memory()?.judge(question, &self.policy(), now)?;
                 Ok(admitted(question, judged, mode))
             }
-        }
-    }
-
-    /// Records, on disk first, that an image was verified and what it is on this node. An image that is on record costs
-    /// no write.
-    ///
-    /// # Errors
-    /// [`Refusal::Ledger`].
-    pub async fn record_image(&self, image: VerifiedImage) -> Result<(), Refusal> {
-        let (ledger, memory) = self.ledger()?;
-        let (ledger, record) = (ledger.clone(), image.clone());
-        blocking(move || ledger.store_image(&record)).await??;
-        memory.remember_image(&image);
-        Ok(())
-    }
-
-    async fn hold(&self, held: Held, facts: Facts, contact: Contact) -> Result<Arc<Held>, Refusal> {
-        let (ledger, memory) = self.ledger()?;
-        let (before, held) = (memory.held(held.evidence.gun()), Arc::new(held));
-        let (ledger, record) = (ledger.clone(), Arc::clone(&held));
-        Step::RefreshFetched.reached();
-        let shares = self.shares_pin_with(held.evidence.gun());
-        blocking(move || ledger.store_repository(&record, &shares)).await??;
-        Step::RefreshRecorded.reached();
-        memory.hold(Arc::clone(&held), facts, contact);
-        self.in_vain.forget(held.evidence.gun());
-        self.mark_withdrawn_tags(before, &held).await;
-        self.end_unsigned_pins(held.evidence.gun()).await;
-        Ok(held)
-    }
-
-    /// As [`Admit::hold`], of what another node had from the server.
-    async fn hold_of_cluster(&self, held: Held, facts: Facts) -> Result<(), Refusal> {
-        let (ledger, memory) = self.ledger()?;
-        let (before, held) = (memory.held(held.evidence.gun()), Arc::new(held));
-        let (ledger, record) = (ledger.clone(), Arc::clone(&held));
-        let shares = self.shares_pin_with(held.evidence.gun());
-        blocking(move || ledger.store_repository(&record, &shares)).await??;
-        memory.hold_of_cluster(Arc::clone(&held), facts);
-        self.in_vain.forget(held.evidence.gun());
-        self.mark_withdrawn_tags(before, &held).await;
-        self.end_unsigned_pins(held.evidence.gun()).await;
-        Ok(())
-    }
-
-    /// Tells which repositories are pinned to the same keys as `gun`: whoever holds them signs for all of these.
-    fn shares_pin_with(&self, gun: &Gun) -> impl Fn(&str) -> bool + Send + 'static {
-        let policy = self.policy();
-        let pin_of = move |gun: &Gun| policy.trust.pins.pin_for(gun).map(|pin| pin.anchor);
-        let own = pin_of(gun);
-        move |other: &str| {
-            other.parse::<countersign_trust::name::Repository>().is_ok_and(|other| pin_of(&Gun::for_repository(&other)) == own)
         }
     }
 

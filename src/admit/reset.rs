@@ -79,7 +79,9 @@ impl Admit {
 
     async fn store_act(&self, act: Act, effect: Effect) -> Result<(), Refusal> {
         let ledger = self.ledger()?.0.clone();
-        Ok(blocking(move || ledger.store_act(&act, &effect)).await??)
+        blocking(move || ledger.store_act(&act, &effect)).await??;
+        self.no_room.forget_all();
+        Ok(())
     }
 
     /// Everything that operators have reset, oldest first.

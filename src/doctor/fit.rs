@@ -23,7 +23,7 @@ const CERTIFICATES: &str = "certificates";
 
 /// Programs that set clocks, as Linux cuts their names.
 const TIME_SERVICES: [&str; 6] = ["chronyd", "ntpd", "systemd-timesyn", "ptp4l", "phc2sys", "openntpd"];
-/// Less free space than this is soon none: an update of one repository takes up to 32 MiB, and the ledger is copied when it is
+/// Less free space than this is soon none: what is held of one repository takes up to 44 MiB, and the ledger is copied when it is
 /// made smaller.
 const LEAST_FREE_BYTES: u64 = 256 * 1024 * 1024;
 const LEAST_FREE_FILES: u64 = 1024;
@@ -53,6 +53,9 @@ pub(super) fn of_daemon(node: &Node<'_>) -> Vec<Finding> {
     if !status.ledger_fault.is_empty() {
         let says = format!("everything is denied, since the ledger cannot be used: {}", status.ledger_fault);
         findings.push(Finding::warn(LEDGER, says, "docs/operations.md, “The ledger”"));
+    }
+    if !status.ledger_full.is_empty() {
+        findings.push(Finding::warn(LEDGER, status.ledger_full.clone(), "docs/operations.md, “The ledger”"));
     }
     if !status.clock_fault.is_empty() {
         findings.push(Finding::warn(

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use countersign_trust::name::shown;
+
 /// Why the ledger did not answer. Nothing here ever means "not on record".
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -57,7 +59,7 @@ pub enum LedgerError {
         source: Box<redb::Error>,
     },
     /// A limit of this ledger would be passed. Nothing was recorded.
-    #[error("the ledger takes no more: {what} would be {size}, and the limit is {limit}")]
+    #[error("the ledger takes no more: {what} would be {size}, and the limit is {limit}{}", largest_text(largest.as_deref()))]
     Full {
         /// What is limited.
         what: &'static str,
@@ -65,7 +67,15 @@ pub enum LedgerError {
         size: u64,
         /// The most that it may be.
         limit: u64,
+        /// The repository for which most of it is held, if others are counted with it.
+        largest: Option<String>,
     },
+}
+
+/// How to make room.
+fn largest_text(largest: Option<&str>) -> String {
+    let Some(largest) = largest.map(shown) else { return String::new() };
+    format!("; most is held for {largest}: if this node does not need that, `countersign reset {largest} --reason TEXT` makes room")
 }
 
 impl LedgerError {

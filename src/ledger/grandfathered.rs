@@ -123,7 +123,7 @@ impl Store {
 }
 
 fn refuse_over(what: &'static str, size: usize, limit: usize) -> Result<(), LedgerError> {
-    if size <= limit { Ok(()) } else { Err(LedgerError::Full { what, size: size as u64, limit: limit as u64 }) }
+    if size <= limit { Ok(()) } else { Err(LedgerError::Full { what, size: size as u64, limit: limit as u64, largest: None }) }
 }
 
 /// Writes what an effect does to these tables.

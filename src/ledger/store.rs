@@ -58,6 +58,10 @@ fn initialise(database: &Database, write: impl FnOnce(&WriteTransaction) -> Resu
     Ok(())
 }
 
+fn full(what: &'static str, size: u64, limit: u64, largest: Option<String>) -> LedgerError {
+    LedgerError::Full { what, size, limit, largest }
+}
+
 /// What a ledger is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -272,21 +276,24 @@ impl Store {
         let count = others().count() as u64 + 1;
         let total = others().map(|(_, size)| size).sum::<u64>().saturating_add(size);
         // Who shares a pin is looked at only where it can matter.
-        let shared = if total > MAX_SHARED_BYTES {
-            others().filter(|(other, _)| shares(other)).map(|(_, size)| size).sum::<u64>().saturating_add(size)
-        } else {
-            size
-        };
-        let limits = [
-            ("the bytes held for this repository", size, MAX_REPOSITORY_BYTES),
-            ("the number of repositories", count, MAX_REPOSITORIES),
-            ("the bytes held for all repositories below one pin", shared, MAX_SHARED_BYTES),
-            ("the bytes held for all repositories", total, MAX_TOTAL_BYTES),
-        ];
-        match limits.into_iter().find(|(_, size, limit)| size > limit) {
-            Some((what, size, limit)) => Err(LedgerError::Full { what, size, limit }),
-            None => Ok(()),
+        let sharing = || others().filter(|(other, _)| shares(other));
+        let shared = if total > MAX_SHARED_BYTES { sharing().map(|(_, size)| size).sum::<u64>().saturating_add(size) } else { size };
+        let largest = |(gun, _): (&String, &u64)| gun.clone();
+        if size > MAX_REPOSITORY_BYTES {
+            return Err(full("the bytes held for this repository", size, MAX_REPOSITORY_BYTES, None));
         }
+        if count > MAX_REPOSITORIES {
+            return Err(full("the number of repositories", count, MAX_REPOSITORIES, others().max_by_key(|(_, size)| **size).map(largest)));
+        }
+        if shared > MAX_SHARED_BYTES {
+            let largest = sharing().max_by_key(|(_, size)| **size).map(largest);
+            return Err(full("the bytes held for all repositories below one pin", shared, MAX_SHARED_BYTES, largest));
+        }
+        if total > MAX_TOTAL_BYTES {
+            let largest = others().max_by_key(|(_, size)| **size).map(largest);
+            return Err(full("the bytes held for all repositories", total, MAX_TOTAL_BYTES, largest));
+        }
+        Ok(())
     }
 
     /// Whether exactly this image is on record.

@@ -367,12 +367,17 @@ fn whoever_signs_below_one_pin_takes_no_more_than_half_and_the_others_go_on() {
         store.sizes.insert(format!("r.test/tenant/{number}"), MAX_SHARED_BYTES / 4);
     }
     let refused = store.store_repository(&held("r.test/tenant/more", 1, 10), &theirs).unwrap_err();
-    assert!(matches!(refused, LedgerError::Full { limit: MAX_SHARED_BYTES, .. }), "{refused:?}");
+    assert!(
+        matches!(&refused, LedgerError::Full { limit: MAX_SHARED_BYTES, largest: Some(largest), .. } if theirs(largest)),
+        "{refused:?}"
+    );
     store.store_repository(&held("r.test/tenant/0", 1, 10), &theirs).unwrap();
     store.store_repository(&held("r.test/team/app", 1, 10), &|gun| !theirs(gun)).unwrap();
     store.sizes.insert("r.test/other/app".to_owned(), MAX_TOTAL_BYTES - MAX_SHARED_BYTES / 4 * 3);
     let refused = store.store_repository(&held("r.test/last/app", 1, 10), &|_| false).unwrap_err();
     assert!(matches!(refused, LedgerError::Full { limit: MAX_TOTAL_BYTES, .. }), "{refused:?}");
+    let advice = "; most is held for r.test/other/app: if this node does not need that, `countersign reset r.test/other/app --reason TEXT`";
+    assert!(refused.to_string().contains(advice), "{refused}");
 }
 
 #[test]

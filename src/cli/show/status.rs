@@ -28,6 +28,7 @@ pub fn is_well(status: &v1::StatusResponse) -> bool {
         && unverified == 0
         && status.bypasses_seen == 0
         && status.ledger_fault.is_empty()
+        && status.ledger_full.is_empty()
         && status.audit_fault.is_empty()
 }
 
@@ -84,6 +85,7 @@ pub fn status_text(status: &v1::StatusResponse) -> String {
     labels.label("events", following(status));
     labels.label("on bypass", status.on_bypass.as_str());
     labels.label("ledger", status.ledger_fault.as_str());
+    labels.label("ledger", status.ledger_full.as_str());
     labels.label("audit log", status.audit_fault.as_str());
     labels.label("running", counts(&inventory));
     for other in &inventory.elsewhere {
@@ -207,6 +209,7 @@ pub fn status_json(status: &v1::StatusResponse) -> Value {
         "version": status.version,
         "containerd": or_null(&status.containerd),
         "ledger-fault": or_null(&status.ledger_fault),
+        "ledger-full": or_null(&status.ledger_full),
         "audit-fault": or_null(&status.audit_fault),
         "self-proof": {
             "shown": proof_word(proof.shown()),
@@ -316,6 +319,7 @@ mod tests {
         }
         assert!(!changed(|status| status.bypasses_seen = 1));
         assert!(!changed(|status| status.ledger_fault = "in use".to_owned()));
+        assert!(!changed(|status| status.ledger_full = "it takes no more".to_owned()));
         assert!(!changed(|status| status.audit_fault = "3 decisions could not be written".to_owned()));
         assert!(!changed(|status| status.following = None));
         assert!(!changed(|status| status.inventory = None));
