@@ -5,12 +5,14 @@ use k8s_cri::v1::{CreateContainerRequest, PodSandboxConfig};
 use super::super::harness::containerd::Version;
 use super::super::harness::cri::{Pod, container};
 use super::super::harness::image::Recipe;
+use super::super::harness::relay::Relay;
 use super::{REPOSITORY, Scene, assert_denied};
 
 on_every_containerd! {
     an_image_of_a_lenient_namespace_is_judged_again_for_a_strict_one,
     a_container_of_no_sandbox_is_judged_as_one_of_no_namespace,
     an_id_that_can_be_read_as_a_lenient_name_is_none,
+    a_strict_sandbox_that_takes_the_prefix_of_a_lenient_one_on_the_way_gets_no_container,
 }
 
 const LENIENT: &str = "lenient";
@@ -100,4 +102,39 @@ async fn an_id_that_can_be_read_as_a_lenient_name_is_none(containerd: Version) {
     scene.ctr().import(&evil, "docker.io/library/busybox:1").await;
     scene.wait_until_shown("busybox:1", &evil).await;
     assert_eq!(scene.cri().run_image(&pod, &id, "busybox:1").await.unwrap().output, "evil\n");
+}
+
+/// When the sandbox was looked at and the create is on its way, the sandbox goes, and one of a strict namespace with the same first
+/// digit comes.
+async fn a_strict_sandbox_that_takes_the_prefix_of_a_lenient_one_on_the_way_gets_no_container(containerd: Version) {
+    let mut scene = lenient_scene(containerd, "a_sandbox_by_its_prefix").await;
+    let relay = Relay::start(&scene.world.folder, &scene.world.containerd.socket());
+    let lines = format!("name = \"lenient\"\nnamespaces = [\"{LENIENT}\"]\nmode = \"permissive\"");
+    let mut configuration = scene.configuration().rule(&scene.world.gun(REPOSITORY), &lines);
+    configuration.containerd = Some(relay.socket().to_owned());
+    let gate = scene.world.gate.as_mut().unwrap();
+    gate.configure(&configuration);
+    gate.restart().await;
+    let unsigned = scene.world.push(&Recipe::prints("unsigned").build(), REPOSITORY, "2").await;
+    let id = scene.behind().pull(&unsigned).await.unwrap();
+
+    let lenient = scene.cri().run_pod(scene.cri().pod(LENIENT)).await.unwrap();
+    let prefix = lenient.id[..1].to_owned();
+    let config = container(&id, &unsigned);
+    let (behind, going, wanted) = (scene.behind().clone(), lenient.clone(), prefix.clone());
+    relay.before(&config.metadata.as_ref().unwrap().name, async move {
+        behind.remove_pod(&going).await.unwrap();
+        loop {
+            let strict = behind.run_pod(behind.pod("strict")).await.unwrap();
+            if strict.id.starts_with(&wanted) {
+                break;
+            }
+            behind.remove_pod(&strict).await.unwrap();
+        }
+    });
+    let by_prefix = Pod { id: prefix, ..lenient };
+    let created = scene.cri().create(&by_prefix, config).await;
+    assert!(!relay.is_waiting(), "the create was sent: {created:?}");
+    assert_eq!(created.unwrap_err().code(), tonic::Code::NotFound);
+    scene.runs_nothing().await;
 }

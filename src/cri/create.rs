@@ -105,11 +105,14 @@ impl Guard {
     pub(super) async fn create(&self, call: CheckedCall) -> Result<Reply, Status> {
         let began = Instant::now();
         let request = CreateContainerRequest::read(&call.message)?;
-        let _creating = self.admit.creating(&request.pod_sandbox_id);
-        let pod = self.pod_of(&request.pod_sandbox_id, &call.upstream).await.map_err(|refusal| {
+        let of_no_pod = |refusal| {
             let judged = Judged { image: shown_name(&request.image), container: None, namespace: None, began };
             self.denied(Refused { method: CheckedMethod::CreateContainer, judged, mode: self.admit.mode() }, &refusal)
-        })?;
+        };
+        let sandbox_id = self.whole_sandbox_id(&request.pod_sandbox_id, &call.upstream).await.map_err(of_no_pod)?;
+        let call = if sandbox_id == request.pod_sandbox_id { call } else { in_sandbox(call, &sandbox_id)? };
+        let _creating = self.admit.creating(&sandbox_id);
+        let pod = self.pod_of(&sandbox_id, &call.upstream).await.map_err(of_no_pod)?;
         let revision = pod.as_ref().and_then(|pod| pod.revision.clone());
         let workload = pod.as_ref().map(|pod| Workload { pod_uid: pod.uid.clone(), container: request.container_name.clone() });
         let namespace = pod.map(|pod| pod.namespace).filter(|namespace| !namespace.is_empty());
@@ -133,7 +136,7 @@ impl Guard {
                 let guard = self.clone();
                 to_the_end(async move {
                     // Of its own, since the caller's ends with the caller.
-                    let _creating = guard.admit.creating(&request.pod_sandbox_id);
+                    let _creating = guard.admit.creating(&sandbox_id);
                     guard.create_admitted(&call, admitted, held).await
                 })
                 .await
@@ -361,6 +364,12 @@ impl Guard {
         Step::CreateRemoved.reached();
         Err(denial)
     }
+}
+
+/// The call with the whole ID of its sandbox.
+fn in_sandbox(call: CheckedCall, sandbox_id: &str) -> Result<CheckedCall, Status> {
+    let message = patch::create_container_sandbox(&call.message, sandbox_id)?;
+    Ok(CheckedCall { message, ..call })
 }
 
 /// The call with the image that was looked at in place of the name that the caller gave: that may lead elsewhere by now.

@@ -34,6 +34,16 @@ pub fn create_container_image(message: &[u8], image: &str) -> Result<Bytes, Wire
     Ok(replaced(message, &config_at, &config).into())
 }
 
+/// Replaces `CreateContainerRequest.pod_sandbox_id` by `id`, as [`pull_image_name`] replaces a name.
+///
+/// # Errors
+/// When the message is refused on reading, or names no sandbox.
+pub fn create_container_sandbox(message: &[u8], id: &str) -> Result<Bytes, WireError> {
+    let request = Message::parse(&CREATE_CONTAINER_REQUEST, message)?;
+    let (id_at, _) = content(&request, 1, "pod_sandbox_id")?;
+    Ok(replaced(message, &id_at, id.as_bytes()).into())
+}
+
 /// Replaces `StartContainerRequest.container_id` by `id`, as [`pull_image_name`] replaces a name.
 ///
 /// # Errors
@@ -159,6 +169,10 @@ mod tests {
             assert_eq!(&create_container_image(&create(name), &id).unwrap()[..], &create(&id)[..]);
         }
         assert_eq!(&create_container_image(&create(&id), &id).unwrap()[..], &create(&id)[..]);
+        let of = |message: &[u8]| v1::CreateContainerRequest::decode(message).unwrap().pod_sandbox_id;
+        let moved = create_container_sandbox(&create(&id), "pod-in-full").unwrap();
+        assert_eq!(of(&moved), "pod-in-full");
+        assert_eq!(&create_container_sandbox(&moved, "pod").unwrap()[..], &create(&id)[..]);
         let missing = WireError::Missing { message: "CreateContainerRequest", field: "config" };
         assert_eq!(create_container_image(&[], &id), Err(missing));
     }

@@ -17,6 +17,7 @@ use super::messages::{
 use super::methods::{
     CheckedMethod, LIST_CONTAINERS, POD_SANDBOX_STATUS, PULL_IMAGE, REMOVE_POD_SANDBOX, RUN_POD_SANDBOX, STATUS, STOP_POD_SANDBOX,
 };
+use super::start::is_whole_id;
 use super::status::{Code, Status};
 use super::upstream::{Reply, Upstream};
 use crate::admit::{Admission, ImageContent, ImageRecord, KeyGuard, Pod, Refusal, record_name};
@@ -56,12 +57,7 @@ impl Guard {
         if let Some(pod) = self.admit.pod_of(sandbox_id) {
             return Ok(Some(pod));
         }
-        let reply = match upstream.ask(POD_SANDBOX_STATUS, pod_sandbox_status_request(sandbox_id)).await {
-            Err(status) if status.code() == Code::NotFound => return Ok(None),
-            reply => reply.map_err(|status| unanswered("PodSandboxStatus", &status))?,
-        };
-        let malformed = |error| Refusal::Answer { what: format!("a malformed PodSandboxStatus: {error}") };
-        let (whole_id, metadata) = pod_sandbox_status_response(&reply.message).map_err(malformed)?;
+        let Some((whole_id, metadata)) = sandbox_status(sandbox_id, upstream).await? else { return Ok(None) };
         if self.admit.mode() == Mode::Enforced {
             let ready = self.ready_sandbox_image(upstream, Instant::now()).await?;
             if let Err(refusal) = self.admit.check_sandbox(&whole_id, &ready.content).await {
@@ -76,6 +72,15 @@ impl Guard {
             self.admit.remember_sandbox(&whole_id, pod.clone());
         }
         Ok(pod)
+    }
+
+    /// The whole ID of the sandbox that CRI means, which takes any unambiguous prefix: by the time of the next question that may
+    /// be the prefix of another's. What containerd knows no sandbox by stays as it is.
+    pub(super) async fn whole_sandbox_id(&self, given: &str, upstream: &Upstream) -> Result<String, Refusal> {
+        if is_whole_id(given) {
+            return Ok(given.to_owned());
+        }
+        Ok(sandbox_status(given, upstream).await?.map_or_else(|| given.to_owned(), |(whole_id, _)| whole_id))
     }
 
     pub(super) async fn run_sandbox(&self, call: CheckedCall) -> Result<Reply, Status> {
@@ -223,4 +228,14 @@ impl Guard {
             tracing::error!(sandbox = shown(sandbox_id), error = status.message(), "a denied sandbox could not be removed");
         }
     }
+}
+
+/// What CRI says of the sandbox that it means: its whole ID, and its pod. None: it knows none.
+async fn sandbox_status(sandbox_id: &str, upstream: &Upstream) -> Result<Option<(String, Option<PodSandboxMetadata>)>, Refusal> {
+    let reply = match upstream.ask(POD_SANDBOX_STATUS, pod_sandbox_status_request(sandbox_id)).await {
+        Err(status) if status.code() == Code::NotFound => return Ok(None),
+        reply => reply.map_err(|status| unanswered("PodSandboxStatus", &status))?,
+    };
+    let malformed = |error| Refusal::Answer { what: format!("a malformed PodSandboxStatus: {error}") };
+    pod_sandbox_status_response(&reply.message).map(Some).map_err(malformed)
 }

@@ -14,7 +14,7 @@ use super::upstream::{Reply, Upstream};
 use crate::admit::{Refusal, Standing};
 use crate::crash::Step;
 
-/// Hexadecimal digits of the ID of every container that CRI makes.
+/// Hexadecimal digits of the ID of every container, and of every sandbox, that CRI makes.
 const ID_DIGITS: usize = 64;
 
 impl Guard {
@@ -69,10 +69,15 @@ impl Guard {
     }
 }
 
+/// Whether it is an ID of CRI's from the first digit to the last, of which only one thing has it.
+pub(super) fn is_whole_id(given: &str) -> bool {
+    given.len() == ID_DIGITS && given.bytes().all(|digit| digit.is_ascii_hexdigit())
+}
+
 /// The whole ID of the container that CRI means. CRI takes any unambiguous prefix; what containerd's own API knows under
 /// that text could be another container, whose whole ID it is.
 async fn whole_id(upstream: &Upstream, given: &str) -> Result<String, Status> {
-    if given.len() == ID_DIGITS && given.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+    if is_whole_id(given) {
         return Ok(given.to_owned());
     }
     let reply = upstream.ask(CONTAINER_STATUS, container_status_request(given)).await?;
