@@ -122,6 +122,36 @@ async fn of_two_volumes_at_one_place_both_are_looked_at() {
 }
 
 #[tokio::test]
+async fn the_strictest_rule_of_an_image_and_its_volume_counts_for_both_until_the_digest_of_the_other_is_listed() {
+    let mut volumes = Volumes::new("a_lenient_volume").await;
+    let evil = "example.com/evil:1";
+    let listed = format!("allow-digests = [\"{}\"]", volumes.evil.digest());
+    for (lines, is_listed) in [("mode = \"permissive\"", false), (listed.as_str(), true)] {
+        let mut configuration = volumes.scene.configuration().rule("example.com/*", lines);
+        configuration.containerd = Some(volumes.relay.socket().to_owned());
+        let gate = volumes.scene.world.gate.as_mut().unwrap();
+        gate.configure(&configuration);
+        gate.restart().await;
+        let signed = volumes.scene.name.clone();
+        for (root, volume, content) in [(signed.as_str(), evil, "evil\n"), (evil, &signed, "signed\n")] {
+            let mut config = container(root, root);
+            let image = ImageSpec { image: volume.to_owned(), user_specified_image: volume.to_owned(), ..Default::default() };
+            config.mounts = vec![Mount { container_path: VOLUME.to_owned(), readonly: true, image: Some(image), ..Default::default() }];
+            let created = volumes.scene.cri().create(&volumes.pod, config).await;
+            if !is_listed {
+                assert_denied(&created.unwrap_err(), "CS-NOT-REGISTERED");
+                continue;
+            }
+            let made = created.unwrap();
+            volumes.scene.cri().start(&made).await.unwrap();
+            volumes.scene.cri().exit_code(&made).await.unwrap();
+            assert_eq!(volumes.scene.cri().output(&made).await.unwrap(), content, "{root} with {volume}");
+            volumes.scene.cri().remove(&made).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_container_with_an_unsigned_volume_that_was_made_past_the_gate_does_not_start() {
     let volumes = Volumes::new("past_with_a_volume").await;
     let made = volumes.scene.behind().create(&volumes.pod, volumes.container(&["example.com/evil:1"])).await.unwrap();

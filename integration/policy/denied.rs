@@ -78,6 +78,9 @@ async fn a_denied_image_without_a_signature_does_not_run_where_a_rule_lets_other
             // Nobody knows what a tag without a signature is before it is here; what is here is looked at.
             let id = cri.pull_with(&bad_name, None, Some(&pod.config)).await.unwrap_or_else(|_| bad.id().to_string());
             world.containerd.ctr().import(&bad, imported).await;
+            let by_id = cri.create(&pod, container(&id, "")).await.unwrap_err();
+            let called = |name: &str| by_id.message().contains(&format!(": {name}: {digest} is denied by `deny-digests`"));
+            assert!(called(&bad_name) || called(imported), "{by_id:?}");
             for (image, specified) in [(id.as_str(), bad_name.as_str()), (&bad_name, &bad_name), (imported, imported), (&id, imported)] {
                 let refused = cri.create(&pod, container(image, specified)).await;
                 let refused = refused.expect_err(&format!("{digest} runs as {specified} in mode {mode}"));

@@ -234,8 +234,8 @@ impl Guard {
             if std::ptr::eq(spec, &request.image) {
                 meant = Some(image_id);
             }
-            let Ok(named) = shown_name(spec).parse::<ImageReference>() else { continue };
-            if let Err(found) = self.admit.refuse_denied_content(&named, &names_of(&image, spec), image_id).await
+            let Some(called) = called(&image, spec) else { continue };
+            if let Err(found) = self.admit.refuse_denied_content(&called, &names_of(&image, spec), image_id).await
                 && found.is_of_denied_digest()
             {
                 return (found, meant);
@@ -315,8 +315,8 @@ impl Guard {
         ahead: Option<Ahead>,
     ) -> Result<(Admission, VerifiedImage), Refusal> {
         let names = names_of(image, wanted.spec);
-        if let Ok(named) = shown_name(wanted.spec).parse() {
-            self.admit.refuse_denied_content(&named, &names, image_id).await?;
+        if let Some(called) = called(image, wanted.spec) {
+            self.admit.refuse_denied_content(&called, &names, image_id).await?;
         }
         let (admitted, records) = match ahead {
             Some(ahead) => (ahead.admitted, ahead.records),
@@ -408,6 +408,12 @@ fn likely(spec: &ImageSpec) -> Option<(ImageId, ImageReference)> {
 fn named(spec: &ImageSpec) -> Option<ImageReference> {
     let name = shown_name(spec);
     if name.parse::<ImageId>().is_ok() { None } else { name.parse().ok() }
+}
+
+/// What a denied image is called: what the pod called it, or a name that it goes by here, or its ID.
+fn called(image: &Image, spec: &ImageSpec) -> Option<ImageReference> {
+    let known = || image.repo_tags.iter().chain(&image.repo_digests).chain([&image.id]).find_map(|name| name.parse().ok());
+    named(spec).or_else(known)
 }
 
 /// Under which name the image is judged: the one that the pod gave.
