@@ -379,6 +379,10 @@ async fn a_log_that_takes_nothing_is_told_and_calls_go_on_until_it_takes_lines_a
     assert!(failures >= 4.0, "{figures:#?}");
     let (exit, told) = status().await;
     assert!(exit == Some(1) && told["audit-fault"].as_str().is_some_and(|fault| fault.contains("could not be written")), "{told:#}");
+    let (_, findings, _) = countersign(&["doctor", "--output", "json", "--config", &file]).await;
+    let findings: Value = serde_json::from_str(&findings).unwrap();
+    let finding = findings["findings"].as_array().unwrap().iter().find(|finding| finding["check"] == "audit log");
+    assert!(finding.is_some_and(|finding| finding["state"] == "WARN" && finding["says"] == told["audit-fault"]), "{findings:#}");
     assert!(scene.world.gate.as_ref().unwrap().log().contains("decisions could not be written to the audit log"));
 
     fs::remove_file(audit.join("filler")).unwrap();

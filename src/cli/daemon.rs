@@ -34,7 +34,9 @@ pub(super) enum AskError {
     Daemon { socket: String, source: tonic::Status },
     #[error("the daemon's socket {socket} cannot be opened: run this as root")]
     Socket { socket: String, source: std::io::Error },
-    #[error("no daemon answers at {socket}: see `systemctl status countersign`")]
+    #[error(
+        "no daemon answers at {socket}: see `systemctl status countersign`, and restart it if `listen.admin` was changed since it began"
+    )]
     NoDaemon { socket: String },
     #[error("no daemon answers at {socket}, and its ledger is in use")]
     NoAnswer { socket: String, source: LedgerError },

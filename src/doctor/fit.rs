@@ -16,6 +16,7 @@ const MODE: &str = "mode";
 const PROOF: &str = "self-proof";
 const BYPASSES: &str = "bypasses";
 const LEDGER: &str = "ledger";
+const AUDIT: &str = "audit log";
 const CLOCK: &str = "clock";
 const DISK: &str = "disk";
 const TRUST_DATA: &str = "trust data";
@@ -56,6 +57,9 @@ pub(super) fn of_daemon(node: &Node<'_>) -> Vec<Finding> {
     }
     if !status.ledger_full.is_empty() {
         findings.push(Finding::warn(LEDGER, status.ledger_full.clone(), "docs/operations.md, “The ledger”"));
+    }
+    if !status.audit_fault.is_empty() {
+        findings.push(Finding::warn(AUDIT, status.audit_fault.clone(), "docs/observing.md, “The audit log”"));
     }
     if !status.clock_fault.is_empty() {
         findings.push(Finding::warn(
