@@ -142,17 +142,27 @@ impl Guard {
                 .await
             }
             Err(refusal) => {
-                let (refusal, meant) = match mode {
-                    Mode::Enforced => (self.admit.drop_wrong_record(refusal).await, None),
-                    Mode::Permissive | Mode::Disabled => self.denied_first(&request, refusal, &call.upstream).await,
-                };
-                let call = by_id(call, meant)?;
                 let judged = Judged { image: &asked.image, container: None, namespace: asked.namespace.as_deref(), began };
                 let refused = Refused { method: CheckedMethod::CreateContainer, judged, mode };
-                let reply = self.refused(&call, refused, refusal).await?;
+                let reply = self.create_refused(call, &request, refused, refusal).await?;
                 Ok(self.unchecked(reply, asked))
             }
         }
+    }
+
+    /// What becomes of a create that is refused, where every rule of its images says at most `refused.mode`.
+    async fn create_refused(
+        &self,
+        call: CheckedCall,
+        request: &CreateContainerRequest,
+        refused: Refused<'_>,
+        refusal: Refusal,
+    ) -> Result<Reply, Status> {
+        let (refusal, looked_at) = match refused.mode {
+            Mode::Enforced => (self.admit.drop_wrong_record(refusal).await, None),
+            Mode::Permissive | Mode::Disabled => self.denied_first(request, refusal, &call.upstream).await,
+        };
+        self.refused(&by_id(call, looked_at)?, refused, refusal).await
     }
 
     /// For what a container is wanted. A name chooses a rule that is more lenient than the rest only if containerd knows the very
