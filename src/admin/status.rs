@@ -42,7 +42,7 @@ fn audit_fault((decisions, since): (u64, UnixTime)) -> String {
 }
 
 fn ledger_full(repositories: usize, error: &str) -> String {
-    format!("the newest of {repositories} repositories is not on record: {error}")
+    format!("the newest of {repositories} repositories or more is not on record: {error}")
 }
 
 /// The first to end come first; what cannot be used at all before them.

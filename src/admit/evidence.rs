@@ -17,7 +17,7 @@ use super::{Admit, Refusal};
 use crate::fetch::Credential;
 use crate::ledger::Held;
 
-/// The most bytes of a file of evidence: all files of an update, and as many old roots.
+/// The most bytes of a file of evidence: all files of an update, and old roots of more than twice as much.
 pub const MAX_EVIDENCE_FILE_BYTES: u64 = 128 << 20;
 /// Old roots that are archived with a repository; nobody rotates a root so often.
 const MAX_ARCHIVED_ROOTS: u64 = 1024;

@@ -79,8 +79,11 @@ impl Admit {
 
     async fn store_act(&self, act: Act, effect: Effect) -> Result<(), Refusal> {
         let ledger = self.ledger()?.0.clone();
+        let makes_room = matches!(effect, Effect::Forget(_));
         blocking(move || ledger.store_act(&act, &effect)).await??;
-        self.no_room.forget_all();
+        if makes_room {
+            self.no_room.forget_all();
+        }
         Ok(())
     }
 

@@ -24,7 +24,7 @@ const CERTIFICATES: &str = "certificates";
 
 /// Programs that set clocks, as Linux cuts their names.
 const TIME_SERVICES: [&str; 6] = ["chronyd", "ntpd", "systemd-timesyn", "ptp4l", "phc2sys", "openntpd"];
-/// Less free space than this is soon none: what is held of one repository takes up to 44 MiB, and the ledger is copied when it is
+/// Less free space than this is soon none: what is held of one repository takes up to 52 MiB, and the ledger is copied when it is
 /// made smaller.
 const LEAST_FREE_BYTES: u64 = 256 * 1024 * 1024;
 const LEAST_FREE_FILES: u64 = 1024;

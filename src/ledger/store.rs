@@ -29,8 +29,10 @@ const LEDGER_VERSION: &[u8] = b"2";
 /// More repositories than one node can run images of. Floors are never evicted, so at the limit new ones are refused.
 pub const MAX_REPOSITORIES: u64 = 16_384;
 /// Bytes of one repository's entry: what one update may have, the trusted root, and the floors. What is good is never too large.
-pub const MAX_REPOSITORY_BYTES: u64 = 44 * 1024 * 1024;
-const _: () = assert!(MAX_EVIDENCE_BYTES + MAX_ROOT_BYTES + 1024 * 1024 <= MAX_REPOSITORY_BYTES);
+pub const MAX_REPOSITORY_BYTES: u64 = 52 * 1024 * 1024;
+const _: () = assert!(MAX_EVIDENCE_BYTES + MAX_ROOT_BYTES + MAX_FLOORS_BYTES <= MAX_REPOSITORY_BYTES);
+/// As many floors as there may be, each of a role with the longest name, and as many names of roles that were published.
+const MAX_FLOORS_BYTES: u64 = 10 * 1024 * 1024;
 /// Bytes of all repositories' entries together, so that the ledger fills neither the node's disk nor its memory, of which what is
 /// held takes three to four times as much. A node runs images of some hundred repositories with some 50 KiB each.
 pub const MAX_TOTAL_BYTES: u64 = 256 * 1024 * 1024;
@@ -281,6 +283,10 @@ impl Store {
         let largest = |(gun, _): (&String, &u64)| gun.clone();
         if size > MAX_REPOSITORY_BYTES {
             return Err(full("the bytes held for this repository", size, MAX_REPOSITORY_BYTES, None));
+        }
+        // What takes no more room than before is always taken: it may say that something was taken back.
+        if self.sizes.get(gun).is_some_and(|before| size <= *before) {
+            return Ok(());
         }
         if count > MAX_REPOSITORIES {
             return Err(full("the number of repositories", count, MAX_REPOSITORIES, others().max_by_key(|(_, size)| **size).map(largest)));

@@ -372,6 +372,11 @@ fn whoever_signs_below_one_pin_takes_no_more_than_half_and_the_others_go_on() {
         "{refused:?}"
     );
     store.store_repository(&held("r.test/tenant/0", 1, 10), &theirs).unwrap();
+    store.sizes.insert("r.test/tenant/more".to_owned(), MAX_SHARED_BYTES / 4);
+    store.store_repository(&held("r.test/tenant/0", 2, 10), &theirs).expect("what takes no more room is taken beyond the limit, too");
+    let refused = store.store_repository(&held("r.test/tenant/0", 3, 11), &theirs).unwrap_err();
+    assert!(matches!(refused, LedgerError::Full { limit: MAX_SHARED_BYTES, .. }), "{refused:?}");
+    store.sizes.remove("r.test/tenant/more");
     store.store_repository(&held("r.test/team/app", 1, 10), &|gun| !theirs(gun)).unwrap();
     store.sizes.insert("r.test/other/app".to_owned(), MAX_TOTAL_BYTES - MAX_SHARED_BYTES / 4 * 3);
     let refused = store.store_repository(&held("r.test/last/app", 1, 10), &|_| false).unwrap_err();

@@ -15,7 +15,7 @@ const ID_DIGITS: usize = 13;
 const PROOF_SECONDS: i64 = 900;
 
 /// Whether nothing runs without evidence that should have some, nothing was seen to come past the gate, all of it can be seen, and
-/// decisions are on record.
+/// decisions and trust data are on record.
 #[must_use]
 pub fn is_well(status: &v1::StatusResponse) -> bool {
     let inventory = status.inventory.as_ref();
