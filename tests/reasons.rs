@@ -133,7 +133,7 @@ fn only_what_another_try_may_mend_cannot_be_told_now() {
     ];
     assert_eq!(of_kind("cannot tell now"), now);
     assert_eq!(of_kind("containerd away"), ["CS-CONTAINERD", "CS-CONTENT-UNREACHABLE"]);
-    assert_eq!(of_kind("not there"), ["CS-NO-CONTAINER"]);
+    assert_eq!(of_kind("not there"), ["CS-NO-CONTAINER", "CS-NO-SANDBOX"]);
 }
 
 #[test]

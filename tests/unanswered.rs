@@ -105,7 +105,7 @@ fn create() -> Request<Body> {
         ..v1::ImageSpec::default()
     };
     let config = v1::ContainerConfig { image: Some(image), ..v1::ContainerConfig::default() };
-    let message = v1::CreateContainerRequest { config: Some(config), ..v1::CreateContainerRequest::default() };
+    let message = v1::CreateContainerRequest { pod_sandbox_id: "5a".repeat(32), config: Some(config), sandbox_config: None };
     let message = message.encode_to_vec();
     let frame = [&[0], u32::try_from(message.len()).unwrap().to_be_bytes().as_slice(), &message].concat();
     let request = Request::post(format!("http://localhost{CREATE_CONTAINER}")).header("content-type", "application/grpc");

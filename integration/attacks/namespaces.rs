@@ -132,9 +132,16 @@ async fn a_strict_sandbox_that_takes_the_prefix_of_a_lenient_one_on_the_way_gets
             behind.remove_pod(&strict).await.unwrap();
         }
     });
-    let by_prefix = Pod { id: prefix, ..lenient };
+    let by_prefix = Pod { id: prefix.clone(), ..lenient };
     let created = scene.cri().create(&by_prefix, config).await;
     assert!(!relay.is_waiting(), "the create was sent: {created:?}");
     assert_eq!(created.unwrap_err().code(), tonic::Code::NotFound);
     scene.runs_nothing().await;
+
+    // The same of a prefix that nothing had when it was looked for.
+    let unused = Pod { id: "x".to_owned(), ..by_prefix };
+    let config = container(&id, &unsigned);
+    relay.before(&config.metadata.as_ref().unwrap().name, async {});
+    assert_eq!(scene.cri().create(&unused, config).await.unwrap_err().code(), tonic::Code::NotFound);
+    assert!(relay.is_waiting(), "the create was not sent");
 }

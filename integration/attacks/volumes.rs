@@ -10,10 +10,14 @@ use super::super::harness::cri::{Pod, container};
 use super::super::harness::image::{Image, Recipe};
 use super::super::harness::relay::Relay;
 use super::super::harness::world::World;
+use super::super::verify::countersign;
 use super::{REPOSITORY, Scene, assert_denied, binary};
 
 /// Where the volume is, in it a file of the signed image or of the evil one.
 const VOLUME: &str = "/volume";
+
+/// Another repository, whose images have a rule of their own.
+const DATA: &str = "team/data";
 
 /// A gate behind a relay, with a signed image whose file says so, and an evil one with the same file on the node.
 struct Volumes {
@@ -149,6 +153,53 @@ async fn the_strictest_rule_of_an_image_and_its_volume_counts_for_both_until_the
             volumes.scene.cri().remove(&made).await.unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn an_enforced_volume_of_an_image_whose_rule_is_permissive_is_looked_at_to_the_end() {
+    let mut volumes = Volumes::new("an_enforced_volume").await;
+    let data = Recipe::prints("data").file("/which", "data\n").build();
+    let (data_name, data_root) = volumes.scene.world.push_signed(&data, DATA, "1").await;
+    let world = &volumes.scene.world;
+    let mut configuration = volumes.scene.configuration().root_key(world.gun(DATA), data_root.canonical);
+    configuration = configuration.rule(&world.gun(REPOSITORY), "mode = \"permissive\"");
+    configuration.containerd = Some(volumes.relay.socket().to_owned());
+    let gate = volumes.scene.world.gate.as_mut().unwrap();
+    gate.configure(&configuration);
+    gate.restart().await;
+    let data_id = volumes.scene.cri().pull(&data_name).await.unwrap();
+    let with_data = || {
+        let mut config = container(&volumes.id, &volumes.scene.name);
+        let image = ImageSpec { image: data_id.clone(), user_specified_image: data_name.clone(), ..Default::default() };
+        config.mounts = vec![Mount { container_path: VOLUME.to_owned(), readonly: true, image: Some(image), ..Default::default() }];
+        config
+    };
+
+    let made = volumes.scene.cri().create(&volumes.pod, with_data()).await.unwrap();
+    volumes.scene.cri().start(&made).await.unwrap();
+    volumes.scene.cri().exit_code(&made).await.unwrap();
+    assert_eq!(volumes.scene.cri().output(&made).await.unwrap(), "data\n");
+    volumes.scene.cri().remove(&made).await.unwrap();
+
+    let pod = volumes.scene.pod().await;
+    let waiting = volumes.scene.cri().create(&pod, with_data()).await.unwrap();
+    let data_gun = volumes.scene.world.gun(DATA);
+    let gate = volumes.scene.world.gate.as_mut().unwrap();
+    gate.configure(&configuration.clone().rule(&data_gun, "deny = true"));
+    let file = gate.configuration().to_str().unwrap().to_owned();
+    assert_eq!(countersign(&["reload", "--config", &file]).await.0, Some(0));
+    assert_denied(&volumes.scene.cri().start(&waiting).await.unwrap_err(), "CS-DENIED-BY-RULE");
+    volumes.scene.cri().remove(&waiting).await.unwrap();
+    volumes.scene.world.gate.as_ref().unwrap().configure(&configuration);
+    assert_eq!(countersign(&["reload", "--config", &file]).await.0, Some(0));
+
+    let pod = volumes.scene.pod().await;
+    let config = with_data();
+    volumes.switch_before_the_create(&config, &data_id);
+    let refused = volumes.scene.cri().create(&pod, config).await.unwrap_err();
+    assert!(!volumes.relay.is_waiting(), "the create was sent: {refused:?}");
+    assert_denied(&refused, "CS-OTHER-VOLUME");
+    volumes.scene.runs_nothing().await;
 }
 
 #[tokio::test]

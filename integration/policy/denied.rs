@@ -10,6 +10,14 @@ use super::super::harness::relay::Relay;
 use super::super::harness::world::World;
 use super::*;
 
+on_every_containerd! {
+    records_that_are_moved_to_a_denied_image_on_the_way_make_no_container_of_it,
+    a_container_that_was_let_pass_does_not_start_once_its_digest_is_denied,
+}
+
+/// How often a record is moved in a race.
+const MOVES: usize = 10;
+
 /// Index, this machine's manifest and config of an image.
 fn digests_of(image: &Image) -> [String; 3] {
     [image.digest().to_string(), image.manifest_digest().to_string(), image.id().to_string()]
@@ -95,33 +103,140 @@ async fn a_denied_image_without_a_signature_does_not_run_where_a_rule_lets_other
     only_stand_on(&world, &[&good], 1).await;
 }
 
-/// The tag is moved when it was looked at and the create is on its way.
+/// A gate behind a relay that lets unsigned images pass under a rule, and denies one of them; the good image, and what the tag can be
+/// made to lead to.
+struct Lenient {
+    world: World,
+    relay: Relay,
+    pinned: GateConfig,
+    bad: Image,
+    good: Image,
+    good_name: String,
+    id: String,
+}
+
+impl Lenient {
+    async fn on(version: Version, test: &str) -> Self {
+        let world = World::on(version, test).await;
+        let (bad, good) = (Recipe::prints("bad").build(), Recipe::prints("good").build());
+        let good_name = world.push(&good, "legacy/app", "1").await;
+        let relay = Relay::start(&world.folder, &world.containerd.socket());
+        let mut pinned = world.gate_config().root_key(world.gun("team/*"), "00".repeat(32));
+        pinned.containerd = Some(relay.socket().to_owned());
+        world.containerd.ctr().import(&bad, "example.com/bad:1").await;
+        let id = world.containerd.cri().pull(&good_name).await.unwrap();
+        Self { world, relay, pinned, bad, good, good_name, id }
+    }
+
+    fn config(&self, mode: &str) -> GateConfig {
+        let config = denying(&self.pinned, &self.bad.digest().to_string());
+        config.rule(&self.world.gun("legacy/*"), &format!("mode = \"{mode}\""))
+    }
+
+    /// Makes every record of the good image lead to the denied one, when it was looked at and the create is on its way.
+    fn switch_before(&self, config: &ContainerConfig) {
+        let (ctr, bad, good) = (self.world.containerd.ctr().clone(), self.bad.top().clone(), self.good.digest().to_string());
+        self.relay.before(&config.metadata.as_ref().unwrap().name, async move {
+            for (name, _) in ctr.records().await.unwrap().into_iter().filter(|(_, target)| *target == good) {
+                ctr.retarget(&name, &bad).await.unwrap();
+            }
+        });
+    }
+
+    /// Pulls it again, and waits until CRI shows it.
+    async fn switch_back(&self) {
+        let cri = self.world.containerd.cri();
+        cri.pull(&self.good_name).await.unwrap();
+        while cri.image_status(&self.id).await.unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_tag_that_is_moved_to_a_denied_image_on_the_way_makes_no_container_of_it() {
-    let mut world = World::new("a_tag_moved_to_a_denied_image").await;
-    let (bad, good) = (Recipe::prints("bad").build(), Recipe::prints("good").build());
-    let good_name = world.push(&good, "legacy/app", "1").await;
-    let pinned = world.gate_config().root_key(world.gun("team/*"), "00".repeat(32));
-    let relay = Relay::start(&world.folder, &world.containerd.socket());
+    let mut lenient = Lenient::on(Version::V1_6, "a_tag_moved_to_a_denied_image").await;
     for mode in ["permissive", "disabled"] {
-        let mut config = denying(&pinned, &bad.digest().to_string()).rule(&world.gun("legacy/*"), &format!("mode = \"{mode}\""));
-        config.containerd = Some(relay.socket().to_owned());
-        let cri = world.start_gate(binary(), &config).await.cri().clone();
+        let config = lenient.config(mode);
+        let cri = lenient.world.start_gate(binary(), &config).await.cri().clone();
         let pod = cri.run_pod(cri.pod("default")).await.unwrap();
-        let behind = world.containerd.cri().clone();
-        behind.pull(&good_name).await.unwrap();
-        let wanted = container(&good_name, &good_name);
-        let (ctr, denied, moved) = (world.containerd.ctr().clone(), bad.clone(), good_name.clone());
-        relay.before(&wanted.metadata.as_ref().unwrap().name, async move {
-            ctr.import(&denied, &moved).await;
+        let wanted = container(&lenient.good_name, &lenient.good_name);
+        let (ctr, behind) = (lenient.world.containerd.ctr().clone(), lenient.world.containerd.cri().clone());
+        let (bad, moved) = (lenient.bad.clone(), lenient.good_name.clone());
+        lenient.relay.before(&wanted.metadata.as_ref().unwrap().name, async move {
+            ctr.import(&bad, &moved).await;
             // Until CRI has heard of it.
-            while behind.image_status(&moved).await.unwrap().is_none_or(|image| image.id != denied.id().to_string()) {
+            while behind.image_status(&moved).await.unwrap().is_none_or(|image| image.id != bad.id().to_string()) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });
         let created = cri.create(&pod, wanted).await;
-        assert!(!relay.is_waiting(), "the create was sent: {created:?}");
-        only_stand_on(&world, &[&good], usize::from(created.is_ok())).await;
+        assert!(!lenient.relay.is_waiting(), "the create was sent: {created:?}");
+        only_stand_on(&lenient.world, &[&lenient.good], usize::from(created.is_ok())).await;
+        cri.remove_pod(&pod).await.unwrap();
+        lenient.world.containerd.cri().pull(&lenient.good_name).await.unwrap();
+    }
+}
+
+/// Moments before the create, so that CRI has not always heard of it: then it makes a container of the image that it knows, on what
+/// the record leads to.
+async fn records_that_are_moved_to_a_denied_image_on_the_way_make_no_container_of_it(containerd: Version) {
+    let mut lenient = Lenient::on(containerd, "records_moved_to_a_denied_image").await;
+    let config = lenient.config("permissive");
+    let cri = lenient.world.start_gate(binary(), &config).await.cri().clone();
+    for _ in 0..MOVES {
+        let pod = cri.run_pod(cri.pod("default")).await.unwrap();
+        let wanted = container(&lenient.id, &lenient.good_name);
+        lenient.switch_before(&wanted);
+        let refused = cri.create(&pod, wanted).await.unwrap_err();
+        assert!(!lenient.relay.is_waiting(), "the create was sent: {refused:?}");
+        let is_heard_of = refused.code() == tonic::Code::NotFound;
+        assert!(is_heard_of || refused.message().ends_with("(CS-OTHER-ROOTFS)"), "{refused:?}");
+        only_stand_on(&lenient.world, &[], 0).await;
+        lenient.switch_back().await;
+        cri.remove_pod(&pod).await.unwrap();
+    }
+    let pod = cri.run_pod(cri.pod("default")).await.unwrap();
+    let made = cri.create(&pod, container(&lenient.id, &lenient.good_name)).await.unwrap();
+    cri.start(&made).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_volume_that_is_moved_to_a_denied_image_on_the_way_is_not_mounted() {
+    let mut lenient = Lenient::on(Version::V2_1, "a_volume_moved_to_a_denied_image").await;
+    let config = lenient.config("permissive");
+    let cri = lenient.world.start_gate(binary(), &config).await.cri().clone();
+    let other = lenient.world.push(&Recipe::prints("other").build(), "legacy/other", "1").await;
+    lenient.world.containerd.cri().pull(&other).await.unwrap();
+    let pod = cri.run_pod(cri.pod("default")).await.unwrap();
+    let wanted = with_volumes(&other, &[&lenient.good_name]);
+    lenient.switch_before(&wanted);
+    let refused = cri.create(&pod, wanted).await.unwrap_err();
+    assert!(!lenient.relay.is_waiting(), "the create was sent: {refused:?}");
+    assert_refused(&refused, DENIED, "potential malicious behavior - the image volume at ", "CS-OTHER-VOLUME");
+    only_stand_on(&lenient.world, &[], 0).await;
+}
+
+async fn a_container_that_was_let_pass_does_not_start_once_its_digest_is_denied(containerd: Version) {
+    let mut world = World::on(containerd, "a_container_that_was_let_pass").await;
+    let bad = Recipe::prints("bad").build();
+    let name = world.push(&bad, "legacy/app", "1").await;
+    for mode in ["permissive", "disabled"] {
+        let pinned = world.gate_config().root_key(world.gun("team/*"), "00".repeat(32));
+        let config = pinned.rule(&world.gun("legacy/*"), &format!("mode = \"{mode}\""));
+        let cri = world.start_gate(binary(), &config).await.cri().clone();
+        let pod = cri.run_pod(cri.pod("default")).await.unwrap();
+        let id = cri.pull_with(&name, None, Some(&pod.config)).await.unwrap();
+        let waiting = cri.create(&pod, container(&id, &name)).await.unwrap();
+        let gate = world.gate.as_ref().unwrap();
+        for digest in digests_of(&bad) {
+            gate.configure(&denying(&config, &digest));
+            assert_eq!(countersign(&["reload", "--config", gate.configuration().to_str().unwrap()]).await.0, Some(0));
+            assert_refused(&cri.start(&waiting).await.unwrap_err(), DENIED, &format!("{name}: {digest} is denied"), "CS-DIGEST-DENIED");
+        }
+        gate.configure(&config);
+        assert_eq!(countersign(&["reload", "--config", gate.configuration().to_str().unwrap()]).await.0, Some(0));
+        cri.start(&waiting).await.unwrap();
         cri.remove_pod(&pod).await.unwrap();
     }
 }

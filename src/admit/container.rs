@@ -46,6 +46,21 @@ pub struct Asked {
     pub was_let_pass: bool,
     /// Which revision of which service it is of, if that was known.
     pub revision: Option<Revision>,
+    /// The image, as containerd was given it.
+    pub given: String,
+    /// The images of its volumes, each of which may have a rule of its own.
+    pub volumes: Vec<AskedVolume>,
+}
+
+/// An image volume that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AskedVolume {
+    /// Where the container sees it.
+    pub path: String,
+    /// Its image, as containerd was given it.
+    pub given: String,
+    /// The name that the pod gave, as [`Asked::name`].
+    pub name: Option<ImageReference>,
 }
 
 impl Asked {
@@ -183,28 +198,37 @@ impl Admit {
     }
 
     /// Refuses what must never be used under whatever names it goes by, also where a rule lets everything pass: an image is its
-    /// config, what its records lead to, and the manifests on the way.
+    /// config, what its records lead to, and the manifests on the way. Gives what the image is on this node, if a record leads to it
+    /// and there was anything to look for.
     ///
     /// # Errors
     /// [`Refusal::Trust`]; what the records lead to cannot be looked at.
-    pub async fn refuse_denied_content(&self, image: &ImageReference, names: &[String], image_id: ImageId) -> Result<(), Refusal> {
+    pub async fn refuse_denied_content(
+        &self,
+        image: &ImageReference,
+        names: &[String],
+        image_id: ImageId,
+    ) -> Result<Option<ImageContent>, Refusal> {
         if !self.has_denied_digests() {
-            return Ok(());
+            return Ok(None);
         }
         self.refuse_denied(image, [image_id.hash()])?;
-        let mut cannot_tell = None;
+        let (mut found, mut cannot_tell) = (None, None);
         for record in self.containerd.records(names).await? {
             let Ok(target) = record.target.digest.parse::<ManifestDigest>() else { continue };
             self.refuse_denied(image, [target.hash()])?;
             match self.content_of(target, image_id).await {
-                Ok(Some(content)) => self.refuse_denied(image, [content.manifest.hash()])?,
+                Ok(Some(content)) => {
+                    self.refuse_denied(image, [content.manifest.hash()])?;
+                    found = Some(content);
+                }
                 // A record that leads elsewhere, or to refused content, is looked at by `check_records`. It hides no other.
                 Ok(None) => {}
                 Err(Refusal::Content { error, .. }) if error.standing() == ContentStanding::Bad => {}
                 Err(refusal) => cannot_tell = cannot_tell.or(Some(refusal)),
             }
         }
-        cannot_tell.map_or(Ok(()), Err)
+        cannot_tell.map_or(Ok(found), Err)
     }
 
     /// The first image on record that is allowed today; else why the first of them is refused.

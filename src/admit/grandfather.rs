@@ -306,6 +306,7 @@ impl Refusal {
             | Self::Clock(_)
             | Self::ClockBack { .. }
             | Self::NoContainer { .. }
+            | Self::NoSandbox { .. }
             | Self::Internal { .. } => false,
         }
     }

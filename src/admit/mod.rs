@@ -55,7 +55,7 @@ use allowance::Allowance;
 use basis::RefusedFetches;
 pub use basis::{Basis, Looked};
 use cluster::{Asks, Cluster};
-pub use container::{Asked, Pod, RecordsRead, Subject};
+pub use container::{Asked, AskedVolume, Pod, RecordsRead, Subject};
 pub use credential::ANSWER_DEADLINE;
 pub use ends::TrustEnd;
 pub use evidence::{Imported, MAX_EVIDENCE_FILE_BYTES};
@@ -310,10 +310,11 @@ impl Admit {
         self.policy().mode_after(mode, refusal)
     }
 
-    /// As [`Admit::mode_of`], of an image that a container was made of.
+    /// As [`Admit::mode_of`], of the images that a container was made of: the strictest.
     #[must_use]
     pub fn mode_of_asked(&self, asked: &Asked) -> Mode {
-        self.mode_of_name(asked.name.as_ref(), asked.namespace.as_deref())
+        let mode_of = |name: Option<&ImageReference>| self.mode_of_name(name, asked.namespace.as_deref());
+        asked.volumes.iter().map(|volume| mode_of(volume.name.as_ref())).fold(mode_of(asked.name.as_ref()), Mode::max)
     }
 
     /// What becomes of something of which it is not known what it is: the strictest that any rule says.

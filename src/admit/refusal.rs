@@ -245,6 +245,12 @@ pub enum Refusal {
         /// Its ID, escaped.
         id: String,
     },
+    /// The call is about a sandbox that containerd knows none of.
+    #[error("pod sandbox {id} does not exist on this node: run it first")]
+    NoSandbox {
+        /// Its ID, or the prefix of one, escaped.
+        id: String,
+    },
     /// containerd did not show the new tag in time.
     #[error("containerd did not show {image} within {seconds} s after it was pulled; the next try pulls again")]
     TagNotShown {
@@ -369,6 +375,7 @@ impl Refusal {
             Self::Containerd { .. } | Self::ContainerdAway { .. } => "CS-CONTAINERD",
             Self::Answer { .. } => "CS-CONTAINERD-ANSWER",
             Self::NoContainer { .. } => "CS-NO-CONTAINER",
+            Self::NoSandbox { .. } => "CS-NO-SANDBOX",
             Self::TagNotShown { .. } => "CS-TAG-NOT-SHOWN",
             Self::OtherVolume { .. } => "CS-OTHER-VOLUME",
             Self::RecordDropped { .. } => "CS-RECORD-DROPPED",
@@ -419,7 +426,7 @@ impl Refusal {
             Self::ContainerdAway { .. } => Standing::ContainerdAway,
             Self::Containerd { error } if error.is_outage() => Standing::ContainerdAway,
             Self::Content { error, .. } if error.is_outage() => Standing::ContainerdAway,
-            Self::NoContainer { .. } => Standing::NotThere,
+            Self::NoContainer { .. } | Self::NoSandbox { .. } => Standing::NotThere,
             Self::Name { .. }
             | Self::NotRegistered { .. }
             | Self::Reserved { .. }

@@ -2,27 +2,26 @@
 
 use std::sync::Arc;
 
-use countersign_trust::name::shown;
+use countersign_trust::name::{ChainId, shown};
 
 use super::refusal::Refusal;
 use super::{Admit, Asker};
 use crate::containerd::{ContainerRecord, stands_on};
-use crate::ledger::VerifiedImage;
 
 /// What is said of a volume whose snapshot is not found.
 const NO_SNAPSHOT: &str = "no snapshot of an image";
 
-/// An image volume of a container, and the image that it has to show.
+/// An image volume of a container, and what it has to show.
 #[derive(Debug, Clone)]
 pub struct Volume {
     /// Where the container sees it.
     pub path: String,
-    /// The verified image.
-    pub image: VerifiedImage,
+    /// The root file system of its image.
+    pub chain_id: ChainId,
 }
 
 impl Admit {
-    /// Each of the image volumes that a container was asked to have shows the root file system of its verified image.
+    /// Each of the image volumes that a container was asked to have shows the root file system of its image.
     ///
     /// # Errors
     /// [`Refusal::OtherVolume`].
@@ -31,9 +30,9 @@ impl Admit {
             return Ok(());
         }
         let (container, _) = self.root_fs_of(container_id).await?;
-        for Volume { path, image } in volumes {
+        for Volume { path, chain_id } in volumes {
             let mounts: Vec<_> = container.volumes.iter().filter(|mount| is_same_place(&mount.destination, path)).collect();
-            let other = |found: &str| Refusal::OtherVolume { path: shown(path), expected: image.chain_id, found: shown(found) };
+            let other = |found: &str| Refusal::OtherVolume { path: shown(path), expected: *chain_id, found: shown(found) };
             if mounts.is_empty() {
                 return Err(other(NO_SNAPSHOT));
             }
@@ -41,7 +40,7 @@ impl Admit {
             for mount in mounts {
                 let parent = self.containerd.snapshot_parent(&container.snapshotter, &mount.snapshot_key).await?;
                 let parent = parent.as_deref().unwrap_or(NO_SNAPSHOT);
-                if !stands_on(parent, &image.chain_id, container.id_mapping.as_ref()) {
+                if !stands_on(parent, chain_id, container.id_mapping.as_ref()) {
                     return Err(other(parent));
                 }
             }

@@ -16,9 +16,10 @@ use super::messages::{
 };
 use super::methods::{CREATE_CONTAINER, CheckedMethod, IMAGE_STATUS, REMOVE_CONTAINER};
 use super::patch;
+use super::sandbox::whole_sandbox_id;
 use super::status::Status;
 use super::upstream::{Reply, Upstream};
-use crate::admit::{Admission, Asked, Asker, KeyGuard, RecordsRead, Refusal, Subject, Volume, Workload, record_name};
+use crate::admit::{Admission, Asked, AskedVolume, Asker, KeyGuard, RecordsRead, Refusal, Subject, Volume, Workload, record_name};
 use crate::crash::Step;
 use crate::ledger::{RanContent, VerifiedImage};
 
@@ -51,6 +52,8 @@ impl<'a> Wanted<'a> {
 struct Admitted {
     root: Root,
     volumes: Vec<Volume>,
+    /// The images of the volumes.
+    verified: Vec<VerifiedImage>,
     mode: Mode,
     asked: Asked,
     began: Instant,
@@ -109,19 +112,20 @@ impl Guard {
             let judged = Judged { image: shown_name(&request.image), container: None, namespace: None, began };
             self.denied(Refused { method: CheckedMethod::CreateContainer, judged, mode: self.admit.mode() }, &refusal)
         };
-        let sandbox_id = self.whole_sandbox_id(&request.pod_sandbox_id, &call.upstream).await.map_err(of_no_pod)?;
+        let sandbox_id = whole_sandbox_id(&request.pod_sandbox_id, &call.upstream).await.map_err(of_no_pod)?;
         let call = if sandbox_id == request.pod_sandbox_id { call } else { in_sandbox(call, &sandbox_id)? };
         let _creating = self.admit.creating(&sandbox_id);
         let pod = self.pod_of(&sandbox_id, &call.upstream).await.map_err(of_no_pod)?;
         let revision = pod.as_ref().and_then(|pod| pod.revision.clone());
         let workload = pod.as_ref().map(|pod| Workload { pod_uid: pod.uid.clone(), container: request.container_name.clone() });
         let namespace = pod.map(|pod| pod.namespace).filter(|namespace| !namespace.is_empty());
-        let asked = self.asked(&request.image, namespace.clone(), &call.upstream).await;
-        let mut mode = self.admit.mode_of_asked(&asked);
-        let asked = Asked { workload, was_let_pass: mode != Mode::Enforced, revision, ..asked };
+        let mut asked = self.asked(&request.image, namespace.clone(), &call.upstream).await;
         for mount in &request.image_mounts {
-            mode = mode.max(self.admit.mode_of_asked(&self.asked(&mount.image, namespace.clone(), &call.upstream).await));
+            let Asked { name, given, .. } = self.asked(&mount.image, namespace.clone(), &call.upstream).await;
+            asked.volumes.push(AskedVolume { path: mount.container_path.clone(), given, name });
         }
+        let mode = self.admit.mode_of_asked(&asked);
+        let asked = Asked { workload, was_let_pass: mode != Mode::Enforced, revision, ..asked };
         if !self.verifies(mode) {
             let judged = Judged { image: &asked.image, container: None, namespace: asked.namespace.as_deref(), began };
             self.not_judged(CheckedMethod::CreateContainer, judged);
@@ -141,28 +145,35 @@ impl Guard {
                 })
                 .await
             }
-            Err(refusal) => {
-                let judged = Judged { image: &asked.image, container: None, namespace: asked.namespace.as_deref(), began };
-                let refused = Refused { method: CheckedMethod::CreateContainer, judged, mode };
-                let reply = self.create_refused(call, &request, refused, refusal).await?;
-                Ok(self.unchecked(reply, asked))
-            }
+            Err(refusal) => self.create_refused(call, asked, mode, refusal, began).await,
         }
     }
 
-    /// What becomes of a create that is refused, where every rule of its images says at most `refused.mode`.
-    async fn create_refused(
-        &self,
-        call: CheckedCall,
-        request: &CreateContainerRequest,
-        refused: Refused<'_>,
-        refusal: Refusal,
-    ) -> Result<Reply, Status> {
-        let (refusal, looked_at) = match refused.mode {
-            Mode::Enforced => (self.admit.drop_wrong_record(refusal).await, None),
-            Mode::Permissive | Mode::Disabled => self.denied_first(request, refusal, &call.upstream).await,
+    /// What becomes of a create that is refused, where the strictest rule of its images says `mode`.
+    async fn create_refused(&self, call: CheckedCall, asked: Asked, mode: Mode, refusal: Refusal, began: Instant) -> Result<Reply, Status> {
+        let image = asked.image.clone();
+        let judged = Judged { image: &image, container: None, namespace: asked.namespace.as_deref(), began };
+        let refused = Refused { method: CheckedMethod::CreateContainer, judged, mode };
+        if mode == Mode::Enforced {
+            let refusal = self.admit.drop_wrong_record(refusal).await;
+            return self.refused(&call, refused, refusal).await;
+        }
+        let looked_at = match self.look_for_denied(&asked, &call.upstream).await {
+            Ok(Some(looked_at)) => looked_at,
+            Ok(None) => return Ok(self.unchecked(self.refused(&call, refused, refusal).await?, asked)),
+            Err(found) => return Ok(self.unchecked(self.refused_for(&call, refused, refusal, found).await?, asked)),
         };
-        self.refused(&by_id(call, looked_at)?, refused, refusal).await
+        let message = patch::create_container_image(&call.message, &looked_at.image_id.to_string())?;
+        let call = CheckedCall { message, ..call };
+        let reply = self.refused(&call, refused, refusal).await?;
+        let container_id = create_container_response(&reply.message)?;
+        if let Err(found) = self.stands_on(&container_id, &looked_at).await {
+            let judged = Judged { container: Some(&container_id), ..judged };
+            let refused = Refused { judged, mode: self.admit.mode(), ..refused };
+            self.refuse_created(&container_id, refused, &found, &call.upstream).await?;
+        }
+        let given = looked_at.image_id.to_string();
+        Ok(self.unchecked(reply, Asked { given, ..asked }))
     }
 
     /// For what a container is wanted. A name chooses a rule that is more lenient than the rest only if containerd knows the very
@@ -170,7 +181,7 @@ impl Guard {
     async fn asked(&self, spec: &ImageSpec, namespace: Option<String>, upstream: &Upstream) -> Asked {
         let image = shown_name(spec).to_owned();
         let name = named(spec);
-        let unnamed = Asked { image, namespace, ..Asked::default() };
+        let unnamed = Asked { image, namespace, given: spec.image.clone(), ..Asked::default() };
         let asked = Asked { name, ..unnamed.clone() };
         let Some(name) = asked.name.as_ref().filter(|_| self.admit.mode_of_asked(&asked) < self.admit.mode_of_asked(&unnamed)) else {
             return asked;
@@ -210,48 +221,27 @@ impl Guard {
             mounts => self.resolve_with_volumes(upstream, wanted, mounts).await?,
         };
         Step::CreateResolved.reached();
-        let mut volumes = Vec::new();
+        let (mut volumes, mut verified_volumes) = (Vec::new(), Vec::new());
         for ResolvedVolume { mount, image, id } in &resolved_volumes {
             let wanted = Wanted { spec: &mount.image, ..wanted };
             let (_, image) = self.admit_create(wanted, image, *id, None).await?;
-            volumes.push(Volume { path: mount.container_path.clone(), image });
+            volumes.push(Volume { path: mount.container_path.clone(), chain_id: image.chain_id });
+            verified_volumes.push(image);
         }
         let Resolved { id, image, held, ahead } = resolved;
-        let (mode, root) = match self.admit_create(wanted, &image, id, ahead).await {
-            Ok((admission, verified)) => (admission.mode, Root::Verified(verified)),
+        let mode = self.admit.mode_of_asked(asked);
+        let root = match self.admit_create(wanted, &image, id, ahead).await {
+            Ok((_, verified)) => Root::Verified(verified),
             // Where refused images are let pass, they are let pass as they came.
-            Err(refusal) if self.admit.mode_of_asked(asked) != Mode::Enforced => return Err(refusal),
+            Err(refusal) if mode != Mode::Enforced => return Err(refusal),
             Err(refusal) => {
                 let service = self.admit.outlives(refusal, asked.workload.as_ref(), id)?;
-                self.admit.check_records(&names_of(&image, wanted.spec), None, id, Mode::Enforced).await?;
+                self.admit.check_records(&names_of(&image, &wanted.spec.image), None, id, Mode::Enforced).await?;
                 self.goes_on(CheckedMethod::CreateContainer, wanted.judged(), &service);
-                (Mode::Enforced, Root::RanBefore(service.content))
+                Root::RanBefore(service.content)
             }
         };
-        Ok((Admitted { root, volumes, mode, asked: asked.clone(), began }, held))
-    }
-
-    /// Why a container is refused whose image's rule would let it pass: a denied digest of any of its images outranks whatever
-    /// else was found before it. And the image that was looked at, if one was.
-    async fn denied_first(&self, request: &CreateContainerRequest, refusal: Refusal, upstream: &Upstream) -> (Refusal, Option<ImageId>) {
-        if !self.admit.has_denied_digests() {
-            return (refusal, None);
-        }
-        let mut meant = None;
-        for spec in request.image_mounts.iter().map(|mount| &mount.image).chain([&request.image]) {
-            let Ok(image) = canonical(upstream, &spec.image).await else { continue };
-            let Ok(image_id) = parsed_id(&image) else { continue };
-            if std::ptr::eq(spec, &request.image) {
-                meant = Some(image_id);
-            }
-            let Some(called) = called(&image, spec) else { continue };
-            if let Err(found) = self.admit.refuse_denied_content(&called, &names_of(&image, spec), image_id).await
-                && found.is_of_denied_digest()
-            {
-                return (found, meant);
-            }
-        }
-        (refusal, meant)
+        Ok((Admitted { root, volumes, verified: verified_volumes, mode, asked: asked.clone(), began }, held))
     }
 
     /// Whether this is a service that goes on without any trust data: no trust server needs to be asked for it.
@@ -324,8 +314,8 @@ impl Guard {
         image_id: ImageId,
         ahead: Option<Ahead>,
     ) -> Result<(Admission, VerifiedImage), Refusal> {
-        let names = names_of(image, wanted.spec);
-        if let Some(called) = called(image, wanted.spec) {
+        let names = names_of(image, &wanted.spec.image);
+        if let Some(called) = called(image, named(wanted.spec)) {
             self.admit.refuse_denied_content(&called, &names, image_id).await?;
         }
         let (admitted, records) = match ahead {
@@ -349,26 +339,32 @@ impl Guard {
         };
         let Err(refusal) = checked else {
             Step::CreateRootFsChecked.reached();
-            for image in admitted.volumes.iter().map(|volume| &volume.image).chain(admitted.root.verified()) {
+            for image in admitted.verified.iter().chain(admitted.root.verified()) {
                 self.admit.remember(image);
             }
             self.admit.remember_container(&container_id, admitted.asked);
             return Ok(());
         };
         let Admitted { asked, mode, began, .. } = admitted;
-        let container = shown(&container_id);
         let judged = Judged { image: &asked.image, container: Some(&container_id), namespace: asked.namespace.as_deref(), began };
         let refused = Refused { method: CheckedMethod::CreateContainer, judged, mode };
-        if mode != Mode::Enforced {
-            self.let_pass(refused, &refusal);
-            self.admit.remember_container(&container_id, asked);
+        self.refuse_created(&container_id, refused, &refusal, upstream).await?;
+        self.admit.remember_container(&container_id, asked);
+        Ok(())
+    }
+
+    /// What becomes of a container that was made, and that is not what it should be: in enforced mode it does not stay.
+    async fn refuse_created(&self, container_id: &str, refused: Refused<'_>, refusal: &Refusal, upstream: &Upstream) -> Result<(), Status> {
+        if refused.mode != Mode::Enforced {
+            self.let_pass(refused, refusal);
             return Ok(());
         }
-        let denial = self.denied(refused, &refusal);
+        let denial = self.denied(refused, refusal);
+        let container = shown(container_id);
         tracing::error!(container, code = refusal.code(), "denied; the container is removed");
         Step::CreateRootFsRefused.reached();
         // With no deadline of the caller's: the container must go even if the caller is out of patience.
-        if let Err(status) = upstream.remove(REMOVE_CONTAINER, remove_container_request(&container_id)).await {
+        if let Err(status) = upstream.remove(REMOVE_CONTAINER, remove_container_request(container_id)).await {
             tracing::error!(container, error = status.message(), "a denied container could not be removed; its start will be refused");
         }
         Step::CreateRemoved.reached();
@@ -382,15 +378,8 @@ fn in_sandbox(call: CheckedCall, sandbox_id: &str) -> Result<CheckedCall, Status
     Ok(CheckedCall { message, ..call })
 }
 
-/// The call with the image that was looked at in place of the name that the caller gave: that may lead elsewhere by now.
-fn by_id(call: CheckedCall, looked_at: Option<ImageId>) -> Result<CheckedCall, Status> {
-    let Some(image_id) = looked_at else { return Ok(call) };
-    let message = patch::create_container_image(&call.message, &image_id.to_string())?;
-    Ok(CheckedCall { message, ..call })
-}
-
 /// What containerd's CRI says that `given` means.
-async fn canonical(upstream: &Upstream, given: &str) -> Result<Image, Refusal> {
+pub(super) async fn canonical(upstream: &Upstream, given: &str) -> Result<Image, Refusal> {
     let answer = |what: String| Refusal::Answer { what };
     let reply = upstream.ask(IMAGE_STATUS, image_status_request(given)).await;
     let reply = reply.map_err(|status| unanswered(&format!("ImageStatus of `{}`", shown(given)), &status))?;
@@ -400,12 +389,12 @@ async fn canonical(upstream: &Upstream, given: &str) -> Result<Image, Refusal> {
 
 /// Every name that could be taken for the image, each once: a record that is removed takes its content with it, and could not be
 /// looked at again. An image volume is made from the record of exactly the name that was given (containerd, `mutateImageMount`).
-fn names_of(image: &Image, spec: &ImageSpec) -> Vec<String> {
-    let names = image.repo_tags.iter().chain(&image.repo_digests).chain([&image.id, &spec.image]);
-    names.cloned().collect::<BTreeSet<_>>().into_iter().collect()
+pub(super) fn names_of(image: &Image, given: &str) -> Vec<String> {
+    let names = image.repo_tags.iter().chain(&image.repo_digests).map(String::as_str).chain([image.id.as_str(), given]);
+    names.map(str::to_owned).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-fn parsed_id(image: &Image) -> Result<ImageId, Refusal> {
+pub(super) fn parsed_id(image: &Image) -> Result<ImageId, Refusal> {
     image.id.parse().map_err(|_| Refusal::Answer { what: format!("an image ID that is none: `{}`", shown(&image.id)) })
 }
 
@@ -421,9 +410,9 @@ fn named(spec: &ImageSpec) -> Option<ImageReference> {
 }
 
 /// What a denied image is called: what the pod called it, or a name that it goes by here, or its ID.
-fn called(image: &Image, spec: &ImageSpec) -> Option<ImageReference> {
+pub(super) fn called(image: &Image, named: Option<ImageReference>) -> Option<ImageReference> {
     let known = || image.repo_tags.iter().chain(&image.repo_digests).chain([&image.id]).find_map(|name| name.parse().ok());
-    named(spec).or_else(known)
+    named.or_else(known)
 }
 
 /// Under which name the image is judged: the one that the pod gave.

@@ -10,6 +10,7 @@ mod callers;
 pub mod checked;
 pub mod checks;
 mod create;
+mod denied;
 mod frame;
 pub mod messages;
 pub mod methods;

@@ -74,15 +74,6 @@ impl Guard {
         Ok(pod)
     }
 
-    /// The whole ID of the sandbox that CRI means, which takes any unambiguous prefix: by the time of the next question that may
-    /// be the prefix of another's. What containerd knows no sandbox by stays as it is.
-    pub(super) async fn whole_sandbox_id(&self, given: &str, upstream: &Upstream) -> Result<String, Refusal> {
-        if is_whole_id(given) {
-            return Ok(given.to_owned());
-        }
-        Ok(sandbox_status(given, upstream).await?.map_or_else(|| given.to_owned(), |(whole_id, _)| whole_id))
-    }
-
     pub(super) async fn run_sandbox(&self, call: CheckedCall) -> Result<Reply, Status> {
         let began = Instant::now();
         let request = RunPodSandboxRequest::read(&call.message)?;
@@ -228,6 +219,16 @@ impl Guard {
             tracing::error!(sandbox = shown(sandbox_id), error = status.message(), "a denied sandbox could not be removed");
         }
     }
+}
+
+/// The whole ID of the sandbox that CRI means. CRI takes any unambiguous prefix; by the time of the next question that may be the
+/// prefix of another's.
+pub(super) async fn whole_sandbox_id(given: &str, upstream: &Upstream) -> Result<String, Refusal> {
+    if is_whole_id(given) {
+        return Ok(given.to_owned());
+    }
+    let status = sandbox_status(given, upstream).await?;
+    status.map(|(whole_id, _)| whole_id).ok_or_else(|| Refusal::NoSandbox { id: shown(given) })
 }
 
 /// What CRI says of the sandbox that it means: its whole ID, and its pod. None: it knows none.

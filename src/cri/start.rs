@@ -11,7 +11,7 @@ use super::methods::{CONTAINER_STATUS, CheckedMethod, START_CONTAINER};
 use super::patch;
 use super::status::Status;
 use super::upstream::{Reply, Upstream};
-use crate::admit::{Refusal, Standing};
+use crate::admit::{Asked, Refusal, Standing};
 use crate::crash::Step;
 
 /// Hexadecimal digits of the ID of every container, and of every sandbox, that CRI makes.
@@ -39,7 +39,7 @@ impl Guard {
         let mode = asked.as_ref().map_or_else(|| self.admit.strictest_mode(), |asked| self.admit.mode_of_asked(asked));
         let (image, namespace) = asked.as_ref().map_or(("", None), |asked| (asked.image.as_str(), asked.namespace.as_deref()));
         let judged = Judged { image, container: Some(container_id), namespace, began };
-        if !mode.verifies() {
+        if !self.verifies(mode) {
             self.not_judged(CheckedMethod::StartContainer, judged);
             return call.forward(CheckedMethod::StartContainer).await;
         }
@@ -51,7 +51,10 @@ impl Guard {
             Err(refusal) if refusal.standing() == Standing::NotThere => return Err(denial(&refusal)),
             Err(refusal) if mode != Mode::Enforced => {
                 let refused = Refused { method: CheckedMethod::StartContainer, judged, mode };
-                return self.refused(call, refused, refusal).await;
+                return match self.look_again(container_id, asked.as_ref(), &call.upstream).await {
+                    Ok(()) => self.refused(call, refused, refusal).await,
+                    Err(found) => self.refused_for(call, refused, refusal, found).await,
+                };
             }
             Err(refusal) => match self.admit.start_outlives(refusal, container_id, asked.as_ref()).await {
                 Ok(service) => self.goes_on(CheckedMethod::StartContainer, judged, &service),
@@ -66,6 +69,15 @@ impl Guard {
         let reply = call.upstream.unary(START_CONTAINER, message, &call.metadata).await;
         Step::StartStarted.reached();
         reply
+    }
+
+    /// No digest of what the container was made of, and stands on, is denied by now.
+    async fn look_again(&self, container_id: &str, asked: Option<&Asked>, upstream: &Upstream) -> Result<(), Refusal> {
+        let Some(asked) = asked else { return Ok(()) };
+        match self.look_for_denied(asked, upstream).await? {
+            Some(looked_at) => self.stands_on(container_id, &looked_at).await,
+            None => Ok(()),
+        }
     }
 }
 

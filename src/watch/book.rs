@@ -78,12 +78,12 @@ impl From<Entry> for Asked {
     fn from(Entry { id: _, image, name, namespace, pod_uid, container, was_let_pass, service }: Entry) -> Self {
         let workload = pod_uid.zip(container).map(|(pod_uid, container)| Workload { pod_uid, container });
         let revision = service.and_then(|service| service.read(namespace.as_deref()));
-        Self { name: name.and_then(|name| name.parse().ok()), image, namespace, workload, was_let_pass, revision }
+        Self { name: name.and_then(|name| name.parse().ok()), image, namespace, workload, was_let_pass, revision, ..Asked::default() }
     }
 }
 
 impl Entry {
-    fn of(id: &str, Asked { image, name, namespace, workload, was_let_pass, revision }: &Asked) -> Self {
+    fn of(id: &str, Asked { image, name, namespace, workload, was_let_pass, revision, given: _, volumes: _ }: &Asked) -> Self {
         let workload = workload.as_ref();
         Self {
             id: id.to_owned(),
@@ -165,7 +165,7 @@ impl Book {
         let workload = asked.workload.clone().filter(is_short);
         // No part of a revision is longer than a name may be.
         let revision = asked.revision.clone();
-        let kept = Asked { image, name, namespace, workload, was_let_pass: asked.was_let_pass, revision };
+        let kept = Asked { image, name, namespace, workload, was_let_pass: asked.was_let_pass, revision, ..Asked::default() };
         self.containers.insert(container_id.to_owned(), kept);
         self.is_written = false;
     }
@@ -250,7 +250,7 @@ mod tests {
         let (name, namespace) = (image.parse().ok(), Some("shop".to_owned()));
         let service = Service { namespace: "shop".to_owned(), kind: Kind::Deployment, name: "web".to_owned() };
         let revision = Some(Revision { service, id: "5d4f".to_owned() });
-        Asked { image: image.to_owned(), name, namespace, workload, was_let_pass: true, revision }
+        Asked { image: image.to_owned(), name, namespace, workload, was_let_pass: true, revision, ..Asked::default() }
     }
 
     #[test]

@@ -292,7 +292,7 @@ pub(super) fn asked_of(listed: &Listed, known: &Known) -> (Asked, Option<ImageId
     let namespace = known.pod_of(&listed.id).map(|pod| pod.namespace.clone()).filter(|namespace| !namespace.is_empty());
     let workload = known.workload_of(&listed.id);
     let revision = known.pod_of(&listed.id).and_then(|pod| pod.revision.clone());
-    (Asked { name: image.parse().ok(), image, namespace, workload, was_let_pass: false, revision }, image_id)
+    (Asked { name: image.parse().ok(), image, namespace, workload, was_let_pass: false, revision, ..Asked::default() }, image_id)
 }
 
 #[cfg(test)]
