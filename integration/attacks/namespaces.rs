@@ -13,6 +13,7 @@ on_every_containerd! {
     a_container_of_no_sandbox_is_judged_as_one_of_no_namespace,
     an_id_that_can_be_read_as_a_lenient_name_is_none,
     a_strict_sandbox_that_takes_the_prefix_of_a_lenient_one_on_the_way_gets_no_container,
+    a_strict_container_that_takes_the_prefix_of_a_lenient_one_on_the_way_is_not_started,
 }
 
 const LENIENT: &str = "lenient";
@@ -104,17 +105,23 @@ async fn an_id_that_can_be_read_as_a_lenient_name_is_none(containerd: Version) {
     assert_eq!(scene.cri().run_image(&pod, &id, "busybox:1").await.unwrap().output, "evil\n");
 }
 
-/// When the sandbox was looked at and the create is on its way, the sandbox goes, and one of a strict namespace with the same first
-/// digit comes.
-async fn a_strict_sandbox_that_takes_the_prefix_of_a_lenient_one_on_the_way_gets_no_container(containerd: Version) {
-    let mut scene = lenient_scene(containerd, "a_sandbox_by_its_prefix").await;
+/// A gate behind a relay, where the rule of one namespace has this mode.
+async fn relayed_scene(containerd: Version, test: &str, mode: &str) -> (Scene, Relay) {
+    let mut scene = Scene::on(containerd, test).await;
     let relay = Relay::start(&scene.world.folder, &scene.world.containerd.socket());
-    let lines = format!("name = \"lenient\"\nnamespaces = [\"{LENIENT}\"]\nmode = \"permissive\"");
+    let lines = format!("name = \"lenient\"\nnamespaces = [\"{LENIENT}\"]\nmode = \"{mode}\"");
     let mut configuration = scene.configuration().rule(&scene.world.gun(REPOSITORY), &lines);
     configuration.containerd = Some(relay.socket().to_owned());
     let gate = scene.world.gate.as_mut().unwrap();
     gate.configure(&configuration);
     gate.restart().await;
+    (scene, relay)
+}
+
+/// When the sandbox was looked at and the create is on its way, the sandbox goes, and one of a strict namespace with the same first
+/// digit comes.
+async fn a_strict_sandbox_that_takes_the_prefix_of_a_lenient_one_on_the_way_gets_no_container(containerd: Version) {
+    let (scene, relay) = relayed_scene(containerd, "a_sandbox_by_its_prefix", "permissive").await;
     let unsigned = scene.world.push(&Recipe::prints("unsigned").build(), REPOSITORY, "2").await;
     let id = scene.behind().pull(&unsigned).await.unwrap();
 
@@ -144,4 +151,34 @@ async fn a_strict_sandbox_that_takes_the_prefix_of_a_lenient_one_on_the_way_gets
     relay.before(&config.metadata.as_ref().unwrap().name, async {});
     assert_eq!(scene.cri().create(&unused, config).await.unwrap_err().code(), tonic::Code::NotFound);
     assert!(relay.is_waiting(), "the create was not sent");
+}
+
+/// When the container was found and its start is on its way, it goes, and one of a strict namespace with the same first digit comes,
+/// which was made past the gate.
+async fn a_strict_container_that_takes_the_prefix_of_a_lenient_one_on_the_way_is_not_started(containerd: Version) {
+    let (scene, relay) = relayed_scene(containerd, "a_container_by_its_prefix", "disabled").await;
+    let unsigned = scene.world.push(&Recipe::prints("unsigned").build(), REPOSITORY, "2").await;
+    let id = scene.behind().pull(&unsigned).await.unwrap();
+    let lenient = scene.cri().run_pod(scene.cri().pod(LENIENT)).await.unwrap();
+    let strict = scene.pod().await;
+    let made = scene.cri().create(&lenient, container(&id, &unsigned)).await.unwrap();
+    let (behind, going, config) = (scene.behind().clone(), made.clone(), container(&id, &unsigned));
+    // Nothing else that the gate sends on names it in full.
+    relay.before(&made, async move {
+        behind.remove(&going).await.unwrap();
+        loop {
+            let other = behind.create(&strict, config.clone()).await.unwrap();
+            if other[..1] == going[..1] {
+                break;
+            }
+            behind.remove(&other).await.unwrap();
+        }
+    });
+    let started = scene.cri().start(&made[..1]).await;
+    assert!(!relay.is_waiting(), "the start was sent: {started:?}");
+    assert_eq!(started.unwrap_err().code(), tonic::Code::NotFound);
+    for other in scene.cri().list_containers().await.unwrap() {
+        let status = scene.cri().container_status(&other.id).await.unwrap();
+        assert_eq!(status.started_at, 0, "{status:?} was started");
+    }
 }

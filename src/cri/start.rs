@@ -7,7 +7,7 @@ use countersign_trust::mode::Mode;
 use super::checked::{Guard, Judged, Refused, denial};
 use super::checks::CheckedCall;
 use super::messages::{StartContainerRequest, container_status_request, container_status_response};
-use super::methods::{CONTAINER_STATUS, CheckedMethod, START_CONTAINER};
+use super::methods::{CONTAINER_STATUS, CheckedMethod};
 use super::patch;
 use super::status::Status;
 use super::upstream::{Reply, Upstream};
@@ -23,6 +23,8 @@ impl Guard {
         let request = StartContainerRequest::read(&call.message)?;
         Step::StartAsked.reached();
         let container_id = whole_id(&call.upstream, &request.container_id).await?;
+        // Whoever has the prefix by then, no other container than this is started.
+        let call = CheckedCall { message: patch::start_container_id(&call.message, &container_id)?, ..call };
         Step::StartResolved.reached();
         let starting = self.admit.starting(&container_id);
         let reply = self.start_whole(&call, &container_id, began).await;
@@ -65,8 +67,7 @@ impl Guard {
             },
         }
         Step::StartAdmitted.reached();
-        let message = patch::start_container_id(&call.message, container_id)?;
-        let reply = call.upstream.unary(START_CONTAINER, message, &call.metadata).await;
+        let reply = call.forward(CheckedMethod::StartContainer).await;
         Step::StartStarted.reached();
         reply
     }
