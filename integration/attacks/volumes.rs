@@ -202,6 +202,33 @@ async fn an_enforced_volume_of_an_image_whose_rule_is_permissive_is_looked_at_to
     volumes.scene.runs_nothing().await;
 }
 
+/// Both images are signed, so that nothing has to be let pass before the create.
+#[tokio::test]
+async fn a_signed_volume_of_a_permissive_rule_that_is_switched_to_a_denied_image_is_denied() {
+    let mut volumes = Volumes::new("a_volume_switched_to_a_denied_image").await;
+    let denied = format!("deny-digests = [\"{}\"]", volumes.evil.digest());
+    let gun = volumes.scene.world.gun(REPOSITORY);
+    for (table, is_denied) in [(denied.as_str(), true), ("", false)] {
+        let mut configuration = volumes.scene.configuration().rule(&gun, "mode = \"permissive\"").content_trust(table);
+        configuration.containerd = Some(volumes.relay.socket().to_owned());
+        let gate = volumes.scene.world.gate.as_mut().unwrap();
+        gate.configure(&configuration);
+        gate.restart().await;
+        let pod = volumes.scene.pod().await;
+        let config = volumes.container(&[&volumes.id]);
+        volumes.switch_before_the_create(&config, &volumes.id);
+        let created = volumes.scene.cri().create(&pod, config).await;
+        assert!(!volumes.relay.is_waiting(), "the create was sent: {created:?}");
+        if is_denied {
+            assert_denied(&created.unwrap_err(), "CS-OTHER-VOLUME");
+            volumes.scene.runs_nothing().await;
+        } else {
+            created.expect("its rule lets pass what is no denied digest");
+        }
+        volumes.scene.ctr().retarget(&volumes.id, volumes.scene.image.top()).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_container_with_an_unsigned_volume_that_was_made_past_the_gate_does_not_start() {
     let volumes = Volumes::new("past_with_a_volume").await;

@@ -22,6 +22,10 @@ const USUAL_SNAPSHOTTER: &str = "overlayfs";
 /// Digests of one image that are asked about before it is known which of them have a record: mostly there is one.
 const MOST_LIKELY_RECORDS: usize = 8;
 
+/// What a caller may have written of a container that is kept in mind: fifty volumes with usual paths and names. As much is kept
+/// of 4,096 containers.
+const MAX_ASKED_BYTES: usize = 16 * 1024;
+
 /// Which image a container is judged as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
@@ -64,6 +68,13 @@ pub struct AskedVolume {
 }
 
 impl Asked {
+    /// What the caller has written, in bytes.
+    fn bytes(&self) -> usize {
+        let length = |name: &Option<ImageReference>| name.as_ref().map_or(0, |name| name.to_string().len());
+        let volumes = self.volumes.iter().map(|volume| [volume.path.len(), volume.given.len(), length(&volume.name)]);
+        volumes.flatten().fold(self.image.len().saturating_add(self.given.len()), usize::saturating_add)
+    }
+
     /// Who asked.
     #[must_use]
     pub fn asker(&self) -> Asker<'_> {
@@ -350,8 +361,12 @@ impl Admit {
         }
     }
 
-    /// Keeps in mind for what a container was made, so that its start is judged for the same.
+    /// Keeps in mind for what a container was made, so that its start is judged for the same. What would take too much memory is
+    /// not kept: its start is judged by the strictest rule.
     pub fn remember_container(&self, container_id: &str, asked: Asked) {
+        if asked.bytes() > MAX_ASKED_BYTES {
+            return;
+        }
         if let Ok(memory) = self.memory() {
             memory.remember_container(container_id, asked);
         }
@@ -417,5 +432,23 @@ impl Admit {
             self.containerd.snapshot_parent(&container.snapshotter, &container.snapshot_key).await?
         };
         Ok((container, parent.ok_or_else(bare)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_caller_has_written_of_a_container_is_counted_with_all_its_volumes() {
+        let volume = |path: &str| AskedVolume { path: path.into(), given: "r.test/a:1".into(), name: "r.test/a:1".parse().ok() };
+        let asked = Asked { image: "r.test/b:1".into(), given: "sha256:ab".into(), ..Asked::default() };
+        assert_eq!(asked.bytes(), 19);
+        let with_volumes = Asked { volumes: vec![volume("/one"), volume("/two")], ..asked.clone() };
+        assert_eq!(with_volumes.bytes(), 19 + 2 * (4 + 10 + 10));
+        let usual = Asked { volumes: vec![volume(&"/usual".repeat(20)); 50], ..asked.clone() };
+        assert!(usual.bytes() <= MAX_ASKED_BYTES);
+        let giant = Asked { volumes: vec![volume(&"/".repeat(MAX_ASKED_BYTES))], ..asked };
+        assert!(giant.bytes() > MAX_ASKED_BYTES);
     }
 }

@@ -38,7 +38,7 @@ impl fmt::Debug for CheckedCall {
 }
 
 impl CheckedCall {
-    /// Makes the call of containerd as it came.
+    /// Makes the call of containerd as it stands.
     ///
     /// # Errors
     /// As [`Upstream::unary`].

@@ -10,6 +10,7 @@ use countersign_trust::name::{ChainId, ImageId, ImageReference, shown};
 
 use super::checked::{Guard, Judged, Refused, to_the_end, unanswered};
 use super::checks::CheckedCall;
+use super::denied::LookedAt;
 use super::messages::{
     CreateContainerRequest, Image, ImageMount, ImageSpec, create_container_response, image_status_request, image_status_response,
     remove_container_request,
@@ -56,6 +57,14 @@ struct Admitted {
     verified: Vec<VerifiedImage>,
     mode: Mode,
     asked: Asked,
+    began: Instant,
+}
+
+/// A create that is refused, and that the rules of its images let pass: the strictest says `mode`.
+struct LetPass {
+    asked: Asked,
+    mode: Mode,
+    refusal: Refusal,
     began: Instant,
 }
 
@@ -145,35 +154,58 @@ impl Guard {
                 })
                 .await
             }
-            Err(refusal) => self.create_refused(call, asked, mode, refusal, began).await,
+            Err(refusal) if mode == Mode::Enforced => {
+                let refusal = self.admit.drop_wrong_record(refusal).await;
+                let judged = Judged { image: &asked.image, container: None, namespace: asked.namespace.as_deref(), began };
+                self.refused(&call, Refused { method: CheckedMethod::CreateContainer, judged, mode }, refusal).await
+            }
+            Err(refusal) => self.create_let_pass(call, sandbox_id, LetPass { asked, mode, refusal, began }).await,
         }
     }
 
-    /// What becomes of a create that is refused, where the strictest rule of its images says `mode`.
-    async fn create_refused(&self, call: CheckedCall, asked: Asked, mode: Mode, refusal: Refusal, began: Instant) -> Result<Reply, Status> {
-        let image = asked.image.clone();
-        let judged = Judged { image: &image, container: None, namespace: asked.namespace.as_deref(), began };
-        let refused = Refused { method: CheckedMethod::CreateContainer, judged, mode };
-        if mode == Mode::Enforced {
-            let refusal = self.admit.drop_wrong_record(refusal).await;
-            return self.refused(&call, refused, refusal).await;
-        }
-        let looked_at = match self.look_for_denied(&asked, &call.upstream).await {
-            Ok(Some(looked_at)) => looked_at,
-            Ok(None) => return Ok(self.unchecked(self.refused(&call, refused, refusal).await?, asked)),
-            Err(found) => return Ok(self.unchecked(self.refused_for(&call, refused, refusal, found).await?, asked)),
+    /// What becomes of a create that is refused, and that the rules of all its images let pass.
+    async fn create_let_pass(&self, call: CheckedCall, sandbox_id: String, let_pass: LetPass) -> Result<Reply, Status> {
+        let found = match self.look_for_denied(&let_pass.asked, &call.upstream).await {
+            Ok(Some(looked_at)) if self.admit.mode() == Mode::Enforced => {
+                let guard = self.clone();
+                return to_the_end(async move {
+                    // Of its own, since the caller's ends with the caller.
+                    let _creating = guard.admit.creating(&sandbox_id);
+                    guard.create_looked_at(&call, looked_at, let_pass).await
+                })
+                .await;
+            }
+            Ok(_) => None,
+            Err(found) => Some(found),
         };
-        let message = patch::create_container_image(&call.message, &looked_at.image_id.to_string())?;
-        let call = CheckedCall { message, ..call };
-        let reply = self.refused(&call, refused, refusal).await?;
-        let container_id = create_container_response(&reply.message)?;
-        if let Err(found) = self.stands_on(&container_id, &looked_at).await {
-            let judged = Judged { container: Some(&container_id), ..judged };
-            let refused = Refused { judged, mode: self.admit.mode(), ..refused };
-            self.refuse_created(&container_id, refused, &found, &call.upstream).await?;
-        }
+        let LetPass { asked, mode, refusal, began } = let_pass;
+        let judged = Judged { image: &asked.image, container: None, namespace: asked.namespace.as_deref(), began };
+        let refused = Refused { method: CheckedMethod::CreateContainer, judged, mode };
+        let reply = match found {
+            None => self.refused(&call, refused, refusal).await?,
+            Some(found) => self.refused_for(&call, refused, refusal, found).await?,
+        };
+        Ok(self.unchecked(reply, asked))
+    }
+
+    /// Creates a container of images of which no digest is denied, and looks what it was made from.
+    async fn create_looked_at(&self, call: &CheckedCall, looked_at: LookedAt, let_pass: LetPass) -> Result<Reply, Status> {
+        let LetPass { asked, mode, refusal, began } = let_pass;
         let given = looked_at.image_id.to_string();
-        Ok(self.unchecked(reply, Asked { given, ..asked }))
+        let message = patch::create_container_image(&call.message, &given)?;
+        let reply = call.upstream.to_its_end(CREATE_CONTAINER, message, &call.metadata).await?;
+        let container_id = create_container_response(&reply.message)?;
+        let judged = Judged { image: &asked.image, container: Some(&container_id), namespace: asked.namespace.as_deref(), began };
+        let refused = Refused { method: CheckedMethod::CreateContainer, judged, mode };
+        match self.stands_on(&container_id, &looked_at).await {
+            Ok(()) => self.let_pass(refused, &refusal),
+            Err(found) => {
+                let refused = Refused { mode: self.admit.mode(), ..refused };
+                self.refuse_created(&container_id, refused, &found, &call.upstream).await?;
+            }
+        }
+        self.admit.remember_container(&container_id, Asked { given, ..asked });
+        Ok(reply)
     }
 
     /// For what a container is wanted. A name chooses a rule that is more lenient than the rest only if containerd knows the very
@@ -342,10 +374,13 @@ impl Guard {
             for image in admitted.verified.iter().chain(admitted.root.verified()) {
                 self.admit.remember(image);
             }
-            self.admit.remember_container(&container_id, admitted.asked);
+            let given = admitted.root.image_id().to_string();
+            self.admit.remember_container(&container_id, Asked { given, ..admitted.asked });
             return Ok(());
         };
         let Admitted { asked, mode, began, .. } = admitted;
+        // It may be a denied digest, which no rule lets pass.
+        let mode = if self.admit.has_denied_digests() { mode.max(self.admit.mode()) } else { mode };
         let judged = Judged { image: &asked.image, container: Some(&container_id), namespace: asked.namespace.as_deref(), began };
         let refused = Refused { method: CheckedMethod::CreateContainer, judged, mode };
         self.refuse_created(&container_id, refused, &refusal, upstream).await?;
