@@ -1,5 +1,7 @@
 //! The namespace of a pod, which chooses the rule.
 
+use std::time::Duration;
+
 use k8s_cri::v1::{CreateContainerRequest, PodSandboxConfig};
 
 use super::super::harness::containerd::Version;
@@ -17,6 +19,8 @@ on_every_containerd! {
 }
 
 const LENIENT: &str = "lenient";
+/// Longer than the watcher takes to look at a container that was made.
+const WATCHER_LOOKS: Duration = Duration::from_secs(2);
 
 /// A gate that lets pass in one namespace whatever is not signed.
 async fn lenient_scene(containerd: Version, test: &str) -> Scene {
@@ -163,7 +167,8 @@ async fn a_strict_container_that_takes_the_prefix_of_a_lenient_one_on_the_way_is
     let strict = scene.pod().await;
     let made = scene.cri().create(&lenient, container(&id, &unsigned)).await.unwrap();
     let (behind, going, config) = (scene.behind().clone(), made.clone(), container(&id, &unsigned));
-    // Nothing else that the gate sends on names it in full.
+    // The watcher has heard of the container by then: nothing else than its start names it in full.
+    tokio::time::sleep(WATCHER_LOOKS).await;
     relay.before(&made, async move {
         behind.remove(&going).await.unwrap();
         loop {
