@@ -5,6 +5,8 @@
 #[allow(dead_code)]
 #[path = "notary/forge.rs"]
 mod forge;
+#[path = "notary/policy.rs"]
+mod policy_of;
 #[allow(dead_code)]
 #[path = "notary/scenes.rs"]
 mod scenes;
@@ -22,7 +24,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::admit::{Admit, Policy, SandboxImage};
+use countersign::admit::Admit;
 use countersign::clock::{Clock, ClockError};
 use countersign::containerd::Containerd;
 use countersign::fetch::{CaBundle, TrustServer};
@@ -107,18 +109,11 @@ impl Scene {
     fn admit(&self, directory: &Path, root: &Key) -> Arc<Admit> {
         let mut pins = Pins::default();
         pins.add_root_keys(GUN, [root.canonical_id().as_str()]).unwrap();
-        let policy = Policy {
-            trust: countersign_trust::Policy::new(Mode::Enforced, pins),
-            servers: HashMap::from([(self.named.registry().clone(), self.named.clone())]),
-            expired_serves_for: None,
-            node_credentials: None,
-            grandfather_for: None,
-            superseded_max_age: Duration::from_secs(180 * 86_400),
-            sandbox: SandboxImage::default(),
-            refresh_interval: Duration::from_secs(3600),
-            digest: Sha256::of(b"policy"),
-            shared_digest: Sha256::of(b"policy"),
-        };
+        let policy = policy_of::with(
+            countersign_trust::Policy::new(Mode::Enforced, pins),
+            HashMap::from([(self.named.registry().clone(), self.named.clone())]),
+            Sha256::of(b"policy"),
+        );
         let containerd = Containerd::new(&directory.join("no containerd"));
         Arc::new(Admit::new(policy, Arc::new(Stopped), containerd, Ledger::open(directory), tokio::runtime::Handle::current()))
     }

@@ -7,14 +7,15 @@ mod forge;
 #[allow(dead_code)]
 #[path = "notary/node.rs"]
 mod node;
+#[path = "notary/policy.rs"]
+mod policy_of;
 #[path = "notary/server.rs"]
 mod server;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use countersign::admit::{Admit, Policy, Refusal, Reset, SandboxImage};
+use countersign::admit::{Admit, Policy, Refusal, Reset};
 use countersign::clock::{Clock, ClockError};
 use countersign::containerd::Containerd;
 use countersign::fetch::TrustServer;
@@ -48,18 +49,7 @@ fn policy() -> Policy {
     pins.add_root_keys("r.test/*", [root_key().canonical_id().as_str()]).unwrap();
     let host: RegistryHost = "r.test".parse().unwrap();
     let server = TrustServer::new(host.clone(), "https://r.test", None).unwrap();
-    Policy {
-        trust: countersign_trust::Policy::new(Mode::Enforced, pins),
-        servers: [(host, server)].into(),
-        expired_serves_for: None,
-        node_credentials: None,
-        grandfather_for: None,
-        superseded_max_age: Duration::from_secs(180 * 86_400),
-        sandbox: SandboxImage::default(),
-        refresh_interval: Duration::from_secs(3600),
-        digest: Sha256::of(b"policy"),
-        shared_digest: Sha256::of(b"policy"),
-    }
+    policy_of::with(countersign_trust::Policy::new(Mode::Enforced, pins), [(host, server)].into(), Sha256::of(b"policy"))
 }
 
 fn gun(name: &str) -> Gun {

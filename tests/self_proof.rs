@@ -1,12 +1,15 @@
 //! What the gate tries itself with: judged as every image is, and nobody else's.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "notary/policy.rs"]
+mod policy_of;
+
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::admit::{Admit, Policy, RESERVED_HOST, Refusal, SandboxImage, Shown};
+use countersign::admit::{Admit, Policy, RESERVED_HOST, Refusal, Shown};
 use countersign::clock::SystemClock;
 use countersign::containerd::Containerd;
 use countersign::ledger::Ledger;
@@ -24,18 +27,8 @@ fn admit(folder: &tempfile::TempDir) -> Arc<Admit> {
 }
 
 fn policy(mode: Mode) -> Policy {
-    Policy {
-        trust: countersign_trust::Policy::new(mode, Pins::default()),
-        servers: HashMap::new(),
-        expired_serves_for: None,
-        node_credentials: None,
-        grandfather_for: None,
-        superseded_max_age: Duration::from_secs(180 * 86_400),
-        sandbox: SandboxImage::default(),
-        refresh_interval: PROVE_EVERY,
-        digest: Sha256::of(b"policy"),
-        shared_digest: Sha256::of(b"policy"),
-    }
+    let trust = countersign_trust::Policy::new(mode, Pins::default());
+    Policy { refresh_interval: PROVE_EVERY, ..policy_of::with(trust, HashMap::new(), Sha256::of(b"policy")) }
 }
 
 async fn pulled(admit: &Arc<Admit>, image: &str) -> Result<ManifestDigest, Refusal> {

@@ -5,6 +5,8 @@
 #[allow(dead_code)]
 #[path = "notary/forge.rs"]
 mod forge;
+#[path = "notary/policy.rs"]
+mod policy_of;
 #[allow(dead_code)]
 #[path = "notary/scenes.rs"]
 mod scenes;
@@ -21,7 +23,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use countersign::admit::{Admit, Origin, Policy, SandboxImage};
+use countersign::admit::{Admit, Origin};
 use countersign::clock::{Clock, ClockError};
 use countersign::containerd::Containerd;
 use countersign::fetch::{CaBundle, TrustServer};
@@ -70,18 +72,7 @@ fn localhost() -> (TlsAcceptor, CaBundle) {
 fn node(directory: &Path, server: &TrustServer, pins: Pins) -> Arc<Admit> {
     let servers = HashMap::from([(server.registry().clone(), server.clone())]);
     let trust = countersign_trust::Policy::new(Mode::Enforced, pins);
-    let policy = Policy {
-        trust,
-        servers,
-        expired_serves_for: None,
-        node_credentials: None,
-        grandfather_for: None,
-        superseded_max_age: std::time::Duration::from_secs(180 * 86_400),
-        sandbox: SandboxImage::default(),
-        refresh_interval: std::time::Duration::from_secs(3600),
-        digest: Sha256::of(b"policy"),
-        shared_digest: Sha256::of(b"policy"),
-    };
+    let policy = policy_of::with(trust, servers, Sha256::of(b"policy"));
     let containerd = Containerd::new(&directory.join("no containerd"));
     Arc::new(Admit::new(policy, Arc::new(Stopped(now())), containerd, Ledger::open(directory), tokio::runtime::Handle::current()))
 }

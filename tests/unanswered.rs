@@ -1,6 +1,9 @@
 //! The checks themselves, before a containerd that does not answer.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "test code")]
 
+#[path = "notary/policy.rs"]
+mod policy_of;
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
@@ -21,7 +24,7 @@ use prost::Message as _;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
-use countersign::admit::{Admit, Policy, SandboxImage};
+use countersign::admit::Admit;
 use countersign::audit::{LogSettings, Recorder};
 use countersign::clock::SystemClock;
 use countersign::containerd::Containerd;
@@ -74,18 +77,7 @@ async fn gate(directory: &Path, containerd: &Path) -> PathBuf {
     let socket = directory.join("gate/cri.sock");
     let listener = Listener::open(&socket, &mut Inherited::default()).await.unwrap();
     let trust = countersign_trust::Policy::new(Mode::Enforced, Pins::default());
-    let policy = Policy {
-        trust,
-        servers: HashMap::new(),
-        expired_serves_for: None,
-        node_credentials: None,
-        grandfather_for: None,
-        superseded_max_age: Duration::from_secs(180 * 86_400),
-        sandbox: SandboxImage::default(),
-        refresh_interval: std::time::Duration::from_secs(3600),
-        digest: Sha256::of(b"policy"),
-        shared_digest: Sha256::of(b"policy"),
-    };
+    let policy = policy_of::with(trust, HashMap::new(), Sha256::of(b"policy"));
     let work = tokio::runtime::Handle::current();
     let own_api = Containerd::new(containerd);
     let admit = Admit::new(policy, Arc::new(SystemClock), own_api, Ledger::open(directory), work);

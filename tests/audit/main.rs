@@ -7,6 +7,8 @@ mod forge;
 #[allow(dead_code)]
 #[path = "../notary/node.rs"]
 mod node;
+#[path = "../notary/policy.rs"]
+mod policy_of;
 #[path = "../notary/server.rs"]
 mod server;
 
@@ -16,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use countersign::admit::{Admit, Policy, Reset, SandboxImage};
+use countersign::admit::{Admit, Policy, Reset};
 use countersign::audit::{Archive, Call, DecisionId, KeptPolicy, LogSettings, Missing, Recorder, Replayed, Replayer};
 use countersign::clock::{Clock, ClockError};
 use countersign::containerd::Containerd;
@@ -60,18 +62,7 @@ fn policy(name: &str) -> Policy {
     let host: countersign_trust::name::RegistryHost = "r.test".parse().unwrap();
     let server = TrustServer::new(host.clone(), "https://r.test", None).unwrap();
     let servers = [(host, server)].into();
-    Policy {
-        trust,
-        servers,
-        expired_serves_for: None,
-        node_credentials: None,
-        grandfather_for: None,
-        superseded_max_age: Duration::from_secs(180 * 86_400),
-        sandbox: SandboxImage::default(),
-        refresh_interval: Duration::from_secs(3600),
-        digest: Sha256::of(name.as_bytes()),
-        shared_digest: Sha256::of(name.as_bytes()),
-    }
+    policy_of::with(trust, servers, Sha256::of(name.as_bytes()))
 }
 
 /// The same, and a rule denies.

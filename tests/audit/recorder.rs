@@ -5,9 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use countersign::admit::{Admit, Policy, Refusal, SandboxImage};
+use countersign::admit::{Admit, Policy, Refusal};
 use countersign::audit::{
     Archive, Call, DecisionId, Entry, KeptPolicy, Line, LogSettings, Missing, NotReplayed, Recorder, Replayer, Verdict,
 };
@@ -21,26 +21,13 @@ use countersign_trust::pin::Pins;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 
-const IMAGE: &str = "r.test/team/app:1";
+use super::policy_of;
 
-fn policy(trust: countersign_trust::Policy, digest: Sha256) -> Policy {
-    Policy {
-        trust,
-        servers: HashMap::new(),
-        expired_serves_for: None,
-        node_credentials: None,
-        grandfather_for: None,
-        superseded_max_age: Duration::from_secs(180 * 86_400),
-        sandbox: SandboxImage::default(),
-        refresh_interval: Duration::from_secs(3600),
-        digest,
-        shared_digest: digest,
-    }
-}
+const IMAGE: &str = "r.test/team/app:1";
 
 /// Nothing is pinned, so that local data refuses everything.
 fn unpinned() -> Policy {
-    policy(countersign_trust::Policy::new(Mode::Enforced, Pins::default()), Sha256::of(b"unpinned"))
+    policy_of::with(countersign_trust::Policy::new(Mode::Enforced, Pins::default()), HashMap::new(), Sha256::of(b"unpinned"))
 }
 
 struct Node {
