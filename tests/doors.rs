@@ -4,9 +4,11 @@
 use std::fs;
 
 /// Tests that say the same on any release, or about what only one release has.
-const ON_ONE: [&str; 5] = [
+const ON_ONE: [&str; 7] = [
     // Image volumes, and an image verifier, are there from 2.0 on.
     "a_volumes_record_that_is_switched_on_the_way_is_caught_by_what_is_mounted",
+    "a_service_of_which_a_volume_alone_becomes_enforced_goes_on_with_that_volume_and_no_other",
+    "with_on_bypass_stop_a_signed_image_with_an_unsigned_one_in_a_volume_is_stopped",
     "what_is_pulled_past_the_gate_is_asked_about_and_only_what_is_signed_comes",
     "the_image_of_sandboxes_that_containerd_pulls_by_itself_is_the_listed_one_or_none",
     // containerd has no part in it.

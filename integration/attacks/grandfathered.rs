@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use k8s_cri::v1::ContainerConfig;
+use k8s_cri::v1::{ContainerConfig, Mount};
 use serde_json::Value;
 
 use super::super::harness::containerd::Version;
-use super::super::harness::cri::{Pod, Ran, container};
+use super::super::harness::cri::{Pod, Ran, container, image_volume};
 use super::super::harness::image::{Image, Recipe};
 use super::super::verify::countersign;
 use super::{Scene, assert_denied};
@@ -21,6 +21,8 @@ on_every_containerd! {
 const DENIED: &str = "CS-TAG-NOT-SIGNED";
 /// How long the watcher may take to see what it is told of.
 const SEEN_WITHIN: Duration = Duration::from_secs(20);
+/// Where a service sees the image of a volume.
+const VOLUME: &str = "/volume";
 const SECOND: Duration = Duration::from_millis(1100);
 
 impl Scene {
@@ -89,6 +91,7 @@ struct Service {
     /// The image, as the pod names it.
     name: String,
     image_id: String,
+    volumes: Vec<Mount>,
     container: String,
     attempt: u32,
 }
@@ -96,9 +99,19 @@ struct Service {
 impl Service {
     /// Runs it: through the gate, or before there is one.
     async fn run(cri: &super::Cri, namespace: &str, name: &str) -> Self {
+        Self::run_with(cri, namespace, name, &[]).await
+    }
+
+    /// As [`Service::run`], with images in volumes.
+    async fn run_with(cri: &super::Cri, namespace: &str, name: &str, volumes: &[&str]) -> Self {
         let pod = cri.run_pod(cri.pod(namespace)).await.unwrap();
         let image_id = cri.pull_with(name, None, Some(&pod.config)).await.unwrap();
-        let mut service = Self { pod, name: name.to_owned(), image_id, container: String::new(), attempt: 0 };
+        let (name, container) = (name.to_owned(), String::new());
+        let mut service = Self { pod, name, image_id, volumes: Vec::new(), container, attempt: 0 };
+        for volume in volumes {
+            let id = cri.pull_with(volume, None, Some(&service.pod.config)).await.unwrap();
+            service.volumes.push(image_volume(VOLUME, &id, volume));
+        }
         service.container = cri.create(&service.pod, service.wanted()).await.unwrap();
         cri.start(&service.container).await.unwrap();
         cri.first_output(&service.container).await.unwrap();
@@ -110,6 +123,14 @@ impl Service {
         let mut wanted = container(&self.image_id, &self.name);
         let metadata = wanted.metadata.as_mut().unwrap();
         (metadata.name, metadata.attempt) = ("web".to_owned(), self.attempt);
+        wanted.mounts.clone_from(&self.volumes);
+        wanted
+    }
+
+    /// What kubelet asks for when the container has ended.
+    fn restarted(&self) -> ContainerConfig {
+        let mut wanted = self.wanted();
+        wanted.metadata.as_mut().unwrap().attempt += 1;
         wanted
     }
 
@@ -278,6 +299,110 @@ async fn a_service_is_made_of_what_it_ran_by_content_whatever_its_name_means_now
     scene.ctr().retarget(&service.name, evil.top()).await.unwrap();
     assert_denied(&service.restart(scene.cri()).await.unwrap_err(), "CS-OTHER-RECORD");
     scene.only_runs(&[good.parse().unwrap()]).await;
+}
+
+/// A service of before with an image volume of another repository: the service, the volume's name and the repository's.
+async fn service_with_volume_of_before(test: &str) -> (Scene, Service, String, String) {
+    let mut scene = Scene::on(Version::V2_1, test).await;
+    scene.is_installed(|config| config.mode("permissive")).await;
+    let name = scene.world.push(&unsigned("old"), "team/app", "old").await;
+    let data = scene.world.push(&Recipe::sleeps().file("/which", "data").build(), "team/data", "1").await;
+    let service = Service::run_with(scene.cri(), "shop", &name, &[&data]).await;
+    scene.is_running(1).await;
+    let gun = scene.world.gun("team/data");
+    (scene, service, data, gun)
+}
+
+#[tokio::test]
+async fn a_service_of_which_a_volume_alone_becomes_enforced_goes_on_with_that_volume_and_no_other() {
+    let (mut scene, mut service, data, gun) = service_with_volume_of_before("volume_enforced").await;
+    let evil = scene.world.push(&Recipe::sleeps().file("/which", "evil").build(), "team/data", "evil").await;
+    let evil_id = scene.behind().pull(&evil).await.unwrap();
+    let enforce = |config: super::GateConfig, lines: &str| config.mode("permissive").rule(&gun, lines);
+    scene.reload(|config| enforce(config, "mode = \"enforced\"")).await;
+    let services = scene.services_are(1).await;
+    let volume_id = service.volumes[0].image.as_ref().unwrap().image.clone();
+    assert_eq!(services[0]["volumes"], serde_json::json!([{"image": data, "image-id": volume_id}]), "{services:#?}");
+    assert_eq!(scene.status().await["inventory"]["grandfathered"], 1);
+
+    service.restart(scene.cri()).await.unwrap();
+    let before = scene.world.registry.requests().len();
+    let pulled = scene.cri().pull_with(&data, None, Some(&service.pod.config)).await.unwrap();
+    assert_eq!((&pulled, scene.world.registry.requests().len()), (&volume_id, before));
+    scene.world.gate.as_mut().unwrap().restart().await;
+    service.restart(scene.cri()).await.unwrap();
+    scene.is_running(1).await;
+    assert_eq!(scene.status().await["inventory"]["grandfathered"], 1);
+
+    // No other image in that place, not the volume's as the container's own, not for another container or pod.
+    let other_volume = ContainerConfig { mounts: vec![image_volume(VOLUME, &evil_id, &data)], ..service.wanted() };
+    let mut other_root = service.wanted();
+    other_root.image.as_mut().unwrap().image.clone_from(&volume_id);
+    let mut other_container = service.wanted();
+    other_container.metadata.as_mut().unwrap().name = "other".to_owned();
+    for config in [other_volume, other_root, other_container] {
+        assert_denied(&scene.cri().create(&service.pod, config).await.unwrap_err(), "CS-NOT-PINNED");
+    }
+    let other = scene.pod().await;
+    assert_denied(&scene.cri().create(&other, service.wanted()).await.unwrap_err(), "CS-NOT-PINNED");
+    assert_denied(&scene.cri().pull_with(&data, None, Some(&other.config)).await.unwrap_err(), "CS-NOT-PINNED");
+
+    // What forbids an image comes first, at the start of what was made before, too.
+    service.attempt += 1;
+    let made = scene.cri().create(&service.pod, service.wanted()).await.unwrap();
+    let denied = format!("deny-digests = [\"{volume_id}\"]");
+    for (lines, table, code, at_start) in [
+        ("mode = \"enforced\"\ndeny = true", "", "CS-DENIED-BY-RULE", "CS-DENIED-BY-RULE"),
+        ("mode = \"enforced\"", denied.as_str(), "CS-DIGEST-DENIED", "CS-UNKNOWN-ROOTFS"),
+    ] {
+        scene.reload(|config| enforce(config, lines).content_trust(table)).await;
+        assert_denied(&scene.cri().start(&made).await.unwrap_err(), at_start);
+        assert_denied(&scene.cri().create(&service.pod, service.restarted()).await.unwrap_err(), code);
+    }
+    scene.reload(|config| enforce(config, "mode = \"enforced\"")).await;
+    scene.cri().remove(&made).await.unwrap();
+    service.restart(scene.cri()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_container_of_a_service_with_another_image_in_its_volume_that_was_made_past_the_gate_does_not_start() {
+    let (mut scene, service, data, _) = service_with_volume_of_before("volume_past").await;
+    let evil = scene.world.push(&Recipe::sleeps().file("/which", "evil").build(), "team/data", "evil").await;
+    let evil_id = scene.behind().pull(&evil).await.unwrap();
+    scene.reload(|config| config.mode("enforced")).await;
+    scene.services_are(1).await;
+    for (attempt, volume, goes_on) in [(8, &service.volumes[0].image.as_ref().unwrap().image, true), (9, &evil_id, false)] {
+        let mut wanted = ContainerConfig { mounts: vec![image_volume(VOLUME, volume, &data)], ..service.wanted() };
+        wanted.metadata.as_mut().unwrap().attempt = attempt;
+        let made = scene.cri().create(&service.pod, wanted.clone()).await;
+        assert_eq!(made.is_ok(), goes_on, "{made:?}");
+        let made = match made {
+            Ok(made) => made,
+            Err(_) => scene.behind().create(&service.pod, wanted).await.unwrap(),
+        };
+        match scene.cri().start(&made).await {
+            Ok(()) => assert!(goes_on),
+            Err(refused) => {
+                assert!(!goes_on, "{refused:?}");
+                assert_denied(&refused, "CS-UNKNOWN-ROOTFS");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_operator_takes_down_what_ran_with_a_volume_before_countersign_came() {
+    let mut scene = Scene::on(Version::V2_1, "volume_before_it_came").await;
+    let name = scene.world.push(&unsigned("old"), "team/app", "old").await;
+    let data = scene.world.push(&Recipe::sleeps().file("/which", "data").build(), "team/data", "1").await;
+    scene.world.gate.as_mut().unwrap().kill();
+    let mut service = Service::run_with(&scene.behind(), "shop", &name, &[&data]).await;
+    scene.is_installed(|config| config).await;
+    scene.is_running(1).await;
+    let (exit, out, err) = scene.countersign(&["grandfather", "take", "--reason", "installation"]).await;
+    assert_eq!(exit, Some(0), "{out}{err}");
+    service.restart(scene.cri()).await.unwrap();
+    scene.cri().pull_with(&data, None, Some(&service.pod.config)).await.unwrap();
 }
 
 #[tokio::test]

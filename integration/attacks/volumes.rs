@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use k8s_cri::v1::{ContainerConfig, ImageSpec, Mount};
+use k8s_cri::v1::ContainerConfig;
 
 use super::super::harness::containerd::Version;
-use super::super::harness::cri::{Pod, container};
+use super::super::harness::cri::{Pod, container, image_volume};
 use super::super::harness::image::{Image, Recipe};
 use super::super::harness::relay::Relay;
 use super::super::harness::world::World;
@@ -47,12 +47,7 @@ impl Volumes {
 
     /// A container of the signed image with this image as its volume.
     fn container(&self, volumes: &[&str]) -> ContainerConfig {
-        let mount = |volume: &&str| Mount {
-            container_path: VOLUME.to_owned(),
-            readonly: true,
-            image: Some(ImageSpec { image: (*volume).to_owned(), user_specified_image: self.scene.name.clone(), ..Default::default() }),
-            ..Default::default()
-        };
+        let mount = |volume: &&str| image_volume(VOLUME, volume, &self.scene.name);
         ContainerConfig { mounts: volumes.iter().map(mount).collect(), ..container(&self.id, &self.scene.name) }
     }
 
@@ -139,8 +134,7 @@ async fn the_strictest_rule_of_an_image_and_its_volume_counts_for_both_until_the
         let signed = volumes.scene.name.clone();
         for (root, volume, content) in [(signed.as_str(), evil, "evil\n"), (evil, &signed, "signed\n")] {
             let mut config = container(root, root);
-            let image = ImageSpec { image: volume.to_owned(), user_specified_image: volume.to_owned(), ..Default::default() };
-            config.mounts = vec![Mount { container_path: VOLUME.to_owned(), readonly: true, image: Some(image), ..Default::default() }];
+            config.mounts = vec![image_volume(VOLUME, volume, volume)];
             let created = volumes.scene.cri().create(&volumes.pod, config).await;
             if !is_listed {
                 assert_denied(&created.unwrap_err(), "CS-NOT-REGISTERED");
@@ -170,8 +164,7 @@ async fn an_enforced_volume_of_an_image_whose_rule_is_permissive_is_looked_at_to
     let data_id = volumes.scene.cri().pull(&data_name).await.unwrap();
     let with_data = || {
         let mut config = container(&volumes.id, &volumes.scene.name);
-        let image = ImageSpec { image: data_id.clone(), user_specified_image: data_name.clone(), ..Default::default() };
-        config.mounts = vec![Mount { container_path: VOLUME.to_owned(), readonly: true, image: Some(image), ..Default::default() }];
+        config.mounts = vec![image_volume(VOLUME, &data_id, &data_name)];
         config
     };
 

@@ -11,7 +11,7 @@ use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
 use k8s_cri::v1::{
     AuthConfig, Container, ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus, ContainerStatusRequest,
     CreateContainerRequest, ExecSyncRequest, ExecSyncResponse, Image, ImageSpec, ImageStatusRequest, LinuxPodSandboxConfig,
-    LinuxSandboxSecurityContext, ListContainersRequest, ListImagesRequest, NamespaceMode, NamespaceOption, PodSandboxConfig,
+    LinuxSandboxSecurityContext, ListContainersRequest, ListImagesRequest, Mount, NamespaceMode, NamespaceOption, PodSandboxConfig,
     PodSandboxMetadata, PullImageRequest, RemoveContainerRequest, RemoveImageRequest, RemovePodSandboxRequest, RunPodSandboxRequest,
     StartContainerRequest, StopContainerRequest, StopPodSandboxRequest, VersionRequest, VersionResponse,
 };
@@ -274,6 +274,12 @@ pub fn container(image: &str, name: &str) -> ContainerConfig {
         log_path: format!("container-{number}.log"),
         ..Default::default()
     }
+}
+
+/// A volume at `path`, of the image that `image` names and that the pod calls `name`.
+pub fn image_volume(path: &str, image: &str, name: &str) -> Mount {
+    let image = ImageSpec { user_specified_image: name.to_owned(), ..named(image) };
+    Mount { container_path: path.to_owned(), readonly: true, image: Some(image), ..Default::default() }
 }
 
 fn named(image: &str) -> ImageSpec {

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use k8s_cri::v1::ContainerConfig;
+
 use super::super::audit::asked;
 use super::super::harness::containerd::Version;
-use super::super::harness::cri::container;
+use super::super::harness::cri::{container, image_volume};
 use super::super::harness::image::Recipe;
 use super::super::harness::process::Port;
 use super::{REPOSITORY, STOP, Scene, with_code};
@@ -61,6 +63,60 @@ async fn with_on_bypass_stop_a_task_without_evidence_is_stopped_and_one_with_evi
     assert!(scene.runs("signed-by-ctr").await);
     assert!(scene.runs(&ran.container).await, "it came through the gate");
     assert!(scene.runs(&ran.pod.id).await && scene.runs(&pod.id).await, "sandboxes are never stopped");
+}
+
+/// A container of `image` with the image `volume` in a volume, made and started past the gate.
+async fn past_with_volume(scene: &Scene, (id, name): (&str, &str), volume: &str) -> String {
+    let pod = scene.behind().run_pod(scene.behind().pod("default")).await.unwrap();
+    let config = ContainerConfig { mounts: vec![image_volume("/volume", volume, volume)], ..container(id, name) };
+    let made = scene.behind().create(&pod, config).await.unwrap();
+    scene.behind().start(&made).await.unwrap();
+    made
+}
+
+#[tokio::test]
+async fn with_on_bypass_stop_a_signed_image_with_an_unsigned_one_in_a_volume_is_stopped() {
+    let scene = Scene::on(Version::V2_1, "unsigned_volume", |configuration| configuration.table(STOP)).await;
+    // Signed, and never pulled through the gate.
+    let (gun, second) = (scene.world.gun(REPOSITORY), Recipe::sleeps().file("/which", "second").build());
+    scene.world.notary.signer("admin").sign(&gun, "2", &second).await;
+    let ran = scene.cri().run(&scene.name, "default").await.unwrap();
+    let second_name = scene.world.push(&second, REPOSITORY, "2").await;
+    let (unsigned, _) = scene.unsigned().await;
+    scene.behind().pull(&second_name).await.unwrap();
+
+    let with_signed = past_with_volume(&scene, (&ran.image, &scene.name), &second_name).await;
+    let with_unsigned = past_with_volume(&scene, (&ran.image, &scene.name), &unsigned).await;
+    scene.stops(&with_unsigned).await;
+
+    let status = scene.status_until(|status| status["stopped"] == 1 && with_code(status, "CS-BYPASS-CONTAINER").len() == 2).await;
+    for bypass in with_code(&status, "CS-BYPASS-CONTAINER") {
+        let (action, code) = if bypass["id"] == with_signed.as_str() { ("reported", "") } else { ("stopped", "CS-UNKNOWN-ROOTFS") };
+        assert_eq!((&bypass["action"], bypass["refusal-code"].as_str().unwrap_or_default()), (&action.into(), code), "{status:#}");
+    }
+    assert!(scene.runs(&with_signed).await, "all that it has is signed");
+    assert!(scene.runs(&ran.container).await);
+}
+
+#[tokio::test]
+async fn of_a_volume_past_the_gate_any_rule_may_be_meant_so_that_the_strictest_counts() {
+    let gun = |scene: &Scene| scene.world.gun("other/app");
+    let mut scene = Scene::on(Version::V2_1, "strictest_of_a_volume", |configuration| configuration.table(STOP)).await;
+    let (name, id) = scene.unsigned().await;
+    let data = scene.world.push(&Recipe::sleeps().file("/which", "data").build(), "other/data", "1").await;
+    scene.behind().pull(&data).await.unwrap();
+    scene.restart_with(&scene.configuration().table(STOP).rule(&gun(&scene), "mode = \"permissive\"")).await;
+
+    let with_volume = past_with_volume(&scene, (&id, &name), &data).await;
+    scene.stops(&with_volume).await;
+    scene.status_until(|status| status["stopped"] == 1).await;
+
+    scene.restart_with(&scene.configuration().mode("permissive").table(STOP)).await;
+    let runs = past_with_volume(&scene, (&id, &name), &data).await;
+    let is_told = |status: &serde_json::Value| with_code(status, "CS-BYPASS-CONTAINER").iter().any(|bypass| bypass["id"] == runs.as_str());
+    scene.status_until(is_told).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(scene.runs(&runs).await, "no rule enforces anything");
 }
 
 async fn what_comes_through_the_gate_is_nothing_to_wonder_about_after_a_restart_either(containerd: Version) {

@@ -1,6 +1,7 @@
 //! What runs, judged by today's policy.
 
 use super::super::harness::containerd::Version;
+use super::super::harness::cri::{container, image_volume};
 use super::super::harness::image::Recipe;
 use super::Scene;
 
@@ -43,6 +44,31 @@ async fn a_rule_that_asks_for_no_evidence_exempts_and_a_policy_that_asks_for_mor
 
     let exempt = stricter.rule(&scene.world.gun(super::REPOSITORY), "namespaces = [\"shop\"]\nmode = \"disabled\"");
     scene.restart_with(&exempt).await;
+    let status = scene.status_until(|status| status["inventory"]["exempt"] == 1).await;
+    assert_eq!((&status["inventory"]["unverified"], &status["bypasses-seen"]), (&0.into(), &0.into()), "{status:#}");
+}
+
+#[tokio::test]
+async fn what_shows_an_unsigned_image_in_a_volume_counts_by_the_strictest_rule_after_a_restart_too() {
+    let mut scene = Scene::on(Version::V2_1, "volume_counts", |configuration| configuration.mode("permissive")).await;
+    let (unsigned, _) = scene.unsigned().await;
+    let id = scene.cri().pull(&scene.name).await.unwrap();
+    let pod = scene.cri().run_pod(scene.cri().pod("shop")).await.unwrap();
+    let mut config = container(&id, &scene.name);
+    config.mounts = vec![image_volume("/volume", &unsigned, &unsigned)];
+    let made = scene.cri().create(&pod, config).await.unwrap();
+    scene.cri().start(&made).await.unwrap();
+    let status = scene.status_until(|status| status["inventory"]["unverified"] == 1).await;
+    assert_eq!(status["inventory"]["containers"][0]["code"], "CS-UNKNOWN-ROOTFS", "{status:#}");
+
+    let (own, other) = (scene.world.gun(super::REPOSITORY), scene.world.gun("other/app"));
+    let exempt = |images: &[&String]| {
+        images.iter().fold(scene.configuration().mode("permissive"), |config, images| config.rule(images, "mode = \"disabled\""))
+    };
+    let (one, both) = (exempt(&[&own]), exempt(&[&own, &other]));
+    scene.restart_with(&one).await;
+    scene.status_until(|status| status["inventory"]["unverified"] == 1).await;
+    scene.restart_with(&both).await;
     let status = scene.status_until(|status| status["inventory"]["exempt"] == 1).await;
     assert_eq!((&status["inventory"]["unverified"], &status["bypasses-seen"]), (&0.into(), &0.into()), "{status:#}");
 }

@@ -87,7 +87,7 @@ fn until(admit: &Admit, written: &str) -> Result<i64, String> {
 }
 
 fn message(service: &Grandfathered, admit: &Admit) -> v1::Grandfathered {
-    let Grandfathered { workload, namespace, pod, image, content, taken_at, until, by } = service;
+    let Grandfathered { workload, namespace, pod, image, content, volumes, taken_at, until, by } = service;
     let seconds = |seconds: i64| moment(UnixTime::from_seconds(seconds));
     v1::Grandfathered {
         namespace: shown(namespace),
@@ -96,6 +96,10 @@ fn message(service: &Grandfathered, admit: &Admit) -> v1::Grandfathered {
         pod_uid: shown(&workload.pod_uid),
         image: shown(image),
         image_id: content.image_id.to_string(),
+        volumes: volumes
+            .iter()
+            .map(|volume| v1::GrandfatheredVolume { image: shown(&volume.image), image_id: volume.content.image_id.to_string() })
+            .collect(),
         taken_at: seconds(*taken_at),
         until: seconds(*until),
         by: shown(by),

@@ -57,7 +57,7 @@ pub struct Asked {
 }
 
 /// An image volume that was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AskedVolume {
     /// Where the container sees it.
     pub path: String,
@@ -73,6 +73,11 @@ impl Asked {
         let length = |name: &Option<ImageReference>| name.as_ref().map_or(0, |name| name.to_string().len());
         let volumes = self.volumes.iter().map(|volume| [volume.path.len(), volume.given.len(), length(&volume.name)]);
         volumes.flatten().fold(self.image.len().saturating_add(self.given.len()), usize::saturating_add)
+    }
+
+    /// The names of its images that are known: that of its root file system first, then those of its volumes.
+    pub fn names(&self) -> impl Iterator<Item = &ImageReference> {
+        self.name.iter().chain(self.volumes.iter().filter_map(|volume| volume.name.as_ref()))
     }
 
     /// Who asked.
@@ -398,14 +403,24 @@ impl Admit {
     /// [`Refusal::UnknownRootFs`]; [`Refusal::Snapshotter`]; or why the image on record is refused.
     pub async fn admit_start(self: &Arc<Self>, container_id: &str, asked: Option<&Asked>) -> Result<(Admission, VerifiedImage), Refusal> {
         let (container, parent) = self.root_fs_of(container_id).await?;
+        self.admit_volumes(&container, asked.map(Asked::asker).unwrap_or_default(), &[]).await?;
+        self.admit_root_fs(&container, &parent, asked).await
+    }
+
+    /// As [`Admit::admit_start`], of the root file system alone: what its snapshot stands on is `parent`.
+    pub(super) async fn admit_root_fs(
+        self: &Arc<Self>,
+        container: &ContainerRecord,
+        parent: &str,
+        asked: Option<&Asked>,
+    ) -> Result<(Admission, VerifiedImage), Refusal> {
         let asker = asked.map(Asked::asker).unwrap_or_default();
-        self.admit_volumes(&container, asker).await?;
-        let mut candidates = self.memory()?.images_on(|chain| stands_on(&parent, chain, container.id_mapping.as_ref()));
+        let mut candidates = self.memory()?.images_on(|chain| stands_on(parent, chain, container.id_mapping.as_ref()));
         // One that was made for a name is judged for that name: what another name with the same files needs is no matter.
         let Some(image) = asked.and_then(|asked| asked.name.clone()) else {
-            return self.first_allowed(candidates, asker, || Refusal::UnknownRootFs { found: shown(&parent) }).await;
+            return self.first_allowed(candidates, asker, || Refusal::UnknownRootFs { found: shown(parent) }).await;
         };
-        let mut refusal = Refusal::UnknownRootFs { found: shown(&parent) };
+        let mut refusal = Refusal::UnknownRootFs { found: shown(parent) };
         candidates.retain(|candidate| candidate.repository == *image.repository());
         for candidate in candidates {
             match self.admit_named(Sought { image: &image, asker }, candidate.image_id).await {

@@ -6,13 +6,13 @@ use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use countersign_trust::mode::Mode;
-use countersign_trust::name::{ImageId, ImageReference, ManifestDigest, shown};
+use countersign_trust::name::{ImageId, ImageReference, ManifestDigest, Selector, shown};
 use countersign_trust::{Question, Reason};
 
 use super::refusal::Refusal;
-use super::{Admit, Asked, blocking, modes};
+use super::{Admit, Asked, Asker, ImageContent, blocking, modes, record_name};
 use crate::containerd::stands_on;
-use crate::ledger::{Act, Effect, Grandfathered, Ledger, LedgerError, RanContent, Workload};
+use crate::ledger::{Act, Effect, Grandfathered, Ledger, LedgerError, MAX_RAN_VOLUMES, RanContent, RanVolume, Workload};
 
 /// Longest text of a pod that is taken down. No name in Kubernetes is longer than 253 characters, no image than 512.
 const MAX_TEXT_BYTES: usize = 1024;
@@ -47,6 +47,17 @@ pub struct Ran {
     pub image: String,
     /// The image's ID.
     pub image_id: ImageId,
+    /// What the pod calls the images of its volumes, as far as that is known.
+    pub volumes: Vec<ImageReference>,
+}
+
+/// A service that goes on, and which of its images is meant: that of its root file system, or of a volume.
+#[derive(Debug, Clone)]
+pub struct GoesOn {
+    /// The service.
+    pub service: Grandfathered,
+    /// The image.
+    pub content: RanContent,
 }
 
 impl Admit {
@@ -79,9 +90,10 @@ impl Admit {
     }
 
     fn lasts(&self, service: &Grandfathered) -> bool {
-        let RanContent { target, manifest, image_id, chain_id: _ } = service.content;
         let policy = self.policy();
-        let is_denied = [target.hash(), manifest.hash(), image_id.hash()].iter().any(|digest| policy.trust.refuse_denied(digest).is_err());
+        let is_denied = service.contents().any(|RanContent { target, manifest, image_id, chain_id: _ }| {
+            [target.hash(), manifest.hash(), image_id.hash()].into_iter().any(|digest| policy.trust.refuse_denied(digest).is_err())
+        });
         // By a clock that cannot be right nothing goes on.
         !is_denied && self.now().is_ok_and(|now| now.seconds() < service.until)
     }
@@ -90,24 +102,36 @@ impl Admit {
     ///
     /// # Errors
     /// `refusal`, if it did not, or if no service outlives it.
-    pub fn outlives(&self, refusal: Refusal, workload: Option<&Workload>, image_id: ImageId) -> Result<Grandfathered, Refusal> {
+    pub fn outlives(&self, refusal: Refusal, workload: Option<&Workload>, image_id: ImageId) -> Result<GoesOn, Refusal> {
         if !refusal.can_be_outlived() {
             return Err(refusal);
         }
-        self.grandfathered(workload, image_id).ok_or(refusal)
+        let service = self.grandfathered(workload, image_id).ok_or(refusal)?;
+        Ok(GoesOn { content: service.content, service })
     }
 
-    /// As [`Admit::outlives`], of a container that exists: it must stand on the root file system that ran before. Its image
-    /// volumes are judged as everybody's.
+    /// As [`Admit::outlives`], of the image of a volume: the same container of the same image saw it there before.
+    ///
+    /// # Errors
+    /// As [`Admit::outlives`].
+    pub fn volume_outlives(
+        &self,
+        refusal: Refusal,
+        workload: Option<&Workload>,
+        image_id: ImageId,
+        volume: ImageId,
+    ) -> Result<GoesOn, Refusal> {
+        let GoesOn { service, content: _ } = self.outlives(refusal.clone(), workload, image_id)?;
+        let saw = service.volumes.iter().map(|volume| volume.content).find(|content| content.image_id == volume);
+        Ok(GoesOn { content: saw.ok_or(refusal)?, service })
+    }
+
+    /// As [`Admit::outlives`], of a container that exists: it must stand on the root file system that ran before, and show in its
+    /// volumes what it showed then, or images that are allowed.
     ///
     /// # Errors
     /// `refusal`; or why the container cannot be looked at.
-    pub async fn start_outlives(
-        self: &Arc<Self>,
-        refusal: Refusal,
-        container_id: &str,
-        asked: Option<&Asked>,
-    ) -> Result<Grandfathered, Refusal> {
+    pub async fn start_outlives(self: &Arc<Self>, refusal: Refusal, container_id: &str, asked: Option<&Asked>) -> Result<GoesOn, Refusal> {
         let workload = asked.and_then(|asked| asked.workload.as_ref());
         let Some(service) = workload.and_then(|workload| self.service(workload)).filter(|service| self.lasts(service)) else {
             return Err(refusal);
@@ -116,42 +140,62 @@ impl Admit {
             return Err(refusal);
         }
         self.refuse_forbidden(asked)?;
-        let (container, parent) = self.root_fs_of(container_id).await?;
-        self.admit_volumes(&container, asked.map(Asked::asker).unwrap_or_default()).await?;
-        if stands_on(&parent, &service.content.chain_id, container.id_mapping.as_ref()) { Ok(service) } else { Err(refusal) }
-    }
-
-    /// A start is refused for its root file system before anything is asked about its name: a rule may forbid that by now.
-    fn refuse_forbidden(&self, asked: Option<&Asked>) -> Result<(), Refusal> {
-        let Some((image, asked)) = asked.and_then(|asked| Some((asked.name.as_ref()?, asked))) else { return Ok(()) };
-        match self.judge(Question { image, namespace: asked.namespace.as_deref() }) {
-            Err(refusal) if !refusal.can_be_outlived() => Err(refusal),
-            Err(_) | Ok(_) => Ok(()),
+        let asker = asked.map(Asked::asker).unwrap_or_default();
+        if !self.is_made_of(container_id, &service, asker).await? {
+            return Err(refusal);
         }
+        Ok(GoesOn { content: service.content, service })
     }
 
-    /// The image that a pod already runs under the name that it wants pulled: nothing has to come from the registry for a
-    /// service that goes on.
+    /// Whether a container has the root file system of a service.
+    ///
+    /// # Errors
+    /// Why the container cannot be looked at; or why what it shows in a volume is refused, which is none of what the service showed.
+    async fn is_made_of(self: &Arc<Self>, container_id: &str, service: &Grandfathered, asker: Asker<'_>) -> Result<bool, Refusal> {
+        let (container, parent) = self.root_fs_of(container_id).await?;
+        if !stands_on(&parent, &service.content.chain_id, container.id_mapping.as_ref()) {
+            return Ok(false);
+        }
+        self.admit_volumes(&container, asker, &service.volumes).await.map(|()| true)
+    }
+
+    /// A start is refused for what the container has before anything is asked about the names of its images: a rule may forbid one by
+    /// now.
+    fn refuse_forbidden(&self, asked: Option<&Asked>) -> Result<(), Refusal> {
+        let Some(asked) = asked else { return Ok(()) };
+        for image in asked.names() {
+            match self.judge(Question { image, namespace: asked.namespace.as_deref() }) {
+                Err(refusal) if !refusal.can_be_outlived() => return Err(refusal),
+                Err(_) | Ok(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The image that a pod already runs, or sees in a volume, under the name that it wants pulled: nothing has to come from the
+    /// registry for a service that goes on.
     ///
     /// # Errors
     /// `refusal`, if there is none, or more than one.
-    pub fn pull_outlives(&self, refusal: Refusal, pod_uid: &str, image: &ImageReference) -> Result<Grandfathered, Refusal> {
+    pub fn pull_outlives(&self, refusal: Refusal, pod_uid: &str, image: &ImageReference) -> Result<GoesOn, Refusal> {
         if !refusal.can_be_outlived() || pod_uid.is_empty() {
             return Err(refusal);
         }
-        let of_pod = |service: &Grandfathered| {
-            service.workload.pod_uid == pod_uid && service.image.parse::<ImageReference>().is_ok_and(|named| named == *image)
-        };
-        let mut services = self.all_grandfathered().into_iter().filter(|service| of_pod(service) && self.lasts(service));
-        let Some(first) = services.next() else { return Err(refusal) };
-        if services.all(|other| other.content.image_id == first.content.image_id) { Ok(first) } else { Err(refusal) }
+        let is_named = |text: &str| text.parse::<ImageReference>().is_ok_and(|named| named == *image);
+        let of_pod = self.all_grandfathered().into_iter().filter(|service| service.workload.pod_uid == pod_uid && self.lasts(service));
+        let mut meant = of_pod.flat_map(|service| {
+            let volumes = service.volumes.iter().map(|volume| (volume.image.as_str(), volume.content));
+            let named = volumes.chain([(service.image.as_str(), service.content)]).filter(|(name, _)| is_named(name));
+            named.map(|(_, content)| GoesOn { service: service.clone(), content }).collect::<Vec<_>>()
+        });
+        let Some(first) = meant.next() else { return Err(refusal) };
+        if meant.all(|other| other.content.image_id == first.content.image_id) { Ok(first) } else { Err(refusal) }
     }
 
     /// The service that a container which runs is, if it is one.
-    pub async fn running_service(&self, container_id: &str, workload: &Workload) -> Option<Grandfathered> {
-        let service = self.service(workload).filter(|service| self.lasts(service))?;
-        let (container, parent) = self.root_fs_of(container_id).await.ok()?;
-        stands_on(&parent, &service.content.chain_id, container.id_mapping.as_ref()).then_some(service)
+    pub async fn running_service(self: &Arc<Self>, container_id: &str, asked: &Asked) -> Option<Grandfathered> {
+        let service = self.service(asked.workload.as_ref()?).filter(|service| self.lasts(service))?;
+        self.is_made_of(container_id, &service, asked.asker()).await.is_ok_and(|is_made_of| is_made_of).then_some(service)
     }
 
     /// Takes down what a container runs, by content.
@@ -165,12 +209,14 @@ impl Admit {
             return Err(Refusal::Answer { what: format!("that container {} is of no pod", shown(&ran.container_id)) });
         }
         let content = self.content_run_by(ran).await?;
+        let volumes = self.volumes_run_by(ran).await?;
         let service = Grandfathered {
             workload: ran.workload.clone(),
             namespace: ran.namespace.clone(),
             pod: ran.pod.clone(),
             image: ran.image.clone(),
             content,
+            volumes,
             taken_at: now,
             until,
             by: by.to_owned(),
@@ -189,6 +235,36 @@ impl Admit {
             return Ok(RanContent { target, manifest: content.manifest, image_id: content.image_id, chain_id: content.chain_id });
         }
         Err(Refusal::NotPresent { image: shown(&ran.image) })
+    }
+
+    /// What a container shows in its image volumes, each image once.
+    async fn volumes_run_by(&self, ran: &Ran) -> Result<Vec<RanVolume>, Refusal> {
+        let image: ImageReference = ran.image.parse().map_err(|error| Refusal::Name { error })?;
+        let (container, _) = self.root_fs_of(&ran.container_id).await?;
+        let mut volumes: Vec<RanVolume> = Vec::new();
+        for shown_image in self.images_shown_by(&container).await? {
+            let not_here = || Refusal::NotPresent { image: format!("of the volume at {}", shown(shown_image.path())) };
+            let (target, content) = self.content_shown(&shown_image).await?.ok_or_else(not_here)?;
+            let ImageContent { manifest, image_id, chain_id } = content;
+            self.refuse_denied(&image, [target.hash(), manifest.hash(), image_id.hash()])?;
+            if volumes.len() >= MAX_RAN_VOLUMES {
+                let what = format!("that container {} shows more than {MAX_RAN_VOLUMES} images in volumes", shown(&ran.container_id));
+                return Err(Refusal::Answer { what });
+            }
+            let content = RanContent { target, manifest, image_id, chain_id };
+            volumes.push(RanVolume { image: self.name_in_pod(&target, &ran.volumes).await?, content });
+        }
+        Ok(volumes)
+    }
+
+    /// What a pod that knows images by these names calls what `target` is: else any name of it; empty if it has none.
+    async fn name_in_pod(&self, target: &ManifestDigest, named: &[ImageReference]) -> Result<String, Refusal> {
+        let leading = self.names_leading_to(target).await?;
+        let is_leading = |name: &&ImageReference| leading.iter().any(|other| record_name(other) == record_name(name));
+        let has_tag = |name: &&ImageReference| matches!(name.selector(), Selector::Tag(_));
+        let any = || leading.iter().find(has_tag).or_else(|| leading.first());
+        let name = named.iter().find(is_leading).or_else(any).map(ToString::to_string).unwrap_or_default();
+        Ok(if name.len() > MAX_TEXT_BYTES { String::new() } else { name })
     }
 
     /// Lets services go on, and keeps on record who wanted it and why.
@@ -229,14 +305,13 @@ impl Admit {
         self.ledger().is_ok() && !self.on_record().modes.contains(&modes)
     }
 
-    /// Whether the image that a container was made for is enforced now and never was before: in no configuration that was in
-    /// force. Switching enforcement off and on again makes nobody a service.
+    /// Whether an image that a container was made for, that of a volume too, is enforced now and none of them ever was before: in no
+    /// configuration that was in force. Switching enforcement off and on again makes nobody a service.
     #[must_use]
     pub fn is_first_enforced(&self, asked: &Asked) -> bool {
-        let (Some(image), Some(namespace), Ok(now)) = (&asked.name, &asked.namespace, self.now()) else { return false };
-        let question = Question { image, namespace: Some(namespace) };
+        let (Some(_), Some(_), Ok(now)) = (&asked.name, &asked.namespace, self.now()) else { return false };
         let on_record = self.on_record();
-        self.mode_of_asked(asked) == Mode::Enforced && !on_record.modes.iter().any(|text| modes::enforced(text, question, now))
+        self.mode_of_asked(asked) == Mode::Enforced && !on_record.modes.iter().any(|text| modes::enforced(text, asked, now))
     }
 
     /// Puts on record what the configuration in force says of modes, and the services that go on though it enforces their

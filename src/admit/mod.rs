@@ -63,7 +63,7 @@ pub use explain::{Explained, TrustData};
 pub use fence::MayPull;
 use flight::Flights;
 use grandfather::OnRecord;
-pub use grandfather::Ran;
+pub use grandfather::{GoesOn, Ran};
 pub use inspect::Inspected;
 pub use keyed::{KeyGuard, KeyedLocks};
 use memory::{Judged, Memory};
@@ -296,12 +296,7 @@ impl Admit {
     }
 
     fn mode_of_name(&self, name: Option<&ImageReference>, namespace: Option<&str>) -> Mode {
-        match (name, self.now()) {
-            // No rule is about a reserved name.
-            (Some(image), _) if is_reserved(image) => Mode::Enforced,
-            (Some(image), Ok(now)) => self.policy().trust.mode_for(Question { image, namespace }, now),
-            (None, _) | (_, Err(_)) => self.policy().trust.mode_without_name(),
-        }
+        modes::mode_of(&self.policy().trust, name, namespace, self.now().ok())
     }
 
     /// What becomes of an image that is refused for this reason, if its rule says `mode`.
@@ -313,8 +308,7 @@ impl Admit {
     /// As [`Admit::mode_of`], of the images that a container was made of: the strictest.
     #[must_use]
     pub fn mode_of_asked(&self, asked: &Asked) -> Mode {
-        let mode_of = |name: Option<&ImageReference>| self.mode_of_name(name, asked.namespace.as_deref());
-        asked.volumes.iter().map(|volume| mode_of(volume.name.as_ref())).fold(mode_of(asked.name.as_ref()), Mode::max)
+        modes::strictest_of(&self.policy().trust, asked, self.now().ok())
     }
 
     /// What becomes of something of which it is not known what it is: the strictest that any rule says.

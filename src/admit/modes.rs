@@ -2,11 +2,33 @@
 //! that a service can be told from one that came while enforcement was only switched off for a while.
 
 use countersign_trust::mode::Mode;
+use countersign_trust::name::ImageReference;
 use countersign_trust::pin::Pins;
 use countersign_trust::policy::rule::{Exception, Rule, Rules};
 use countersign_trust::time::UnixTime;
 use countersign_trust::{Policy, Question};
 use serde::{Deserialize, Serialize};
+
+use super::Asked;
+use super::rehearsal::is_reserved;
+
+/// What becomes of an image that is refused, by what `policy` says at `now`. Of what has no image name no rule says anything; and
+/// without a clock it cannot be told which exceptions still hold.
+pub(super) fn mode_of(policy: &Policy, name: Option<&ImageReference>, namespace: Option<&str>, now: Option<UnixTime>) -> Mode {
+    match (name, now) {
+        // No rule is about a reserved name.
+        (Some(image), _) if is_reserved(image) => Mode::Enforced,
+        (Some(image), Some(now)) => policy.mode_for(Question { image, namespace }, now),
+        (None, _) | (_, None) => policy.mode_without_name(),
+    }
+}
+
+/// As [`mode_of`], of the images that a container was made of: the strictest.
+pub(super) fn strictest_of(policy: &Policy, asked: &Asked, now: Option<UnixTime>) -> Mode {
+    let volumes = asked.volumes.iter().map(|volume| volume.name.as_ref());
+    let modes = volumes.chain([asked.name.as_ref()]).map(|name| mode_of(policy, name, asked.namespace.as_deref(), now));
+    modes.fold(Mode::Disabled, Mode::max)
+}
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Modes {
@@ -34,9 +56,9 @@ pub(super) fn text_of(policy: &Policy) -> String {
     serde_json::to_string(&modes).unwrap_or_default()
 }
 
-/// Whether an earlier configuration, whose modes are `text`, would enforce. What cannot be read did.
-pub(super) fn enforced(text: &str, question: Question<'_>, now: UnixTime) -> bool {
-    read(text).is_none_or(|policy| policy.mode_for(question, now) == Mode::Enforced)
+/// Whether an earlier configuration, whose modes are `text`, would enforce an image of what was asked for. What cannot be read did.
+pub(super) fn enforced(text: &str, asked: &Asked, now: UnixTime) -> bool {
+    read(text).is_none_or(|policy| strictest_of(&policy, asked, Some(now)) == Mode::Enforced)
 }
 
 fn read(text: &str) -> Option<Policy> {
@@ -63,6 +85,7 @@ fn read_rule(rule: RuleModes) -> Option<Rule> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admit::AskedVolume;
 
     fn rule(images: &str, namespace: Option<&str>, mode: Mode, until: Option<i64>) -> Rule {
         read_rule(RuleModes {
@@ -78,9 +101,29 @@ mod tests {
         text_of(&Policy { rules: Rules::new(rules).unwrap(), ..Policy::new(mode, Pins::default()) })
     }
 
+    fn asked(image: &str, namespace: &str, volumes: &[&str]) -> Asked {
+        let volume = |name: &&str| AskedVolume { name: name.parse().ok(), ..AskedVolume::default() };
+        let volumes = volumes.iter().map(volume).collect();
+        Asked { name: image.parse().ok(), namespace: Some(namespace.to_owned()), volumes, ..Asked::default() }
+    }
+
     fn enforces(text: &str, image: &str, namespace: &str, now: i64) -> bool {
-        let image = image.parse().unwrap();
-        enforced(text, Question { image: &image, namespace: Some(namespace) }, UnixTime::from_seconds(now))
+        enforced(text, &asked(image, namespace, &[]), UnixTime::from_seconds(now))
+    }
+
+    #[test]
+    fn an_image_was_enforced_if_one_of_its_volumes_was() {
+        let modes = text(Mode::Permissive, vec![rule("r.test/data/*", None, Mode::Enforced, None)]);
+        let with = |volumes: &[&str]| enforced(&modes, &asked("r.test/a:1", "shop", volumes), UnixTime::from_seconds(0));
+        assert!(!with(&[]));
+        assert!(!with(&["r.test/b:1"]));
+        assert!(with(&["r.test/b:1", "r.test/data/b:1"]));
+        assert!(with(&["r.test/data/b:1"]));
+        // Of what has no name, what holds where no rule says otherwise.
+        assert!(!with(&[""]));
+        let modes = text(Mode::Enforced, vec![rule("r.test/*", None, Mode::Permissive, None)]);
+        assert!(!enforced(&modes, &asked("r.test/a:1", "shop", &["r.test/b:1"]), UnixTime::from_seconds(0)));
+        assert!(enforced(&modes, &asked("r.test/a:1", "shop", &[""]), UnixTime::from_seconds(0)));
     }
 
     #[test]

@@ -10,13 +10,17 @@ use countersign_trust::time::UnixTime;
 use super::container::Asked;
 use super::refusal::{Refusal, Standing};
 use super::rehearsal::refuse_reserved;
+use super::volume::ShownImage;
 use super::{Admission, Admit, Asker, ImageContent, Sought};
-use crate::containerd::{Record, stands_on};
+use crate::containerd::{ContainerRecord, Record, stands_on};
 use crate::ledger::VerifiedImage;
 
+/// Names by which an image in a volume is judged. Anybody who may import an image gives it names.
+const MOST_NAMES: usize = 32;
+
 impl Admit {
-    /// Judges a container that exists, for what it was made for, by its root file system: an image that was verified here, or
-    /// one that came without a record of ours (imported) and is what the name means, by content.
+    /// Judges a container that exists, for what it was made for, by its root file system and by what its image volumes show: images
+    /// that were verified here, or that came without a record of ours (imported) and are what their names mean, by content.
     ///
     /// # Errors
     /// Why it has no valid evidence today.
@@ -26,7 +30,9 @@ impl Admit {
         asked: &Asked,
         image_id: Option<ImageId>,
     ) -> Result<(Admission, VerifiedImage), Refusal> {
-        let refusal = match self.admit_start(container_id, Some(asked)).await {
+        let (container, parent) = self.root_fs_of(container_id).await?;
+        self.judge_volumes(&container, asked).await?;
+        let refusal = match self.admit_root_fs(&container, &parent, Some(asked)).await {
             Err(refusal @ Refusal::UnknownRootFs { .. }) => refusal,
             Err(refusal @ Refusal::OtherImage { .. }) => return self.judge_superseded(container_id, asked).await.ok_or(refusal),
             judged => return judged,
@@ -36,6 +42,34 @@ impl Admit {
         let (admission, verified) = self.judge_held(question, image_id).await?;
         self.check_root_fs(container_id, &verified.chain_id).await?;
         Ok((admission, verified))
+    }
+
+    /// Each image that a container's mounts show was verified here, or is what one of its names means.
+    async fn judge_volumes(self: &Arc<Self>, container: &ContainerRecord, asked: &Asked) -> Result<(), Refusal> {
+        for shown_image in self.images_shown_by(container).await? {
+            match self.admit_shown(&shown_image, asked.asker()).await {
+                Ok(()) => {}
+                Err(refusal @ Refusal::UnknownRootFs { .. }) => self.judge_shown(&shown_image, asked, refusal).await?,
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        Ok(())
+    }
+
+    /// Under which of its names it is signed does not matter: what a container calls it, or which record leads to it.
+    async fn judge_shown(&self, shown_image: &ShownImage<'_>, asked: &Asked, refusal: Refusal) -> Result<(), Refusal> {
+        let Some((target, content)) = self.content_shown(shown_image).await? else { return Err(refusal) };
+        let called = asked.volumes.iter().filter_map(|volume| volume.name.clone());
+        let mut cannot_tell = None;
+        for image in called.chain(self.names_leading_to(&target).await?).take(MOST_NAMES) {
+            let question = Question { image: &image, namespace: asked.namespace.as_deref() };
+            match self.judge_held(question, content.image_id).await {
+                Ok((_, verified)) if verified.chain_id == content.chain_id => return Ok(()),
+                Err(other) if !other.says_unverified() => cannot_tell = cannot_tell.or(Some(other)),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Err(cannot_tell.unwrap_or(refusal))
     }
 
     /// What runs, runs on when an operator has pinned its tag anew: it is of what its revision was pinned as before.

@@ -1,12 +1,15 @@
 //! Image volumes: what a container's mounts show, by content.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use countersign_trust::name::{ChainId, shown};
+use countersign_trust::name::{ChainId, ImageId, ImageReference, ManifestDigest, shown};
 
 use super::refusal::Refusal;
-use super::{Admit, Asker};
-use crate::containerd::{ContainerRecord, stands_on};
+use super::{Admit, Asker, ImageContent};
+use crate::containerd::chain::images_under;
+use crate::containerd::{ContainerRecord, IdMapping, Standing, VolumeMount, stands_on};
+use crate::ledger::RanVolume;
 
 /// What is said of a volume whose snapshot is not found.
 const NO_SNAPSHOT: &str = "no snapshot of an image";
@@ -48,15 +51,77 @@ impl Admit {
         Ok(())
     }
 
-    /// Every image that a container's mounts show was verified here, and is allowed today.
-    pub(super) async fn admit_volumes(self: &Arc<Self>, container: &ContainerRecord, asker: Asker<'_>) -> Result<(), Refusal> {
-        for mount in &container.volumes {
-            // Without a snapshot it is a directory of the host that is called so.
-            let Some(parent) = self.containerd.snapshot_parent(&container.snapshotter, &mount.snapshot_key).await? else { continue };
-            let candidates = self.memory()?.images_on(|chain| stands_on(&parent, chain, container.id_mapping.as_ref()));
-            self.first_allowed(candidates, asker, || Refusal::UnknownRootFs { found: shown(&parent) }).await?;
+    /// Every image that a container's mounts show was verified here, and is allowed today; or it is one of those that the container
+    /// `ran` with before.
+    pub(super) async fn admit_volumes(
+        self: &Arc<Self>,
+        container: &ContainerRecord,
+        asker: Asker<'_>,
+        ran: &[RanVolume],
+    ) -> Result<(), Refusal> {
+        for shown_image in self.images_shown_by(container).await? {
+            if !ran.iter().any(|volume| shown_image.is_of(&volume.content.chain_id)) {
+                self.admit_shown(&shown_image, asker).await?;
+            }
         }
         Ok(())
+    }
+
+    /// What a container's mounts show was verified here, and is allowed today.
+    pub(super) async fn admit_shown(self: &Arc<Self>, shown_image: &ShownImage<'_>, asker: Asker<'_>) -> Result<(), Refusal> {
+        let candidates = self.memory()?.images_on(|chain| shown_image.is_of(chain));
+        self.first_allowed(candidates, asker, || Refusal::UnknownRootFs { found: shown(&shown_image.parent) }).await.map(drop)
+    }
+
+    /// The images that a container's mounts show, each once.
+    pub(super) async fn images_shown_by<'c>(&self, container: &'c ContainerRecord) -> Result<Vec<ShownImage<'c>>, Refusal> {
+        let (mut looked_at, mut found) = (BTreeSet::new(), Vec::new());
+        for mount in &container.volumes {
+            if !looked_at.insert(&mount.snapshot_key) {
+                continue;
+            }
+            // Without a snapshot it is a directory of the host that is called so.
+            let Some(parent) = self.containerd.snapshot_parent(&container.snapshotter, &mount.snapshot_key).await? else { continue };
+            found.push(ShownImage { mount, parent, id_mapping: container.id_mapping.as_ref() });
+        }
+        Ok(found)
+    }
+
+    /// What is shown, by content. None if it is not on this node, or has other files.
+    pub(super) async fn content_shown(&self, shown_image: &ShownImage<'_>) -> Result<Option<(ManifestDigest, ImageContent)>, Refusal> {
+        let Some(target) = shown_image.mount.target() else { return Ok(None) };
+        let contents = match images_under(&self.containerd, target).await {
+            Ok(contents) => contents,
+            Err(error) if error.standing() == Standing::Absent => return Ok(None),
+            Err(error) => return Err(Refusal::Content { digest: target, error: Arc::new(error) }),
+        };
+        Ok(contents.into_iter().find(|content| shown_image.is_of(&content.chain_id)).map(|content| (target, content)))
+    }
+
+    /// The names of the records that lead to `target`.
+    pub(super) async fn names_leading_to(&self, target: &ManifestDigest) -> Result<Vec<ImageReference>, Refusal> {
+        let records = self.containerd.records_to(target).await?;
+        Ok(records.iter().filter(|record| record.name.parse::<ImageId>().is_err()).filter_map(|record| record.name.parse().ok()).collect())
+    }
+}
+
+/// An image that a mount of a container shows.
+pub(super) struct ShownImage<'c> {
+    mount: &'c VolumeMount,
+    /// What its snapshot stands on.
+    parent: String,
+    id_mapping: Option<&'c IdMapping>,
+}
+
+impl ShownImage<'_> {
+    /// Whether it has the files of this root file system.
+    pub(super) fn is_of(&self, chain_id: &ChainId) -> bool {
+        stands_on(&self.parent, chain_id, self.id_mapping)
+    }
+
+    /// Where the container sees it.
+    pub(super) fn path(&self) -> &str {
+        &self.mount.destination
     }
 }
 

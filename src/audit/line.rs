@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::DecisionId;
 use super::recorder::Call;
-use crate::admit::{Admission, Basis, Grandfathered, Looked, Origin, Pin, Refusal, Repinned, Standing};
+use crate::admit::{Admission, Basis, GoesOn, Looked, Origin, Pin, Refusal, Repinned, Standing};
 
 /// The version of the fields. It changes when a field changes its meaning, not when one is added.
 const VERSION: u8 = 1;
@@ -238,14 +238,14 @@ impl Line {
         }
     }
 
-    pub(super) fn of_service(made: Made, call: Call<'_>, service: &Grandfathered, rule: Option<String>) -> Self {
+    pub(super) fn of_service(made: Made, call: Call<'_>, GoesOn { service, content }: &GoesOn, rule: Option<String>) -> Self {
         let until = UnixTime::from_seconds(service.until);
         Self {
             code: Some(GOES_ON.to_owned()),
             reason: Some(format!("{} ran before its image was enforced, and may be made again until {until}", shown(&service.image))),
             rule: rule.map(|rule| shown(&rule)),
-            digest: Some(service.content.target.to_string()),
-            image_id: Some(service.content.image_id.to_string()),
+            digest: Some(content.target.to_string()),
+            image_id: Some(content.image_id.to_string()),
             valid_until: Some(until.to_string()),
             replayable: false,
             ..Self::begin(made, call, Verdict::GoesOn)

@@ -18,7 +18,7 @@ use super::id::{DecisionId, Names};
 use super::line::{Line, Lost, Made, RestedOn, Verdict};
 use super::read::Reading;
 use super::repeats::Repeats;
-use crate::admit::{Admission, Admit, Basis, Grandfathered, Looked, Origin, Pin, Refusal, Repin, Repinned};
+use crate::admit::{Admission, Admit, Basis, GoesOn, Looked, Origin, Pin, Refusal, Repin, Repinned};
 use crate::listen::Throttle;
 use crate::metrics::Metrics;
 
@@ -118,9 +118,9 @@ impl Recorder {
     }
 
     /// A call was refused, and goes on since its container ran before its image was enforced.
-    pub fn goes_on(&self, call: Call<'_>, service: &Grandfathered) -> DecisionId {
+    pub fn goes_on(&self, call: Call<'_>, goes_on: &GoesOn) -> DecisionId {
         let made = self.made();
-        self.write(made, &Line::of_service(made, call, service, self.rule_of(call)))
+        self.write(made, &Line::of_service(made, call, goes_on, self.rule_of(call)))
     }
 
     /// An operator wanted something of a pin.

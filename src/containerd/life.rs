@@ -22,6 +22,7 @@ use serde::Deserialize;
 use tonic::metadata::MetadataValue;
 use tonic::{Response, Status, Streaming};
 
+use super::spec::may_show_images;
 use super::{Containerd, ContainerdError, MESSAGE_LIMIT, NAMESPACE, ORIGIN, found, request};
 
 /// Containers of one namespace that are looked at. kubelet's own limit is some hundred pods.
@@ -93,6 +94,8 @@ pub struct Listed {
     pub pod: String,
     /// Its name there.
     pub name: String,
+    /// Its mounts may show images: volumes, for each of which another rule may answer.
+    pub may_show_images: bool,
 }
 
 impl Containerd {
@@ -243,6 +246,7 @@ impl Listed {
             pod_namespace: label(POD_NAMESPACE),
             pod: label(POD_NAME),
             name: label(CONTAINER_NAME),
+            may_show_images: record.spec.as_ref().is_none_or(|spec| may_show_images(&spec.value)),
             id: record.id,
             image: record.image,
         }

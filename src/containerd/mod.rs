@@ -32,7 +32,7 @@ use containerd_client::services::v1::{
     UpdateImageRequest,
 };
 use containerd_client::types;
-use countersign_trust::name::{Sha256, shown};
+use countersign_trust::name::{ManifestDigest, Sha256, shown};
 use futures_util::future;
 use http::Uri;
 use sha2::Digest as _;
@@ -172,6 +172,19 @@ impl Containerd {
         let answer = self.within(CALL, client.list(request(ListImagesRequest { filters }))).await?;
         let images = answer.into_inner().images.into_iter().filter(|image| names.contains(&image.name));
         images.map(|image| record(CALL, image)).collect()
+    }
+
+    /// The records that lead to `target`, by whatever names.
+    ///
+    /// # Errors
+    /// [`ContainerdError`].
+    pub async fn records_to(&self, target: &ManifestDigest) -> Result<Vec<Record>, ContainerdError> {
+        const CALL: &str = "Images.List";
+        let filters = vec![filter::equals("target.digest", &target.to_string())];
+        let mut client = ImagesClient::with_origin(self.caller.clone(), Uri::from_static(ORIGIN)).max_decoding_message_size(MESSAGE_LIMIT);
+        let answer = self.within(CALL, client.list(request(ListImagesRequest { filters }))).await?;
+        let records: Result<Vec<_>, _> = answer.into_inner().images.into_iter().map(|image| record(CALL, image)).collect();
+        Ok(records?.into_iter().filter(|record| record.target.digest == target.to_string()).collect())
     }
 
     /// Makes `name` mean `means`: as a new record, or with the target of the record that it has. Other labels stay.

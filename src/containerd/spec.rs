@@ -1,6 +1,7 @@
 //! What is read of a container's OCI runtime specification, which containerd wrote: how owners are shifted, and which images
 //! are mounted.
 
+use countersign_trust::name::ManifestDigest;
 use serde::Deserialize;
 
 use super::remap::IdMapping;
@@ -18,6 +19,22 @@ pub struct VolumeMount {
     pub destination: String,
     /// What its snapshot is named, if it is one.
     pub snapshot_key: String,
+}
+
+impl VolumeMount {
+    /// What the record led to that containerd took the image from, as its place says: an index or a manifest. Only content that has
+    /// the files of the snapshot makes that true.
+    #[must_use]
+    pub fn target(&self) -> Option<ManifestDigest> {
+        let digits = self.snapshot_key.rsplit('/').next()?;
+        format!("sha256:{digits}").parse().ok()
+    }
+}
+
+/// Whether a container of this specification may show images besides that of its root file system. So may one of which it cannot be
+/// told.
+pub(super) fn may_show_images(specification: &[u8]) -> bool {
+    !RuntimeSpec::read(specification).is_ok_and(|spec| spec.volumes.is_empty())
 }
 
 /// The parts of a specification that are read.
@@ -104,6 +121,25 @@ mod tests {
     use super::*;
 
     const MAPPING: IdMapping = IdMapping { host_uid: 65_536, host_gid: 131_072, size: 4096 };
+
+    #[test]
+    fn a_place_says_what_the_record_of_the_image_led_to() {
+        let at = |snapshot_key: String| VolumeMount { destination: "/v".to_owned(), snapshot_key };
+        let digits = "ab".repeat(32);
+        assert_eq!(at(format!("/run/image-volumes/s/{digits}")).target(), format!("sha256:{digits}").parse().ok());
+        for other in ["", "/run/image-volumes/s/", "/run/image-volumes/s/latest"] {
+            assert_eq!(at(other.to_owned()).target(), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_may_show_images() {
+        assert!(!may_show_images(br#"{"mounts":[{"destination":"/d","source":"/srv/data"}]}"#));
+        assert!(!may_show_images(b"{}"));
+        for may in [br#"{"mounts":[{"destination":"/d","source":"/run/image-volumes/s/ab"}]}"#.as_slice(), b"", b"nonsense"] {
+            assert!(may_show_images(may), "{}", String::from_utf8_lossy(may));
+        }
+    }
 
     #[test]
     fn a_mount_from_below_the_image_volumes_names_its_snapshot() {

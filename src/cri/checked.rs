@@ -14,7 +14,7 @@ use super::methods::CheckedMethod;
 use super::sandbox::ToldImage;
 use super::status::{Code, Status};
 use super::upstream::Reply;
-use crate::admit::{Admission, Admit, Grandfathered, Refusal, Standing};
+use crate::admit::{Admission, Admit, GoesOn, Grandfathered, Refusal, Standing};
 use crate::audit::{Call, GOES_ON, Recorder};
 
 /// Checks calls as the configuration says, and hands every decision to the recorder.
@@ -95,9 +95,9 @@ impl Guard {
     }
 
     /// Writes down that a service goes on though its image is refused.
-    pub(super) fn goes_on(&self, method: CheckedMethod, judged: Judged<'_>, service: &Grandfathered) {
-        let id = self.recorder.goes_on(judged.call(method), service);
-        let Grandfathered { workload, namespace, pod, image, content, until, .. } = service;
+    pub(super) fn goes_on(&self, method: CheckedMethod, judged: Judged<'_>, goes_on: &GoesOn) {
+        let id = self.recorder.goes_on(judged.call(method), goes_on);
+        let GoesOn { service: Grandfathered { workload, namespace, pod, image, until, .. }, content } = goes_on;
         tracing::warn!(
             call = ?method,
             code = GOES_ON,

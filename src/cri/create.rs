@@ -20,7 +20,9 @@ use super::patch;
 use super::sandbox::whole_sandbox_id;
 use super::status::Status;
 use super::upstream::{Reply, Upstream};
-use crate::admit::{Admission, Asked, AskedVolume, Asker, KeyGuard, RecordsRead, Refusal, Subject, Volume, Workload, record_name};
+use crate::admit::{
+    Admission, Asked, AskedVolume, Asker, GoesOn, Grandfathered, KeyGuard, RecordsRead, Refusal, Subject, Volume, Workload, record_name,
+};
 use crate::crash::Step;
 use crate::ledger::{RanContent, VerifiedImage};
 
@@ -51,10 +53,9 @@ impl<'a> Wanted<'a> {
 
 /// An image of which a container may be made, and what the caller called it.
 struct Admitted {
-    root: Root,
-    volumes: Vec<Volume>,
-    /// The images of the volumes.
-    verified: Vec<VerifiedImage>,
+    root: Content,
+    /// Where the container sees which image.
+    volumes: Vec<(String, Content)>,
     mode: Mode,
     asked: Asked,
     began: Instant,
@@ -68,15 +69,21 @@ struct LetPass {
     began: Instant,
 }
 
-/// What a container has to stand on.
-enum Root {
+impl Admitted {
+    fn contents(&self) -> impl Iterator<Item = &Content> {
+        self.volumes.iter().map(|(_, content)| content).chain([&self.root])
+    }
+}
+
+/// What a container has to stand on, or to show in a volume.
+enum Content {
     /// The root file system of a verified image.
     Verified(VerifiedImage),
-    /// What the same container of the same pod ran before its image was enforced. No image counts as verified by that.
+    /// What the same container of the same pod ran with before its image was enforced. No image counts as verified by that.
     RanBefore(RanContent),
 }
 
-impl Root {
+impl Content {
     const fn image_id(&self) -> &ImageId {
         match self {
             Self::Verified(image) => &image.image_id,
@@ -241,10 +248,11 @@ impl Guard {
     ) -> Result<(Admitted, Vec<KeyGuard<ImageId>>), Refusal> {
         Step::CreateAsked.reached();
         let wanted = Wanted { spec: &request.image, asker: asked.asker(), began };
-        // Before any lock is taken: a trust server may not answer for long.
+        // Before any lock is taken: a trust server may not answer for long, and for a service that goes on none needs to be asked.
+        let service = wanted.spec.image.parse().ok().and_then(|image_id| self.admit.grandfathered(asked.workload.as_ref(), image_id));
         for spec in request.image_mounts.iter().map(|mount| &mount.image).chain([wanted.spec]) {
-            let is_service = spec == wanted.spec && self.is_service(asked, spec);
-            if let Some(image) = named(spec).filter(|_| !is_service) {
+            let ran_before = service.as_ref().is_some_and(|service| has_image(service, spec));
+            if let Some(image) = named(spec).filter(|_| !ran_before) {
                 self.admit.bring(Question { image: &image, namespace: wanted.asker.namespace }, spec.image.parse().ok()).await?;
             }
         }
@@ -253,32 +261,41 @@ impl Guard {
             mounts => self.resolve_with_volumes(upstream, wanted, mounts).await?,
         };
         Step::CreateResolved.reached();
-        let (mut volumes, mut verified_volumes) = (Vec::new(), Vec::new());
-        for ResolvedVolume { mount, image, id } in &resolved_volumes {
-            let wanted = Wanted { spec: &mount.image, ..wanted };
-            let (_, image) = self.admit_create(wanted, image, *id, None).await?;
-            volumes.push(Volume { path: mount.container_path.clone(), chain_id: image.chain_id });
-            verified_volumes.push(image);
-        }
         let Resolved { id, image, held, ahead } = resolved;
+        let workload = asked.workload.as_ref();
         let mode = self.admit.mode_of_asked(asked);
-        let root = match self.admit_create(wanted, &image, id, ahead).await {
-            Ok((_, verified)) => Root::Verified(verified),
-            // Where refused images are let pass, they are let pass as they came.
-            Err(refusal) if mode != Mode::Enforced => return Err(refusal),
-            Err(refusal) => {
-                let service = self.admit.outlives(refusal, asked.workload.as_ref(), id)?;
-                self.admit.check_records(&names_of(&image, &wanted.spec.image), None, id, Mode::Enforced).await?;
-                self.goes_on(CheckedMethod::CreateContainer, wanted.judged(), &service);
-                Root::RanBefore(service.content)
-            }
-        };
-        Ok((Admitted { root, volumes, verified: verified_volumes, mode, asked: asked.clone(), began }, held))
+        let mut volumes = Vec::new();
+        for ResolvedVolume { mount, image, id: volume } in &resolved_volumes {
+            let wanted = Wanted { spec: &mount.image, ..wanted };
+            let outlives = |refusal| self.admit.volume_outlives(refusal, workload, id, *volume);
+            let content = self.admit_or_go_on(wanted, (image, *volume), None, mode, outlives).await?;
+            volumes.push((mount.container_path.clone(), content));
+        }
+        let root = self.admit_or_go_on(wanted, (&image, id), ahead, mode, |refusal| self.admit.outlives(refusal, workload, id)).await?;
+        Ok((Admitted { root, volumes, mode, asked: asked.clone(), began }, held))
     }
 
-    /// Whether this is a service that goes on without any trust data: no trust server needs to be asked for it.
-    fn is_service(&self, asked: &Asked, spec: &ImageSpec) -> bool {
-        spec.image.parse().is_ok_and(|image_id| self.admit.grandfathered(asked.workload.as_ref(), image_id).is_some())
+    /// What a container has to be made of for this image of it: what was verified, or what it ran with before.
+    async fn admit_or_go_on(
+        &self,
+        wanted: Wanted<'_>,
+        (image, image_id): (&Image, ImageId),
+        ahead: Option<Ahead>,
+        mode: Mode,
+        outlives: impl FnOnce(Refusal) -> Result<GoesOn, Refusal>,
+    ) -> Result<Content, Refusal> {
+        let refusal = match self.admit_create(wanted, image, image_id, ahead).await {
+            Ok((_, verified)) => return Ok(Content::Verified(verified)),
+            Err(refusal) => refusal,
+        };
+        // Where refused images are let pass, they are let pass as they came.
+        if mode != Mode::Enforced {
+            return Err(refusal);
+        }
+        let goes_on = outlives(refusal)?;
+        self.admit.check_records(&names_of(image, &wanted.spec.image), None, image_id, Mode::Enforced).await?;
+        self.goes_on(CheckedMethod::CreateContainer, wanted.judged(), &goes_on);
+        Ok(Content::RanBefore(goes_on.content))
     }
 
     /// Finds out what images are meant by a container with image volumes, and takes the locks of all.
@@ -365,15 +382,15 @@ impl Guard {
     /// Compares what was made with what was verified. In enforced mode a container of anything else does not stay.
     async fn check_created(&self, reply: &Reply, admitted: Admitted, upstream: &Upstream) -> Result<(), Status> {
         let container_id = create_container_response(&reply.message)?;
+        let volume = |(path, content): &(String, Content)| Volume { path: path.clone(), chain_id: *content.chain_id() };
+        let volumes: Vec<Volume> = admitted.volumes.iter().map(volume).collect();
         let checked = match self.admit.check_root_fs(&container_id, admitted.root.chain_id()).await {
-            Ok(()) => self.admit.check_volumes(&container_id, &admitted.volumes).await,
+            Ok(()) => self.admit.check_volumes(&container_id, &volumes).await,
             refused => refused,
         };
         let Err(refusal) = checked else {
             Step::CreateRootFsChecked.reached();
-            for image in admitted.verified.iter().chain(admitted.root.verified()) {
-                self.admit.remember(image);
-            }
+            admitted.contents().filter_map(Content::verified).for_each(|image| self.admit.remember(image));
             let given = admitted.root.image_id().to_string();
             self.admit.remember_container(&container_id, Asked { given, ..admitted.asked });
             return Ok(());
@@ -405,6 +422,11 @@ impl Guard {
         Step::CreateRemoved.reached();
         Err(denial)
     }
+}
+
+/// Whether this is an image that the service ran with, as kubelet gives it: by its ID.
+fn has_image(service: &Grandfathered, spec: &ImageSpec) -> bool {
+    spec.image.parse::<ImageId>().is_ok_and(|image_id| service.contents().any(|content| content.image_id == image_id))
 }
 
 /// The call with the whole ID of its sandbox.

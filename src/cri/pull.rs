@@ -90,14 +90,14 @@ impl Guard {
         let (Mode::Enforced, Some(pod), Ok(image)) = (refused.mode, &request.sandbox, refused.judged.image.parse()) else {
             return self.refused(call, refused, refusal).await;
         };
-        let service = match self.admit.pull_outlives(refusal, &pod.uid, &image) {
-            Ok(service) => service,
+        let goes_on = match self.admit.pull_outlives(refusal, &pod.uid, &image) {
+            Ok(goes_on) => goes_on,
             Err(refusal) => return self.refused(call, refused, refusal).await,
         };
-        let image_id = service.content.image_id;
+        let image_id = goes_on.content.image_id;
         match shown_image(&call.upstream, &image_id.to_string()).await {
             Ok(Some(found)) if found == image_id => {
-                self.goes_on(CheckedMethod::PullImage, refused.judged, &service);
+                self.goes_on(CheckedMethod::PullImage, refused.judged, &goes_on);
                 Ok(Reply::new(pull_image_answer(&image_id.to_string())))
             }
             Ok(_) => self.refused(call, refused, Refusal::NotPresent { image: refused.judged.image.to_owned() }).await,

@@ -59,7 +59,7 @@ impl Guard {
                 };
             }
             Err(refusal) => match self.admit.start_outlives(refusal, container_id, asked.as_ref()).await {
-                Ok(service) => self.goes_on(CheckedMethod::StartContainer, judged, &service),
+                Ok(goes_on) => self.goes_on(CheckedMethod::StartContainer, judged, &goes_on),
                 Err(refusal) => {
                     let refused = Refused { method: CheckedMethod::StartContainer, judged, mode };
                     return self.refused(call, refused, refusal).await;

@@ -18,6 +18,8 @@ const MODES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("modes"
 
 /// Containers that may be made again. A node has some hundred pods.
 pub const MAX_GRANDFATHERED: usize = 4096;
+/// Image volumes of one of them. What is on record is kept in memory, too.
+pub const MAX_RAN_VOLUMES: usize = 32;
 /// Configurations that differ in modes. They come from an operator's hand.
 pub const MAX_MODES: usize = 1024;
 
@@ -50,6 +52,15 @@ pub struct RanContent {
     pub chain_id: ChainId,
 }
 
+/// An image that a container saw in a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RanVolume {
+    /// A name of it, for whoever asks for it by that; empty if none is known.
+    pub image: String,
+    /// What it is.
+    pub content: RanContent,
+}
+
 /// A container that ran before its image was enforced. Its pod may make it again, of the same content, for a while.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grandfathered {
@@ -63,6 +74,8 @@ pub struct Grandfathered {
     pub image: String,
     /// What it runs.
     pub content: RanContent,
+    /// What it sees in its image volumes, each image once.
+    pub volumes: Vec<RanVolume>,
     /// When it was taken down, in seconds since the Unix epoch.
     pub taken_at: i64,
     /// From when on it is like any other, in seconds since the Unix epoch.
@@ -72,6 +85,11 @@ pub struct Grandfathered {
 }
 
 impl Grandfathered {
+    /// Everything that it is made of: the image of its root file system first, then those of its volumes.
+    pub fn contents(&self) -> impl Iterator<Item = &RanContent> {
+        std::iter::once(&self.content).chain(self.volumes.iter().map(|volume| &volume.content))
+    }
+
     /// Whether it had ended when one of `more` was taken down.
     fn makes_room_for(&self, more: &[Self]) -> bool {
         more.iter().any(|later| self.until <= later.taken_at)

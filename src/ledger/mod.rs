@@ -24,7 +24,7 @@ use countersign_trust::name::{ChainId, ImageId, ManifestDigest, Repository};
 
 pub use error::LedgerError;
 use file::Files;
-pub use grandfathered::{Grandfathered, MAX_GRANDFATHERED, MAX_MODES, RanContent, Workload};
+pub use grandfathered::{Grandfathered, MAX_GRANDFATHERED, MAX_MODES, MAX_RAN_VOLUMES, RanContent, RanVolume, Workload};
 pub use store::{
     MAX_ACTS, MAX_IMAGES, MAX_IMAGES_PER_REPOSITORY, MAX_REPOSITORIES, MAX_REPOSITORY_BYTES, MAX_SHARED_BYTES, MAX_TOTAL_BYTES,
 };

@@ -4,10 +4,10 @@ use countersign_trust::evidence::{CodecError, Evidence};
 use countersign_trust::known::Known;
 use countersign_trust::name::{ChainId, ImageId, ManifestDigest, NameError, Sha256};
 
-use super::grandfathered::RanContent;
+use super::grandfathered::{RanContent, RanVolume};
 use super::{Act, Grandfathered, Held, VerifiedImage, Workload};
 
-/// The first byte of every value. A change of any encoding below changes it.
+/// The first byte of every value. A change of any encoding below changes it, unless what was written before reads as it did.
 const VALUE_VERSION: u8 = 2;
 /// Bytes of a SHA-256 hash.
 const HASH_BYTES: usize = 32;
@@ -95,7 +95,13 @@ fn push_texts<'t>(payload: &mut Vec<u8>, texts: impl IntoIterator<Item = &'t Str
 }
 
 /// As many texts as are wanted, and nothing after them.
-fn texts<const N: usize>(mut rest: &[u8]) -> Result<[String; N], RecordError> {
+fn texts<const N: usize>(rest: &[u8]) -> Result<[String; N], RecordError> {
+    let (texts, rest) = split_texts(rest)?;
+    if rest.is_empty() { Ok(texts) } else { Err(RecordError::Truncated) }
+}
+
+/// As many texts as are wanted, and what comes after them.
+fn split_texts<const N: usize>(mut rest: &[u8]) -> Result<([String; N], &[u8]), RecordError> {
     let mut texts = [const { String::new() }; N];
     for text in &mut texts {
         let (length, after) = rest.split_first_chunk::<8>().ok_or(RecordError::Truncated)?;
@@ -104,7 +110,7 @@ fn texts<const N: usize>(mut rest: &[u8]) -> Result<[String; N], RecordError> {
         rest = after;
         *text = str::from_utf8(bytes).map_err(|_| RecordError::Text)?.to_owned();
     }
-    if rest.is_empty() { Ok(texts) } else { Err(RecordError::Truncated) }
+    Ok((texts, rest))
 }
 
 /// Time, then each text.
@@ -120,42 +126,65 @@ pub(super) fn decode_act(payload: &[u8]) -> Result<Act, RecordError> {
     Ok(Act { at: u64::from_be_bytes(*at), by, what, reason })
 }
 
-/// Times, then digests, then each text.
+/// Times, then digests, then each text; then of each image volume its digests and its name. What was written before there were
+/// volumes reads as of none.
 pub(super) fn encode_grandfathered(grandfathered: &Grandfathered) -> Vec<u8> {
-    let Grandfathered { workload, namespace, pod, image, content, taken_at, until, by } = grandfathered;
+    let Grandfathered { workload, namespace, pod, image, content, volumes, taken_at, until, by } = grandfathered;
     let mut payload = [taken_at.to_be_bytes(), until.to_be_bytes()].concat();
-    for hash in [content.target.hash(), content.manifest.hash(), content.image_id.hash(), content.chain_id.hash()] {
+    push_content(&mut payload, content);
+    push_texts(&mut payload, [&workload.pod_uid, &workload.container, namespace, pod, image, by]);
+    for RanVolume { image, content } in volumes {
+        push_content(&mut payload, content);
+        push_texts(&mut payload, [image]);
+    }
+    payload
+}
+
+fn push_content(payload: &mut Vec<u8>, RanContent { target, manifest, image_id, chain_id }: &RanContent) {
+    for hash in [target.hash(), manifest.hash(), image_id.hash(), chain_id.hash()] {
         payload.extend_from_slice(hash.as_bytes());
     }
-    push_texts(&mut payload, [&workload.pod_uid, &workload.container, namespace, pod, image, by]);
-    payload
 }
 
 pub(super) fn decode_grandfathered(payload: &[u8]) -> Result<Grandfathered, RecordError> {
     let (taken_at, rest) = payload.split_first_chunk::<8>().ok_or(RecordError::Truncated)?;
-    let (until, mut rest) = rest.split_first_chunk::<8>().ok_or(RecordError::Truncated)?;
+    let (until, rest) = rest.split_first_chunk::<8>().ok_or(RecordError::Truncated)?;
+    let (content, rest) = split_content(rest)?;
+    let ([pod_uid, container, namespace, pod, image, by], mut rest) = split_texts(rest)?;
+    let mut volumes = Vec::new();
+    while !rest.is_empty() {
+        let (content, after) = split_content(rest)?;
+        let ([image], after) = split_texts(after)?;
+        volumes.push(RanVolume { image, content });
+        rest = after;
+    }
+    Ok(Grandfathered {
+        workload: Workload { pod_uid, container },
+        namespace,
+        pod,
+        image,
+        content,
+        volumes,
+        taken_at: i64::from_be_bytes(*taken_at),
+        until: i64::from_be_bytes(*until),
+        by,
+    })
+}
+
+fn split_content(mut rest: &[u8]) -> Result<(RanContent, &[u8]), RecordError> {
     let mut hashes = [Sha256::from_bytes([0; HASH_BYTES]); 4];
     for hash in &mut hashes {
         let (bytes, after) = rest.split_first_chunk::<HASH_BYTES>().ok_or(RecordError::Truncated)?;
         (*hash, rest) = (Sha256::from_bytes(*bytes), after);
     }
     let [target, manifest, image_id, chain_id] = hashes;
-    let [pod_uid, container, namespace, pod, image, by] = texts(rest)?;
-    Ok(Grandfathered {
-        workload: Workload { pod_uid, container },
-        namespace,
-        pod,
-        image,
-        content: RanContent {
-            target: ManifestDigest::new(target),
-            manifest: ManifestDigest::new(manifest),
-            image_id: ImageId::new(image_id),
-            chain_id: ChainId::new(chain_id),
-        },
-        taken_at: i64::from_be_bytes(*taken_at),
-        until: i64::from_be_bytes(*until),
-        by,
-    })
+    let content = RanContent {
+        target: ManifestDigest::new(target),
+        manifest: ManifestDigest::new(manifest),
+        image_id: ImageId::new(image_id),
+        chain_id: ChainId::new(chain_id),
+    };
+    Ok((content, rest))
 }
 
 pub(super) fn decode_text(payload: &[u8]) -> Result<String, RecordError> {

@@ -575,6 +575,7 @@ fn service(number: usize, taken_at: i64, until: i64) -> Grandfathered {
         pod: format!("web-{number}"),
         image: "r.test/a:1".to_owned(),
         content: RanContent { target: digest, manifest: digest, image_id, chain_id },
+        volumes: Vec::new(),
         taken_at,
         until,
         by: "somebody: installation".to_owned(),
@@ -601,6 +602,21 @@ fn services_that_go_on_and_earlier_modes_are_there_after_reopening_and_a_ledger_
     ledger.store_act(&act("ended"), &Effect::End(vec![service(1, 0, 0).workload])).unwrap();
     assert_eq!(ledger.grandfathered().unwrap(), [service(2, 20, 200)]);
     assert_eq!(ledger.acts().unwrap().len(), 2);
+}
+
+#[test]
+fn the_image_volumes_of_a_service_are_there_after_reopening() {
+    let directory = TempDir::new().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    let volume = |number| RanVolume { image: format!("r.test/data:{number}"), content: service(number, 0, 0).content };
+    let services = [
+        service(1, 10, 100),
+        Grandfathered { volumes: vec![volume(7), volume(8)], ..service(2, 10, 100) },
+        Grandfathered { volumes: vec![RanVolume { image: String::new(), ..volume(9) }], ..service(3, 10, 100) },
+    ];
+    ledger.store_modes("enforced", &services).unwrap();
+    drop(ledger);
+    assert_eq!(Ledger::open(directory.path()).unwrap().grandfathered().unwrap(), services);
 }
 
 #[test]

@@ -10,9 +10,10 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use countersign_trust::name::ImageReference;
 use serde::{Deserialize, Serialize};
 
-use crate::admit::{Asked, Workload};
+use crate::admit::{Asked, AskedVolume, Workload};
 use crate::containerd::MAX_CONTAINERS;
 use crate::resolve::{Kind, Revision, Service};
 
@@ -25,6 +26,8 @@ const MODE: u32 = 0o600;
 const VERSION: u32 = 1;
 /// Bytes of an image's or a namespace's name that are kept. No reference and no namespace is longer; the rest is no name.
 const MAX_NAME_BYTES: usize = 512;
+/// Names of a container's image volumes that are kept. Of one with more, none is: it counts as one of which they are not known.
+const MAX_VOLUMES: usize = 16;
 /// Bytes of the file that are read: twice what [`MAX_CONTAINERS`] entries with names of usual length take.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -54,6 +57,9 @@ struct Entry {
     /// Which revision of which service of its namespace it is of.
     #[serde(default)]
     service: Option<EntryService>,
+    /// The names of the images of its volumes, each once. One that has none is one that an ID was given for.
+    #[serde(default)]
+    volumes: Vec<Option<String>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -75,15 +81,17 @@ impl EntryService {
 }
 
 impl From<Entry> for Asked {
-    fn from(Entry { id: _, image, name, namespace, pod_uid, container, was_let_pass, service }: Entry) -> Self {
+    fn from(Entry { id: _, image, name, namespace, pod_uid, container, was_let_pass, service, volumes }: Entry) -> Self {
         let workload = pod_uid.zip(container).map(|(pod_uid, container)| Workload { pod_uid, container });
         let revision = service.and_then(|service| service.read(namespace.as_deref()));
-        Self { name: name.and_then(|name| name.parse().ok()), image, namespace, workload, was_let_pass, revision, ..Asked::default() }
+        let volumes = volumes.into_iter().map(|name| volume_of(name.and_then(|name| name.parse().ok()))).collect();
+        let name = name.and_then(|name| name.parse().ok());
+        Self { name, image, namespace, workload, was_let_pass, revision, volumes, ..Asked::default() }
     }
 }
 
 impl Entry {
-    fn of(id: &str, Asked { image, name, namespace, workload, was_let_pass, revision, given: _, volumes: _ }: &Asked) -> Self {
+    fn of(id: &str, Asked { image, name, namespace, workload, was_let_pass, revision, given: _, volumes }: &Asked) -> Self {
         let workload = workload.as_ref();
         Self {
             id: id.to_owned(),
@@ -94,8 +102,22 @@ impl Entry {
             container: workload.map(|workload| workload.container.clone()),
             was_let_pass: *was_let_pass,
             service: revision.as_ref().map(EntryService::of),
+            volumes: volumes.iter().map(|volume| volume.name.as_ref().map(ToString::to_string)).collect(),
         }
     }
+}
+
+/// An image volume of which only the name is kept.
+fn volume_of(name: Option<ImageReference>) -> AskedVolume {
+    AskedVolume { name, ..AskedVolume::default() }
+}
+
+/// The names of the images in the volumes, each once; none if there are too many.
+fn volumes_of(asked: &Asked) -> Vec<AskedVolume> {
+    let mut names: Vec<_> = asked.volumes.iter().map(|volume| volume.name.clone()).collect();
+    names.sort();
+    names.dedup();
+    if names.len() > MAX_VOLUMES { Vec::new() } else { names.into_iter().map(volume_of).collect() }
 }
 
 /// What came through.
@@ -165,7 +187,8 @@ impl Book {
         let workload = asked.workload.clone().filter(is_short);
         // No part of a revision is longer than a name may be.
         let revision = asked.revision.clone();
-        let kept = Asked { image, name, namespace, workload, was_let_pass: asked.was_let_pass, revision, ..Asked::default() };
+        let (was_let_pass, volumes) = (asked.was_let_pass, volumes_of(asked));
+        let kept = Asked { image, name, namespace, workload, was_let_pass, revision, volumes, ..Asked::default() };
         self.containers.insert(container_id.to_owned(), kept);
         self.is_written = false;
     }
@@ -269,6 +292,37 @@ mod tests {
         assert_eq!(again.asked_for("a"), Some(&asked("r.test/a:1")));
         assert_eq!(again.asked_for("b"), Some(&asked("")), "what is no name is not kept");
         assert_eq!(again.asked_for("gone"), None);
+    }
+
+    #[test]
+    fn the_names_of_volumes_are_known_after_a_restart_and_of_too_many_none_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let with = |names: &[&str]| {
+            let volume = |name: &&str| AskedVolume { path: "/v".to_owned(), given: (*name).to_owned(), name: name.parse().ok() };
+            Asked { volumes: names.iter().map(volume).collect(), ..asked("r.test/a:1") }
+        };
+        let mut book = Book::open(folder.path(), 1000);
+        book.add("two", &with(&["r.test/v:2", "r.test/v:1", "r.test/v:2", ""]));
+        let many: Vec<String> = (0..=MAX_VOLUMES).map(|number| format!("r.test/v:{number}")).collect();
+        book.add("many", &with(&many.iter().map(String::as_str).collect::<Vec<_>>()));
+        book.unwritten().unwrap().write().unwrap();
+        let again = Book::open(folder.path(), 2000);
+        let names = |id: &str| {
+            let volumes = &again.asked_for(id).unwrap().volumes;
+            volumes.iter().map(|volume| volume.name.as_ref().map(ToString::to_string)).collect::<Vec<_>>()
+        };
+        assert_eq!(names("two"), [None, Some("r.test/v:1".to_owned()), Some("r.test/v:2".to_owned())]);
+        assert!(names("many").is_empty(), "{:?}", names("many"));
+    }
+
+    #[test]
+    fn a_book_of_before_there_were_volumes_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let head = r#"{"version":1,"since":1,"verifies":true}"#;
+        let entry = r#"{"id":"a","image":"r.test/a:1","name":"r.test/a:1","namespace":"shop"}"#;
+        fs::write(folder.path().join(FILE), format!("{head}\n{entry}\n")).unwrap();
+        let book = Book::open(folder.path(), 5000);
+        assert_eq!((book.since(), book.asked_for("a").unwrap().volumes.len()), (1, 0));
     }
 
     #[test]

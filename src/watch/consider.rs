@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use countersign_trust::mode::Mode;
 use countersign_trust::name::{ImageId, ImageReference, ManifestDigest, shown};
 use tokio::time::Instant;
 
@@ -112,9 +113,10 @@ impl Watch {
     async fn past_the_gate(&self, round: &mut Round, past: Past<'_>, plan: Plan) -> Result<Option<Duration>, ContainerdError> {
         let Past { namespace, listed, kind, create_is_unanswered } = past;
         let known = self.known().await?;
-        let (asked, image_id) = asked_of(listed, &known);
+        let (said, image_id) = asked_of(listed, &known);
+        let asked = round.book.asked_for(&listed.id).cloned().unwrap_or(said);
         let is_judged = namespace == NAMESPACE;
-        let refusal = if is_judged { self.judge_past(round, &listed.id, &asked, image_id).await.err() } else { None };
+        let refusal = if is_judged { self.judge_past(&listed.id, &asked, image_id).await.err() } else { None };
         let proof = match &refusal {
             None => Proof::Valid,
             Some(refusal) if refusal.says_unverified() => Proof::Missing,
@@ -123,7 +125,7 @@ impl Watch {
         if round.is_news(namespace, listed.id.clone()) {
             self.report(Bypass { at: self.now().unwrap_or_default(), ..bypass(&past, known.names_of(listed), &asked, refusal.as_ref()) });
         }
-        let mode = self.admit.mode_of_asked(&asked);
+        let mode = self.mode_of_running(&asked, listed.may_show_images);
         if !is_to_be_stopped(self.on_bypass, Running { kind, proof, mode, create_is_unanswered }) {
             let is_open = is_judged && self.on_bypass == OnBypass::Stop && (proof == Proof::Unknown || create_is_unanswered);
             return Ok((is_open && plan.looks < ASKED_AGAIN).then_some(ASK_AGAIN));
@@ -131,11 +133,16 @@ impl Watch {
         self.stop(round, kind, &listed.id).await
     }
 
-    async fn judge_past(&self, round: &Round, id: &str, asked: &Asked, image_id: Option<ImageId>) -> Result<(), Refusal> {
-        let asked = round.book.asked_for(id).unwrap_or(asked);
+    /// What becomes of what runs if it has no valid evidence. If it may show images in volumes of which no name is known, any rule may
+    /// be about them.
+    pub(super) fn mode_of_running(&self, asked: &Asked, may_show_images: bool) -> Mode {
+        if may_show_images && asked.volumes.is_empty() { self.admit.strictest_mode() } else { self.admit.mode_of_asked(asked) }
+    }
+
+    async fn judge_past(&self, id: &str, asked: &Asked, image_id: Option<ImageId>) -> Result<(), Refusal> {
         let Err(refusal) = self.admit.judge_running(id, asked, image_id).await else { return Ok(()) };
         // Whatever it calls itself: what is signed under another name is signed.
-        let unnamed = Asked { namespace: asked.namespace.clone(), ..Asked::default() };
+        let unnamed = Asked { namespace: asked.namespace.clone(), volumes: asked.volumes.clone(), ..Asked::default() };
         self.admit.judge_running(id, &unnamed, None).await.map(drop).map_err(|_| refusal)
     }
 

@@ -28,6 +28,7 @@ struct Runs {
     names: (String, String, String),
     asked: Asked,
     image_id: Option<ImageId>,
+    may_show_images: bool,
 }
 
 impl Watch {
@@ -97,7 +98,7 @@ impl Watch {
             }
             let names = (shown(&pod.namespace), shown(&pod.name), SANDBOX.to_owned());
             let asked = Asked { image: image.to_string(), name: Some(image.clone()), ..Asked::default() };
-            let runs = Runs { id: id.clone(), created_at: pod.created_at, names, asked, image_id: None };
+            let runs = Runs { id: id.clone(), created_at: pod.created_at, names, asked, image_id: None, may_show_images: false };
             self.show(inventory, runs, &refusal, (self.admit.mode(), None));
         }
     }
@@ -140,7 +141,8 @@ impl Watch {
                 let (said, image_id) = asked_of(&listed, known);
                 let asked = round.book.asked_for(&listed.id).cloned().unwrap_or(said);
                 let names = known.names_of(&listed);
-                running.push(Runs { id: listed.id, created_at: listed.created_at, names, asked, image_id });
+                let Listed { id, created_at, may_show_images, .. } = listed;
+                running.push(Runs { id, created_at, names, asked, image_id, may_show_images });
             }
         }
         Ok(running)
@@ -155,22 +157,16 @@ impl Watch {
             Ok(_) => inventory.verified = inventory.verified.saturating_add(1),
             Err(refusal) if !refusal.says_unverified() => inventory.unknown = inventory.unknown.saturating_add(1),
             Err(refusal) => {
-                let mode = self.admit.mode_of_asked(&runs.asked);
-                let until = self.goes_on_until(&runs).await;
+                let mode = self.mode_of_running(&runs.asked, runs.may_show_images);
+                let until = self.admit.running_service(&runs.id, &runs.asked).await.map(|service| service.until);
                 self.show(inventory, runs, &refusal, (mode, until));
             }
         }
     }
 
-    /// Until when a container goes on though it has no valid evidence.
-    async fn goes_on_until(&self, runs: &Runs) -> Option<i64> {
-        let service = self.admit.running_service(&runs.id, runs.asked.workload.as_ref()?).await?;
-        Some(service.until)
-    }
-
     /// Adds what runs without evidence, or would need none.
     fn show(&self, inventory: &mut Inventory, runs: Runs, refusal: &Refusal, (mode, until): (Mode, Option<i64>)) {
-        let Runs { id, created_at, names: (pod_namespace, pod, container), asked, image_id: _ } = runs;
+        let Runs { id, created_at, names: (pod_namespace, pod, container), asked, .. } = runs;
         let count = match (mode, until) {
             (Mode::Disabled, _) => &mut inventory.exempt,
             (Mode::Permissive | Mode::Enforced, Some(_)) => &mut inventory.grandfathered,

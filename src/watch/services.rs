@@ -6,7 +6,7 @@ use countersign_trust::name::shown;
 use super::Watch;
 use super::consider::{Known, asked_of};
 use super::follow::Round;
-use crate::admit::{Grandfathered, Ran, Refusal, chain};
+use crate::admit::{Asked, Grandfathered, Ran, Refusal, chain};
 use crate::containerd::{Listed, NAMESPACE};
 
 /// What an operator wants taken down.
@@ -65,7 +65,7 @@ impl Watch {
             if !asked.was_let_pass || !self.admit.is_first_enforced(asked) {
                 continue;
             }
-            let Some(ran) = ran(listed, known) else { continue };
+            let Some(ran) = ran(listed, known, asked) else { continue };
             if self.admit.judge_running(&listed.id, asked, Some(ran.image_id)).await.is_ok() {
                 continue;
             }
@@ -96,15 +96,17 @@ impl Watch {
         let by = format!("{}: {}", order.by, order.reason);
         let mut taken = Taken::default();
         for listed in &listed {
-            let Some(ran) = ran(listed, &known).filter(|ran| order.namespace.as_ref().is_none_or(|only| *only == ran.namespace)) else {
+            let came_through = self.came_through(round, &listed.id);
+            let (said, _) = asked_of(listed, &known);
+            let asked = round.book.asked_for(&listed.id).cloned().unwrap_or(said);
+            let Some(ran) = ran(listed, &known, &asked).filter(|ran| order.namespace.as_ref().is_none_or(|only| *only == ran.namespace))
+            else {
                 continue;
             };
             if !known.containers.get(&listed.id).is_some_and(|container| container.is_running) {
                 continue;
             }
-            let came_past = listed.created_at > round.book.since() && !self.came_through(round, &listed.id);
-            let (said, _) = asked_of(listed, &known);
-            let asked = round.book.asked_for(&listed.id).cloned().unwrap_or(said);
+            let came_past = listed.created_at > round.book.since() && !came_through;
             if self.admit.judge_running(&listed.id, &asked, Some(ran.image_id)).await.is_ok() {
                 continue;
             }
@@ -129,16 +131,18 @@ fn place(ran: &Ran) -> String {
     format!("{}/{}/{}", shown(&ran.namespace), shown(&ran.pod), shown(&ran.workload.container))
 }
 
-/// A container of a pod, as CRI knows it. None: it is of no pod, or CRI does not tell of which image.
-fn ran(listed: &Listed, known: &Known) -> Option<Ran> {
+/// A container of a pod, as CRI knows it, with the names of its volumes that it was `asked` for with. None: it is of no pod, or CRI
+/// does not tell of which image.
+fn ran(listed: &Listed, known: &Known, asked: &Asked) -> Option<Ran> {
     let pod = known.pod_of(&listed.id)?;
-    let (asked, image_id) = asked_of(listed, known);
+    let (said, image_id) = asked_of(listed, known);
     Some(Ran {
         container_id: listed.id.clone(),
-        workload: asked.workload?,
+        workload: said.workload?,
         namespace: pod.namespace.clone(),
         pod: pod.name.clone(),
-        image: asked.image,
+        image: said.image,
         image_id: image_id?,
+        volumes: asked.volumes.iter().filter_map(|volume| volume.name.clone()).collect(),
     })
 }

@@ -74,6 +74,7 @@ fn services(services: &[Grandfathered]) -> Vec<Value> {
             "container": service.container,
             "image": service.image,
             "image-id": service.image_id,
+            "volumes": service.volumes.iter().map(|volume| json!({"image": volume.image, "image-id": volume.image_id})).collect::<Vec<_>>(),
             "taken-at": service.taken_at,
             "until": service.until,
             "ended": service.has_ended,
