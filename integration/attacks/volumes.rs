@@ -71,6 +71,29 @@ async fn a_signed_images_files_are_seen_in_a_volume_before_and_after_a_restart()
 }
 
 #[tokio::test]
+async fn a_volume_whose_place_is_written_in_a_roundabout_way_is_looked_at_where_it_is() {
+    let volumes = Volumes::new("a_roundabout_place").await;
+    for (number, place) in ["/w/../volume", "//./volume/", "/../volume"].into_iter().enumerate() {
+        let pod = volumes.scene.pod().await;
+        let mut config = volumes.container(&[]);
+        config.mounts = vec![image_volume(place, &volumes.id, &volumes.scene.name)];
+        let made = volumes.scene.cri().create(&pod, config.clone()).await.unwrap();
+        volumes.scene.cri().start(&made).await.unwrap();
+        volumes.scene.cri().exit_code(&made).await.unwrap();
+        assert_eq!(volumes.scene.cri().output(&made).await.unwrap(), "signed\n", "{place}");
+        volumes.scene.cri().remove(&made).await.unwrap();
+
+        let pod = volumes.scene.pod().await;
+        config.metadata.as_mut().unwrap().name = format!("switched-{number}");
+        volumes.switch_before_the_create(&config, &volumes.id);
+        let refused = volumes.scene.cri().create(&pod, config).await.unwrap_err();
+        assert!(!volumes.relay.is_waiting(), "the create was sent: {refused:?}");
+        assert_denied(&refused, "CS-OTHER-VOLUME");
+        volumes.scene.ctr().retarget(&volumes.id, volumes.scene.image.top()).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_volumes_record_that_leads_elsewhere_is_refused() {
     let volumes = Volumes::new("a_volumes_record").await;
     // CRI goes on to take the ID for what it was.

@@ -32,7 +32,8 @@ impl Guard {
         for AskedVolume { path, given, name } in &asked.volumes {
             match self.not_denied(given, name.clone(), upstream).await {
                 Ok((_, chain_id)) => volumes.push(Volume { path: path.clone(), chain_id }),
-                Err(refusal) if refusal.is_of_denied_digest() => return Err(refusal),
+                // Whoever cannot be asked about one image cannot be asked about the others: there may be a thousand.
+                Err(refusal) if refusal.is_of_denied_digest() || !refusal.says_unverified() => return Err(refusal),
                 Err(refusal) => cannot_tell = cannot_tell.or(Some(refusal)),
             }
         }
