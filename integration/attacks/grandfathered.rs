@@ -391,6 +391,30 @@ async fn a_container_of_a_service_with_another_image_in_its_volume_that_was_made
 }
 
 #[tokio::test]
+async fn what_of_a_service_had_valid_evidence_is_judged_as_everybodys() {
+    let mut scene = Scene::with(Version::V2_1, "verified_part", &Recipe::prints_and_stays("signed")).await;
+    scene.is_installed(|config| config.mode("permissive")).await;
+    let data = scene.world.push(&Recipe::sleeps().file("/which", "data").build(), "team/data", "1").await;
+    let name = scene.name.clone();
+    let mut service = Service::run_with(scene.cri(), "shop", &name, &[&data]).await;
+    scene.is_running(1).await;
+    scene.reload(|config| config.mode("enforced")).await;
+    let services = scene.services_are(1).await;
+    assert_eq!(services[0]["volumes"].as_array().unwrap().len(), 1, "{services:#?}");
+    service.restart(scene.cri()).await.unwrap();
+    service.attempt += 1;
+    let made = scene.cri().create(&service.pod, service.wanted()).await.unwrap();
+
+    let nobody = "[[signers]]\nname = \"nobody\"\nkeys = [\"0bf4028f1e0626984f4ca21bf5afb64eaf78246618a04009d967fba14ac31492\"]";
+    scene.reload(|config| config.signed_by(&["acme/qa"]).table(nobody).team("acme/qa", &["nobody"])).await;
+    assert_denied(&scene.cri().start(&made).await.unwrap_err(), "CS-SIGNING-POLICY");
+    assert_denied(&scene.cri().create(&service.pod, service.restarted()).await.unwrap_err(), "CS-SIGNING-POLICY");
+    assert_eq!(scene.status().await["inventory"]["grandfathered"], 0);
+    scene.reload(|config| config).await;
+    scene.cri().start(&made).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_operator_takes_down_what_ran_with_a_volume_before_countersign_came() {
     let mut scene = Scene::on(Version::V2_1, "volume_before_it_came").await;
     let name = scene.world.push(&unsigned("old"), "team/app", "old").await;

@@ -87,7 +87,7 @@ fn until(admit: &Admit, written: &str) -> Result<i64, String> {
 }
 
 fn message(service: &Grandfathered, admit: &Admit) -> v1::Grandfathered {
-    let Grandfathered { workload, namespace, pod, image, content, volumes, taken_at, until, by } = service;
+    let Grandfathered { workload, namespace, pod, image, content, is_verified: _, volumes, taken_at, until, by } = service;
     let seconds = |seconds: i64| moment(UnixTime::from_seconds(seconds));
     v1::Grandfathered {
         namespace: shown(namespace),

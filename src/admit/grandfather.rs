@@ -1,7 +1,7 @@
 //! Services that ran before their images were enforced: they go on, and their pods may make their containers again, of the same
 //! content, until a date. Nothing else passes by that: it is about one container of one pod, and revocation comes first.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use countersign_trust::name::{ImageId, ImageReference, ManifestDigest, Selector,
 use countersign_trust::{Question, Reason};
 
 use super::refusal::Refusal;
-use super::{Admit, Asked, Asker, ImageContent, blocking, modes, record_name};
-use crate::containerd::stands_on;
+use super::{Admit, Asked, ImageContent, blocking, modes, record_name};
+use crate::containerd::{ContainerRecord, stands_on};
 use crate::ledger::{Act, Effect, Grandfathered, Ledger, LedgerError, MAX_RAN_VOLUMES, RanContent, RanVolume, Workload};
 
 /// Longest text of a pod that is taken down. No name in Kubernetes is longer than 253 characters, no image than 512.
@@ -47,8 +47,8 @@ pub struct Ran {
     pub image: String,
     /// The image's ID.
     pub image_id: ImageId,
-    /// What the pod calls the images of its volumes, as far as that is known.
-    pub volumes: Vec<ImageReference>,
+    /// For what it was made, as far as that is known.
+    pub asked: Asked,
 }
 
 /// A service that goes on, and which of its images is meant: that of its root file system, or of a volume.
@@ -91,7 +91,8 @@ impl Admit {
 
     fn lasts(&self, service: &Grandfathered) -> bool {
         let policy = self.policy();
-        let is_denied = service.contents().any(|RanContent { target, manifest, image_id, chain_id: _ }| {
+        let mut contents = service.volumes.iter().map(|volume| &volume.content).chain([&service.content]);
+        let is_denied = contents.any(|RanContent { target, manifest, image_id, chain_id: _ }| {
             [target.hash(), manifest.hash(), image_id.hash()].into_iter().any(|digest| policy.trust.refuse_denied(digest).is_err())
         });
         // By a clock that cannot be right nothing goes on.
@@ -101,16 +102,16 @@ impl Admit {
     /// What a container of the image is made from though the image is refused, since it ran before.
     ///
     /// # Errors
-    /// `refusal`, if it did not, or if no service outlives it.
+    /// `refusal`, if it did not, if it had valid evidence then, or if no service outlives it.
     pub fn outlives(&self, refusal: Refusal, workload: Option<&Workload>, image_id: ImageId) -> Result<GoesOn, Refusal> {
         if !refusal.can_be_outlived() {
             return Err(refusal);
         }
-        let service = self.grandfathered(workload, image_id).ok_or(refusal)?;
+        let service = self.grandfathered(workload, image_id).filter(|service| !service.is_verified).ok_or(refusal)?;
         Ok(GoesOn { content: service.content, service })
     }
 
-    /// As [`Admit::outlives`], of the image of a volume: the same container of the same image saw it there before.
+    /// As [`Admit::outlives`], of the image of a volume: the same container of the same image saw it in a volume before.
     ///
     /// # Errors
     /// As [`Admit::outlives`].
@@ -121,7 +122,10 @@ impl Admit {
         image_id: ImageId,
         volume: ImageId,
     ) -> Result<GoesOn, Refusal> {
-        let GoesOn { service, content: _ } = self.outlives(refusal.clone(), workload, image_id)?;
+        if !refusal.can_be_outlived() {
+            return Err(refusal);
+        }
+        let Some(service) = self.grandfathered(workload, image_id) else { return Err(refusal) };
         let saw = service.volumes.iter().map(|volume| volume.content).find(|content| content.image_id == volume);
         Ok(GoesOn { content: saw.ok_or(refusal)?, service })
     }
@@ -140,8 +144,7 @@ impl Admit {
             return Err(refusal);
         }
         self.refuse_forbidden(asked)?;
-        let asker = asked.map(Asked::asker).unwrap_or_default();
-        if !self.is_made_of(container_id, &service, asker).await? {
+        if !self.is_made_of(container_id, &service, asked).await? {
             return Err(refusal);
         }
         Ok(GoesOn { content: service.content, service })
@@ -150,13 +153,17 @@ impl Admit {
     /// Whether a container has the root file system of a service.
     ///
     /// # Errors
-    /// Why the container cannot be looked at; or why what it shows in a volume is refused, which is none of what the service showed.
-    async fn is_made_of(self: &Arc<Self>, container_id: &str, service: &Grandfathered, asker: Asker<'_>) -> Result<bool, Refusal> {
+    /// Why the container cannot be looked at; or why something that it has is refused, which the service did not have without
+    /// valid evidence.
+    async fn is_made_of(self: &Arc<Self>, container_id: &str, service: &Grandfathered, asked: Option<&Asked>) -> Result<bool, Refusal> {
         let (container, parent) = self.root_fs_of(container_id).await?;
         if !stands_on(&parent, &service.content.chain_id, container.id_mapping.as_ref()) {
             return Ok(false);
         }
-        self.admit_volumes(&container, asker, &service.volumes).await.map(|()| true)
+        if service.is_verified {
+            self.admit_root_fs(&container, &parent, asked).await?;
+        }
+        self.admit_volumes(&container, asked.map(Asked::asker).unwrap_or_default(), &service.volumes).await.map(|()| true)
     }
 
     /// A start is refused for what the container has before anything is asked about the names of its images: a rule may forbid one by
@@ -184,9 +191,8 @@ impl Admit {
         let is_named = |text: &str| text.parse::<ImageReference>().is_ok_and(|named| named == *image);
         let of_pod = self.all_grandfathered().into_iter().filter(|service| service.workload.pod_uid == pod_uid && self.lasts(service));
         let mut meant = of_pod.flat_map(|service| {
-            let volumes = service.volumes.iter().map(|volume| (volume.image.as_str(), volume.content));
-            let named = volumes.chain([(service.image.as_str(), service.content)]).filter(|(name, _)| is_named(name));
-            named.map(|(_, content)| GoesOn { service: service.clone(), content }).collect::<Vec<_>>()
+            let named = service.lenient().filter(|(name, _)| is_named(name));
+            named.map(|(_, content)| GoesOn { service: service.clone(), content: *content }).collect::<Vec<_>>()
         });
         let Some(first) = meant.next() else { return Err(refusal) };
         if meant.all(|other| other.content.image_id == first.content.image_id) { Ok(first) } else { Err(refusal) }
@@ -195,27 +201,38 @@ impl Admit {
     /// The service that a container which runs is, if it is one.
     pub async fn running_service(self: &Arc<Self>, container_id: &str, asked: &Asked) -> Option<Grandfathered> {
         let service = self.service(asked.workload.as_ref()?).filter(|service| self.lasts(service))?;
-        self.is_made_of(container_id, &service, asked.asker()).await.is_ok_and(|is_made_of| is_made_of).then_some(service)
+        self.is_made_of(container_id, &service, Some(asked)).await.is_ok_and(|is_made_of| is_made_of).then_some(service)
     }
 
     /// Takes down what a container runs, by content.
     ///
     /// # Errors
     /// Why it can be of no service: its content is denied, is not here, or is not what it stands on.
-    pub async fn take_down(&self, ran: &Ran, until: i64, by: &str) -> Result<Grandfathered, Refusal> {
+    pub async fn take_down(self: &Arc<Self>, ran: &Ran, until: i64, by: &str) -> Result<Grandfathered, Refusal> {
         let now = self.now()?.seconds();
         let texts = [&ran.namespace, &ran.pod, &ran.image, &ran.workload.pod_uid, &ran.workload.container];
         if ran.workload.pod_uid.is_empty() || texts.iter().any(|text| text.len() > MAX_TEXT_BYTES) {
             return Err(Refusal::Answer { what: format!("that container {} is of no pod", shown(&ran.container_id)) });
         }
         let content = self.content_run_by(ran).await?;
-        let volumes = self.volumes_run_by(ran).await?;
+        let (container, parent) = self.root_fs_of(&ran.container_id).await?;
+        let judged = self.judge_root_fs((&ran.container_id, &container, &parent), &ran.asked, Some(ran.image_id)).await;
+        let is_verified = match judged {
+            Err(refusal) if !refusal.says_unverified() => return Err(refusal),
+            judged => judged.is_ok(),
+        };
+        let volumes = self.volumes_run_by(&container, ran).await?;
+        if is_verified && volumes.is_empty() {
+            let what = format!("that what container {} shows in volumes is not on this node any more", shown(&ran.container_id));
+            return Err(Refusal::Answer { what });
+        }
         let service = Grandfathered {
             workload: ran.workload.clone(),
             namespace: ran.namespace.clone(),
             pod: ran.pod.clone(),
             image: ran.image.clone(),
             content,
+            is_verified,
             volumes,
             taken_at: now,
             until,
@@ -237,34 +254,42 @@ impl Admit {
         Err(Refusal::NotPresent { image: shown(&ran.image) })
     }
 
-    /// What a container shows in its image volumes, each image once.
-    async fn volumes_run_by(&self, ran: &Ran) -> Result<Vec<RanVolume>, Refusal> {
-        let image: ImageReference = ran.image.parse().map_err(|error| Refusal::Name { error })?;
-        let (container, _) = self.root_fs_of(&ran.container_id).await?;
+    /// What a container shows in its image volumes without valid evidence. What is not here any more, or is beyond the limit, is
+    /// left out, and is judged as everybody's.
+    async fn volumes_run_by(self: &Arc<Self>, container: &ContainerRecord, ran: &Ran) -> Result<Vec<RanVolume>, Refusal> {
         let mut volumes: Vec<RanVolume> = Vec::new();
-        for shown_image in self.images_shown_by(&container).await? {
-            let not_here = || Refusal::NotPresent { image: format!("of the volume at {}", shown(shown_image.path())) };
-            let (target, content) = self.content_shown(&shown_image).await?.ok_or_else(not_here)?;
-            let ImageContent { manifest, image_id, chain_id } = content;
-            self.refuse_denied(&image, [target.hash(), manifest.hash(), image_id.hash()])?;
-            if volumes.len() >= MAX_RAN_VOLUMES {
-                let what = format!("that container {} shows more than {MAX_RAN_VOLUMES} images in volumes", shown(&ran.container_id));
-                return Err(Refusal::Answer { what });
+        for shown_image in self.images_shown_by(container).await? {
+            match self.judge_shown(&shown_image, &ran.asked).await {
+                Ok(()) => continue,
+                Err(refusal) if refusal.says_unverified() => {}
+                Err(refusal) => return Err(refusal),
             }
-            let content = RanContent { target, manifest, image_id, chain_id };
-            volumes.push(RanVolume { image: self.name_in_pod(&target, &ran.volumes).await?, content });
+            for (target, ImageContent { manifest, image_id, chain_id }) in self.contents_shown(&shown_image).await? {
+                let content = RanContent { target, manifest, image_id, chain_id };
+                for image in self.names_in_pod(&target, &ran.asked).await? {
+                    if let Ok(named) = image.parse::<ImageReference>() {
+                        self.refuse_denied(&named, [target.hash(), manifest.hash(), image_id.hash()])?;
+                    }
+                    volumes.push(RanVolume { image, content });
+                }
+            }
         }
+        volumes.truncate(MAX_RAN_VOLUMES);
         Ok(volumes)
     }
 
-    /// What a pod that knows images by these names calls what `target` is: else any name of it; empty if it has none.
-    async fn name_in_pod(&self, target: &ManifestDigest, named: &[ImageReference]) -> Result<String, Refusal> {
+    /// What a pod calls what `target` is; else any name of it, or none.
+    async fn names_in_pod(&self, target: &ManifestDigest, asked: &Asked) -> Result<Vec<String>, Refusal> {
         let leading = self.names_leading_to(target).await?;
         let is_leading = |name: &&ImageReference| leading.iter().any(|other| record_name(other) == record_name(name));
+        let called = asked.volumes.iter().filter_map(|volume| volume.name.as_ref()).filter(is_leading);
+        let called: BTreeSet<String> = called.map(ToString::to_string).collect();
+        if !called.is_empty() {
+            return Ok(called.into_iter().collect());
+        }
         let has_tag = |name: &&ImageReference| matches!(name.selector(), Selector::Tag(_));
-        let any = || leading.iter().find(has_tag).or_else(|| leading.first());
-        let name = named.iter().find(is_leading).or_else(any).map(ToString::to_string).unwrap_or_default();
-        Ok(if name.len() > MAX_TEXT_BYTES { String::new() } else { name })
+        let any = leading.iter().find(has_tag).or_else(|| leading.first());
+        Ok(vec![any.map(ToString::to_string).unwrap_or_default()])
     }
 
     /// Lets services go on, and keeps on record who wanted it and why.
@@ -307,11 +332,16 @@ impl Admit {
 
     /// Whether an image that a container was made for, that of a volume too, is enforced now and none of them ever was before: in no
     /// configuration that was in force. Switching enforcement off and on again makes nobody a service.
+    /// `knows_all` is false if it shows images in volumes of which no name is known: then anything that was enforced counts.
     #[must_use]
-    pub fn is_first_enforced(&self, asked: &Asked) -> bool {
+    pub fn is_first_enforced(&self, asked: &Asked, knows_all: bool) -> bool {
         let (Some(_), Some(_), Ok(now)) = (&asked.name, &asked.namespace, self.now()) else { return false };
         let on_record = self.on_record();
-        self.mode_of_asked(asked) == Mode::Enforced && !on_record.modes.iter().any(|text| modes::enforced(text, asked, now))
+        let mut before = on_record.modes.iter();
+        if knows_all {
+            return self.mode_of_asked(asked) == Mode::Enforced && !before.any(|text| modes::enforced(text, asked, now));
+        }
+        self.strictest_mode() == Mode::Enforced && !before.any(|text| modes::enforced_anything(text))
     }
 
     /// Puts on record what the configuration in force says of modes, and the services that go on though it enforces their

@@ -314,7 +314,7 @@ impl Admit {
     /// What becomes of something of which it is not known what it is: the strictest that any rule says.
     #[must_use]
     pub fn strictest_mode(&self) -> Mode {
-        self.policy().trust.rules.iter().filter_map(|rule| rule.mode).fold(self.mode(), Mode::max)
+        modes::strictest(&self.policy().trust)
     }
 
     /// Says whose certificate has ended, of those who signed an image that is admitted (`signer-cert-expiry = "warn"`).

@@ -61,6 +61,16 @@ pub(super) fn enforced(text: &str, asked: &Asked, now: UnixTime) -> bool {
     read(text).is_none_or(|policy| strictest_of(&policy, asked, Some(now)) == Mode::Enforced)
 }
 
+/// Whether an earlier configuration, whose modes are `text`, would enforce anything at all. What cannot be read did.
+pub(super) fn enforced_anything(text: &str) -> bool {
+    read(text).is_none_or(|policy| strictest(&policy) == Mode::Enforced)
+}
+
+/// The strictest mode that a policy has for anything.
+pub(super) fn strictest(policy: &Policy) -> Mode {
+    policy.rules.iter().filter_map(|rule| rule.mode).fold(policy.mode, Mode::max)
+}
+
 fn read(text: &str) -> Option<Policy> {
     let Modes { mode, rules } = serde_json::from_str(text).ok()?;
     let rules: Option<Vec<Rule>> = rules.into_iter().map(read_rule).collect();
@@ -145,6 +155,9 @@ mod tests {
         let one = || text(Mode::Enforced, vec![rule("r.test/a/*", None, Mode::Permissive, None)]);
         assert_eq!(one(), one());
         assert_ne!(one(), text(Mode::Enforced, Vec::new()));
+        let rules = |mode| text(Mode::Permissive, vec![rule("r.test/data/*", None, mode, None)]);
+        assert!(enforced_anything(&rules(Mode::Enforced)) && enforced_anything("{}"));
+        assert!(!enforced_anything(&rules(Mode::Disabled)));
         for broken in ["", "{}", r#"{"mode":"lax","rules":[]}"#, r#"{"mode":"disabled","rules":[{"images":["//"]}]}"#] {
             assert!(enforces(broken, "r.test/a:1", "shop", 0), "{broken}");
         }

@@ -31,8 +31,20 @@ impl Admit {
         image_id: Option<ImageId>,
     ) -> Result<(Admission, VerifiedImage), Refusal> {
         let (container, parent) = self.root_fs_of(container_id).await?;
-        self.judge_volumes(&container, asked).await?;
-        let refusal = match self.admit_root_fs(&container, &parent, Some(asked)).await {
+        for shown_image in self.images_shown_by(&container).await? {
+            self.judge_shown(&shown_image, asked).await?;
+        }
+        self.judge_root_fs((container_id, &container, &parent), asked, image_id).await
+    }
+
+    /// As [`Admit::judge_running`], of the root file system alone: what its snapshot stands on is the last of the three.
+    pub(super) async fn judge_root_fs(
+        self: &Arc<Self>,
+        (container_id, container, parent): (&str, &ContainerRecord, &str),
+        asked: &Asked,
+        image_id: Option<ImageId>,
+    ) -> Result<(Admission, VerifiedImage), Refusal> {
+        let refusal = match self.admit_root_fs(container, parent, Some(asked)).await {
             Err(refusal @ Refusal::UnknownRootFs { .. }) => refusal,
             Err(refusal @ Refusal::OtherImage { .. }) => return self.judge_superseded(container_id, asked).await.ok_or(refusal),
             judged => return judged,
@@ -44,29 +56,23 @@ impl Admit {
         Ok((admission, verified))
     }
 
-    /// Each image that a container's mounts show was verified here, or is what one of its names means.
-    async fn judge_volumes(self: &Arc<Self>, container: &ContainerRecord, asked: &Asked) -> Result<(), Refusal> {
-        for shown_image in self.images_shown_by(container).await? {
-            match self.admit_shown(&shown_image, asked.asker()).await {
-                Ok(()) => {}
-                Err(refusal @ Refusal::UnknownRootFs { .. }) => self.judge_shown(&shown_image, asked, refusal).await?,
-                Err(refusal) => return Err(refusal),
-            }
-        }
-        Ok(())
-    }
-
-    /// Under which of its names it is signed does not matter: what a container calls it, or which record leads to it.
-    async fn judge_shown(&self, shown_image: &ShownImage<'_>, asked: &Asked, refusal: Refusal) -> Result<(), Refusal> {
-        let Some((target, content)) = self.content_shown(shown_image).await? else { return Err(refusal) };
-        let called = asked.volumes.iter().filter_map(|volume| volume.name.clone());
+    /// What a mount shows was verified here, or is what one of its names means: under which of them it is signed does not matter,
+    /// what a container calls it or which record leads to it.
+    pub(super) async fn judge_shown(self: &Arc<Self>, shown_image: &ShownImage<'_>, asked: &Asked) -> Result<(), Refusal> {
+        let refusal = match self.admit_shown(shown_image, asked.asker()).await {
+            Err(refusal) if refusal.says_unverified() => refusal,
+            judged => return judged,
+        };
         let mut cannot_tell = None;
-        for image in called.chain(self.names_leading_to(&target).await?).take(MOST_NAMES) {
-            let question = Question { image: &image, namespace: asked.namespace.as_deref() };
-            match self.judge_held(question, content.image_id).await {
-                Ok((_, verified)) if verified.chain_id == content.chain_id => return Ok(()),
-                Err(other) if !other.says_unverified() => cannot_tell = cannot_tell.or(Some(other)),
-                Ok(_) | Err(_) => {}
+        for (target, content) in self.contents_shown(shown_image).await? {
+            let called = asked.volumes.iter().filter_map(|volume| volume.name.clone());
+            for image in called.chain(self.names_leading_to(&target).await?).take(MOST_NAMES) {
+                let question = Question { image: &image, namespace: asked.namespace.as_deref() };
+                match self.judge_held(question, content.image_id).await {
+                    Ok((_, verified)) if verified.chain_id == content.chain_id => return Ok(()),
+                    Err(other) if !other.says_unverified() => cannot_tell = cannot_tell.or(Some(other)),
+                    Ok(_) | Err(_) => {}
+                }
             }
         }
         Err(cannot_tell.unwrap_or(refusal))

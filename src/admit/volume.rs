@@ -87,15 +87,22 @@ impl Admit {
         Ok(found)
     }
 
-    /// What is shown, by content. None if it is not on this node, or has other files.
-    pub(super) async fn content_shown(&self, shown_image: &ShownImage<'_>) -> Result<Option<(ManifestDigest, ImageContent)>, Refusal> {
-        let Some(target) = shown_image.mount.target() else { return Ok(None) };
+    /// What is shown, by content: every image below what it was taken from that has these files. None if none is on this node.
+    pub(super) async fn contents_shown(&self, shown_image: &ShownImage<'_>) -> Result<Vec<(ManifestDigest, ImageContent)>, Refusal> {
+        let Some(target) = shown_image.mount.target() else { return Ok(Vec::new()) };
         let contents = match images_under(&self.containerd, target).await {
             Ok(contents) => contents,
-            Err(error) if error.standing() == Standing::Absent => return Ok(None),
+            Err(error) if error.standing() == Standing::Absent => return Ok(Vec::new()),
             Err(error) => return Err(Refusal::Content { digest: target, error: Arc::new(error) }),
         };
-        Ok(contents.into_iter().find(|content| shown_image.is_of(&content.chain_id)).map(|content| (target, content)))
+        let shown = contents.into_iter().filter(|content| shown_image.is_of(&content.chain_id));
+        Ok(shown.map(|content| (target, content)).collect())
+    }
+
+    /// Whether a container shows images in volumes, as far as can be told: what cannot be looked at may.
+    pub async fn may_show_images(&self, container_id: &str) -> bool {
+        let Ok((container, _)) = self.root_fs_of(container_id).await else { return true };
+        !self.images_shown_by(&container).await.is_ok_and(|images| images.is_empty())
     }
 
     /// The names of the records that lead to `target`.
@@ -117,11 +124,6 @@ impl ShownImage<'_> {
     /// Whether it has the files of this root file system.
     pub(super) fn is_of(&self, chain_id: &ChainId) -> bool {
         stands_on(&self.parent, chain_id, self.id_mapping)
-    }
-
-    /// Where the container sees it.
-    pub(super) fn path(&self) -> &str {
-        &self.mount.destination
     }
 }
 

@@ -97,11 +97,11 @@ impl Guard {
     /// Writes down that a service goes on though its image is refused.
     pub(super) fn goes_on(&self, method: CheckedMethod, judged: Judged<'_>, goes_on: &GoesOn) {
         let id = self.recorder.goes_on(judged.call(method), goes_on);
-        let GoesOn { service: Grandfathered { workload, namespace, pod, image, until, .. }, content } = goes_on;
+        let GoesOn { service: Grandfathered { workload, namespace, pod, until, .. }, content } = goes_on;
         tracing::warn!(
             call = ?method,
             code = GOES_ON,
-            image = shown(image),
+            image = shown(judged.image),
             image_id = %content.image_id,
             namespace = shown(namespace),
             pod = shown(pod),

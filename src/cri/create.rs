@@ -424,9 +424,9 @@ impl Guard {
     }
 }
 
-/// Whether this is an image that the service ran with, as kubelet gives it: by its ID.
+/// Whether this is an image that the service ran with and for which no evidence is needed, as kubelet gives it: by its ID.
 fn has_image(service: &Grandfathered, spec: &ImageSpec) -> bool {
-    spec.image.parse::<ImageId>().is_ok_and(|image_id| service.contents().any(|content| content.image_id == image_id))
+    spec.image.parse::<ImageId>().is_ok_and(|image_id| service.lenient().any(|(_, content)| content.image_id == image_id))
 }
 
 /// The call with the whole ID of its sandbox.

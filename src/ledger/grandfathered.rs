@@ -18,7 +18,7 @@ const MODES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("modes"
 
 /// Containers that may be made again. A node has some hundred pods.
 pub const MAX_GRANDFATHERED: usize = 4096;
-/// Image volumes of one of them. What is on record is kept in memory, too.
+/// Images of volumes of one of them, once for each name. What is on record is kept in memory, too.
 pub const MAX_RAN_VOLUMES: usize = 32;
 /// Configurations that differ in modes. They come from an operator's hand.
 pub const MAX_MODES: usize = 1024;
@@ -74,7 +74,9 @@ pub struct Grandfathered {
     pub image: String,
     /// What it runs.
     pub content: RanContent,
-    /// What it sees in its image volumes, each image once.
+    /// That image had valid evidence: it is judged as everybody's, and only its volumes had none.
+    pub is_verified: bool,
+    /// What it sees in its image volumes without valid evidence.
     pub volumes: Vec<RanVolume>,
     /// When it was taken down, in seconds since the Unix epoch.
     pub taken_at: i64,
@@ -85,9 +87,10 @@ pub struct Grandfathered {
 }
 
 impl Grandfathered {
-    /// Everything that it is made of: the image of its root file system first, then those of its volumes.
-    pub fn contents(&self) -> impl Iterator<Item = &RanContent> {
-        std::iter::once(&self.content).chain(self.volumes.iter().map(|volume| &volume.content))
+    /// Everything that it may be made of without valid evidence, with what each image is called.
+    pub fn lenient(&self) -> impl Iterator<Item = (&str, &RanContent)> {
+        let root = (!self.is_verified).then_some((self.image.as_str(), &self.content));
+        root.into_iter().chain(self.volumes.iter().map(|volume| (volume.image.as_str(), &volume.content)))
     }
 
     /// Whether it had ended when one of `more` was taken down.

@@ -126,13 +126,16 @@ pub(super) fn decode_act(payload: &[u8]) -> Result<Act, RecordError> {
     Ok(Act { at: u64::from_be_bytes(*at), by, what, reason })
 }
 
-/// Times, then digests, then each text; then of each image volume its digests and its name. What was written before there were
-/// volumes reads as of none.
+/// Times, then digests, then each text; where there are volumes, then whether the image was verified, and of each volume its digests
+/// and its name. What was written before there were volumes reads as of none.
 pub(super) fn encode_grandfathered(grandfathered: &Grandfathered) -> Vec<u8> {
-    let Grandfathered { workload, namespace, pod, image, content, volumes, taken_at, until, by } = grandfathered;
+    let Grandfathered { workload, namespace, pod, image, content, is_verified, volumes, taken_at, until, by } = grandfathered;
     let mut payload = [taken_at.to_be_bytes(), until.to_be_bytes()].concat();
     push_content(&mut payload, content);
     push_texts(&mut payload, [&workload.pod_uid, &workload.container, namespace, pod, image, by]);
+    if *is_verified || !volumes.is_empty() {
+        payload.push(u8::from(*is_verified));
+    }
     for RanVolume { image, content } in volumes {
         push_content(&mut payload, content);
         push_texts(&mut payload, [image]);
@@ -150,7 +153,8 @@ pub(super) fn decode_grandfathered(payload: &[u8]) -> Result<Grandfathered, Reco
     let (taken_at, rest) = payload.split_first_chunk::<8>().ok_or(RecordError::Truncated)?;
     let (until, rest) = rest.split_first_chunk::<8>().ok_or(RecordError::Truncated)?;
     let (content, rest) = split_content(rest)?;
-    let ([pod_uid, container, namespace, pod, image, by], mut rest) = split_texts(rest)?;
+    let ([pod_uid, container, namespace, pod, image, by], rest) = split_texts(rest)?;
+    let (is_verified, mut rest) = rest.split_first().map_or((false, rest), |(flag, rest)| (*flag == 1, rest));
     let mut volumes = Vec::new();
     while !rest.is_empty() {
         let (content, after) = split_content(rest)?;
@@ -164,6 +168,7 @@ pub(super) fn decode_grandfathered(payload: &[u8]) -> Result<Grandfathered, Reco
         pod,
         image,
         content,
+        is_verified,
         volumes,
         taken_at: i64::from_be_bytes(*taken_at),
         until: i64::from_be_bytes(*until),

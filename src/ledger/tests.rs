@@ -575,6 +575,7 @@ fn service(number: usize, taken_at: i64, until: i64) -> Grandfathered {
         pod: format!("web-{number}"),
         image: "r.test/a:1".to_owned(),
         content: RanContent { target: digest, manifest: digest, image_id, chain_id },
+        is_verified: false,
         volumes: Vec::new(),
         taken_at,
         until,
@@ -612,7 +613,7 @@ fn the_image_volumes_of_a_service_are_there_after_reopening() {
     let services = [
         service(1, 10, 100),
         Grandfathered { volumes: vec![volume(7), volume(8)], ..service(2, 10, 100) },
-        Grandfathered { volumes: vec![RanVolume { image: String::new(), ..volume(9) }], ..service(3, 10, 100) },
+        Grandfathered { is_verified: true, volumes: vec![RanVolume { image: String::new(), ..volume(9) }], ..service(3, 10, 100) },
     ];
     ledger.store_modes("enforced", &services).unwrap();
     drop(ledger);

@@ -125,7 +125,7 @@ impl Watch {
         if round.is_news(namespace, listed.id.clone()) {
             self.report(Bypass { at: self.now().unwrap_or_default(), ..bypass(&past, known.names_of(listed), &asked, refusal.as_ref()) });
         }
-        let mode = self.mode_of_running(&asked, listed.may_show_images);
+        let mode = self.mode_of_running(listed, &asked).await;
         if !is_to_be_stopped(self.on_bypass, Running { kind, proof, mode, create_is_unanswered }) {
             let is_open = is_judged && self.on_bypass == OnBypass::Stop && (proof == Proof::Unknown || create_is_unanswered);
             return Ok((is_open && plan.looks < ASKED_AGAIN).then_some(ASK_AGAIN));
@@ -135,8 +135,13 @@ impl Watch {
 
     /// What becomes of what runs if it has no valid evidence. If it may show images in volumes of which no name is known, any rule may
     /// be about them.
-    pub(super) fn mode_of_running(&self, asked: &Asked, may_show_images: bool) -> Mode {
-        if may_show_images && asked.volumes.is_empty() { self.admit.strictest_mode() } else { self.admit.mode_of_asked(asked) }
+    pub(super) async fn mode_of_running(&self, listed: &Listed, asked: &Asked) -> Mode {
+        if self.knows_volumes(listed, asked).await { self.admit.mode_of_asked(asked) } else { self.admit.strictest_mode() }
+    }
+
+    /// Whether the names of the images in a container's volumes are known, if it has any.
+    pub(super) async fn knows_volumes(&self, listed: &Listed, asked: &Asked) -> bool {
+        !listed.may_show_images || !asked.volumes.is_empty() || !self.admit.may_show_images(&listed.id).await
     }
 
     async fn judge_past(&self, id: &str, asked: &Asked, image_id: Option<ImageId>) -> Result<(), Refusal> {

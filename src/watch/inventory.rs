@@ -23,12 +23,13 @@ const SANDBOX: &str = "(sandbox)";
 /// A container that runs.
 struct Runs {
     id: String,
+    /// None: it is a sandbox.
+    listed: Option<Listed>,
     created_at: i64,
     /// Namespace and name of the pod, and its own name.
     names: (String, String, String),
     asked: Asked,
     image_id: Option<ImageId>,
-    may_show_images: bool,
 }
 
 impl Watch {
@@ -98,7 +99,7 @@ impl Watch {
             }
             let names = (shown(&pod.namespace), shown(&pod.name), SANDBOX.to_owned());
             let asked = Asked { image: image.to_string(), name: Some(image.clone()), ..Asked::default() };
-            let runs = Runs { id: id.clone(), created_at: pod.created_at, names, asked, image_id: None, may_show_images: false };
+            let runs = Runs { id: id.clone(), listed: None, created_at: pod.created_at, names, asked, image_id: None };
             self.show(inventory, runs, &refusal, (self.admit.mode(), None));
         }
     }
@@ -141,8 +142,8 @@ impl Watch {
                 let (said, image_id) = asked_of(&listed, known);
                 let asked = round.book.asked_for(&listed.id).cloned().unwrap_or(said);
                 let names = known.names_of(&listed);
-                let Listed { id, created_at, may_show_images, .. } = listed;
-                running.push(Runs { id, created_at, names, asked, image_id, may_show_images });
+                let (id, created_at) = (listed.id.clone(), listed.created_at);
+                running.push(Runs { id, listed: Some(listed), created_at, names, asked, image_id });
             }
         }
         Ok(running)
@@ -157,7 +158,10 @@ impl Watch {
             Ok(_) => inventory.verified = inventory.verified.saturating_add(1),
             Err(refusal) if !refusal.says_unverified() => inventory.unknown = inventory.unknown.saturating_add(1),
             Err(refusal) => {
-                let mode = self.mode_of_running(&runs.asked, runs.may_show_images);
+                let mode = match &runs.listed {
+                    Some(listed) => self.mode_of_running(listed, &runs.asked).await,
+                    None => self.admit.mode(),
+                };
                 let until = self.admit.running_service(&runs.id, &runs.asked).await.map(|service| service.until);
                 self.show(inventory, runs, &refusal, (mode, until));
             }

@@ -6,7 +6,7 @@ use countersign_trust::name::shown;
 use super::Watch;
 use super::consider::{Known, asked_of};
 use super::follow::Round;
-use crate::admit::{Asked, Grandfathered, Ran, Refusal, chain};
+use crate::admit::{Asked, Grandfathered, Ran, Refusal, Standing, chain};
 use crate::containerd::{Listed, NAMESPACE};
 
 /// What an operator wants taken down.
@@ -62,7 +62,7 @@ impl Watch {
         let mut services = Vec::new();
         for listed in listed {
             let Some(asked) = round.book.asked_for(&listed.id) else { continue };
-            if !asked.was_let_pass || !self.admit.is_first_enforced(asked) {
+            if !asked.was_let_pass || !self.admit.is_first_enforced(asked, self.knows_volumes(listed, asked).await) {
                 continue;
             }
             let Some(ran) = ran(listed, known, asked) else { continue };
@@ -81,7 +81,7 @@ impl Watch {
                     services.push(service);
                 }
                 // Asked again, with everything else.
-                Err(refusal @ (Refusal::Containerd { .. } | Refusal::ContainerdAway { .. } | Refusal::Clock(_))) => return Err(refusal),
+                Err(refusal) if is_to_be_asked_again(&refusal) => return Err(refusal),
                 Err(refusal) => tracing::warn!(container = shown(&listed.id), code = refusal.code(), reason = %refusal,
                     "a container that was let pass before its image was enforced cannot be made again"),
             }
@@ -131,7 +131,7 @@ fn place(ran: &Ran) -> String {
     format!("{}/{}/{}", shown(&ran.namespace), shown(&ran.pod), shown(&ran.workload.container))
 }
 
-/// A container of a pod, as CRI knows it, with the names of its volumes that it was `asked` for with. None: it is of no pod, or CRI
+/// A container of a pod, as CRI knows it, and for what it was made. None: it is of no pod, or CRI
 /// does not tell of which image.
 fn ran(listed: &Listed, known: &Known, asked: &Asked) -> Option<Ran> {
     let pod = known.pod_of(&listed.id)?;
@@ -143,6 +143,15 @@ fn ran(listed: &Listed, known: &Known, asked: &Asked) -> Option<Ran> {
         pod: pod.name.clone(),
         image: said.image,
         image_id: image_id?,
-        volumes: asked.volumes.iter().filter_map(|volume| volume.name.clone()).collect(),
+        asked: asked.clone(),
     })
+}
+
+/// Whether it could not be found out just now what a container runs.
+fn is_to_be_asked_again(refusal: &Refusal) -> bool {
+    let cannot_tell = match refusal.standing() {
+        Standing::CannotTellNow | Standing::ContainerdAway => true,
+        Standing::Denied | Standing::NotThere => false,
+    };
+    cannot_tell || matches!(refusal, Refusal::Containerd { .. } | Refusal::Clock(_))
 }
