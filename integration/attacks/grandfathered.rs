@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::super::harness::containerd::Version;
 use super::super::harness::cri::{Pod, Ran, container, image_volume};
 use super::super::harness::image::{Image, Recipe};
+use super::super::harness::relay::Relay;
 use super::super::verify::countersign;
 use super::{Scene, assert_denied};
 
@@ -388,6 +389,36 @@ async fn a_container_of_a_service_with_another_image_in_its_volume_that_was_made
             }
         }
     }
+}
+
+#[tokio::test]
+async fn the_volume_of_a_service_that_is_switched_on_the_way_is_caught_by_what_is_mounted() {
+    let mut scene = Scene::on(Version::V2_1, "service_volume_switched").await;
+    let relay = Relay::start(&scene.world.folder, &scene.world.containerd.socket());
+    let behind = || Some(relay.socket().to_owned());
+    scene.is_installed(|config| super::GateConfig { containerd: behind(), ..config.mode("permissive") }).await;
+    let name = scene.world.push(&unsigned("old"), "team/app", "old").await;
+    let data = scene.world.push(&Recipe::sleeps().file("/which", "data").build(), "team/data", "1").await;
+    let service = Service::run_with(scene.cri(), "shop", &name, &[&data]).await;
+    let evil = Recipe::sleeps().file("/which", "evil").build();
+    scene.ctr().import(&evil, "example.com/evil:1").await;
+    scene.is_running(1).await;
+    scene.reload(|config| super::GateConfig { containerd: behind(), ..config.mode("enforced") }).await;
+    scene.services_are(1).await;
+    let good = scene.root_of(&service.container).await;
+
+    // kubelet makes the pod a new sandbox: containerd mounts an image once for each.
+    let mut config = service.pod.config.clone();
+    config.metadata.as_mut().unwrap().attempt += 1;
+    let pod = scene.cri().run_pod(config).await.unwrap();
+    let wanted = service.restarted();
+    let (ctr, record) = (scene.ctr(), service.volumes[0].image.as_ref().unwrap().image.clone());
+    relay.before(&wanted.log_path, async move { ctr.retarget(&record, evil.top()).await.unwrap() });
+    let refused = scene.cri().create(&pod, wanted).await.unwrap_err();
+    assert!(!relay.is_waiting(), "the create was sent: {refused:?}");
+    assert_denied(&refused, "CS-OTHER-VOLUME");
+    assert_eq!(scene.only_runs(&[good.parse().unwrap()]).await, 1);
+    assert_denied(&scene.cri().create(&pod, service.restarted()).await.unwrap_err(), "CS-OTHER-RECORD");
 }
 
 #[tokio::test]

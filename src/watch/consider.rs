@@ -63,6 +63,14 @@ impl Known {
     }
 }
 
+impl Round {
+    /// For what a container was made: as the gate noted when it came through, or else as [`asked_of`] finds it.
+    pub(super) fn asked_of(&self, listed: &Listed, known: &Known) -> (Asked, Option<ImageId>) {
+        let (said, image_id) = asked_of(listed, known);
+        (self.book.asked_for(&listed.id).cloned().unwrap_or(said), image_id)
+    }
+}
+
 impl Watch {
     /// Looks at a container. Gives back after which time it is to be looked at again.
     pub(super) async fn consider_container(&self, round: &mut Round, namespace: &str, id: &str, plan: Plan) -> Option<Duration> {
@@ -113,8 +121,7 @@ impl Watch {
     async fn past_the_gate(&self, round: &mut Round, past: Past<'_>, plan: Plan) -> Result<Option<Duration>, ContainerdError> {
         let Past { namespace, listed, kind, create_is_unanswered } = past;
         let known = self.known().await?;
-        let (said, image_id) = asked_of(listed, &known);
-        let asked = round.book.asked_for(&listed.id).cloned().unwrap_or(said);
+        let (asked, image_id) = round.asked_of(listed, &known);
         let is_judged = namespace == NAMESPACE;
         let refusal = if is_judged { self.judge_past(&listed.id, &asked, image_id).await.err() } else { None };
         let proof = match &refusal {
@@ -125,7 +132,7 @@ impl Watch {
         if round.is_news(namespace, listed.id.clone()) {
             self.report(Bypass { at: self.now().unwrap_or_default(), ..bypass(&past, known.names_of(listed), &asked, refusal.as_ref()) });
         }
-        let mode = self.mode_of_running(listed, &asked).await;
+        let mode = self.mode_of_running(&listed.id, &asked, listed.may_show_images).await;
         if !is_to_be_stopped(self.on_bypass, Running { kind, proof, mode, create_is_unanswered }) {
             let is_open = is_judged && self.on_bypass == OnBypass::Stop && (proof == Proof::Unknown || create_is_unanswered);
             return Ok((is_open && plan.looks < ASKED_AGAIN).then_some(ASK_AGAIN));
@@ -135,13 +142,13 @@ impl Watch {
 
     /// What becomes of what runs if it has no valid evidence. If it may show images in volumes of which no name is known, any rule may
     /// be about them.
-    pub(super) async fn mode_of_running(&self, listed: &Listed, asked: &Asked) -> Mode {
-        if self.knows_volumes(listed, asked).await { self.admit.mode_of_asked(asked) } else { self.admit.strictest_mode() }
+    pub(super) async fn mode_of_running(&self, id: &str, asked: &Asked, may_show_images: bool) -> Mode {
+        if self.knows_volumes(id, asked, may_show_images).await { self.admit.mode_of_asked(asked) } else { self.admit.strictest_mode() }
     }
 
     /// Whether the names of the images in a container's volumes are known, if it has any.
-    pub(super) async fn knows_volumes(&self, listed: &Listed, asked: &Asked) -> bool {
-        !listed.may_show_images || !asked.volumes.is_empty() || !self.admit.may_show_images(&listed.id).await
+    pub(super) async fn knows_volumes(&self, id: &str, asked: &Asked, may_show_images: bool) -> bool {
+        !may_show_images || !asked.volumes.is_empty() || !self.admit.may_show_images(id).await
     }
 
     async fn judge_past(&self, id: &str, asked: &Asked, image_id: Option<ImageId>) -> Result<(), Refusal> {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::Watch;
 use super::board::{Elsewhere, Inventory, MAX_SHOWN, Unverified};
-use super::consider::{Known, asked_of};
+use super::consider::Known;
 use super::follow::Round;
 use super::in_use::Tally;
 use crate::admit::{Asked, Refusal, chain};
@@ -23,13 +23,12 @@ const SANDBOX: &str = "(sandbox)";
 /// A container that runs.
 struct Runs {
     id: String,
-    /// None: it is a sandbox.
-    listed: Option<Listed>,
     created_at: i64,
     /// Namespace and name of the pod, and its own name.
     names: (String, String, String),
     asked: Asked,
     image_id: Option<ImageId>,
+    may_show_images: bool,
 }
 
 impl Watch {
@@ -99,7 +98,7 @@ impl Watch {
             }
             let names = (shown(&pod.namespace), shown(&pod.name), SANDBOX.to_owned());
             let asked = Asked { image: image.to_string(), name: Some(image.clone()), ..Asked::default() };
-            let runs = Runs { id: id.clone(), listed: None, created_at: pod.created_at, names, asked, image_id: None };
+            let runs = Runs { id: id.clone(), created_at: pod.created_at, names, asked, image_id: None, may_show_images: false };
             self.show(inventory, runs, &refusal, (self.admit.mode(), None));
         }
     }
@@ -139,11 +138,10 @@ impl Watch {
                 None => self.containerd.task_runs(NAMESPACE, &listed.id).await?,
             };
             if runs {
-                let (said, image_id) = asked_of(&listed, known);
-                let asked = round.book.asked_for(&listed.id).cloned().unwrap_or(said);
+                let (asked, image_id) = round.asked_of(&listed, known);
                 let names = known.names_of(&listed);
-                let (id, created_at) = (listed.id.clone(), listed.created_at);
-                running.push(Runs { id, listed: Some(listed), created_at, names, asked, image_id });
+                let Listed { id, created_at, may_show_images, .. } = listed;
+                running.push(Runs { id, created_at, names, asked, image_id, may_show_images });
             }
         }
         Ok(running)
@@ -158,10 +156,7 @@ impl Watch {
             Ok(_) => inventory.verified = inventory.verified.saturating_add(1),
             Err(refusal) if !refusal.says_unverified() => inventory.unknown = inventory.unknown.saturating_add(1),
             Err(refusal) => {
-                let mode = match &runs.listed {
-                    Some(listed) => self.mode_of_running(listed, &runs.asked).await,
-                    None => self.admit.mode(),
-                };
+                let mode = self.mode_of_running(&runs.id, &runs.asked, runs.may_show_images).await;
                 let until = self.admit.running_service(&runs.id, &runs.asked).await.map(|service| service.until);
                 self.show(inventory, runs, &refusal, (mode, until));
             }

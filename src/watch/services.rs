@@ -62,7 +62,9 @@ impl Watch {
         let mut services = Vec::new();
         for listed in listed {
             let Some(asked) = round.book.asked_for(&listed.id) else { continue };
-            if !asked.was_let_pass || !self.admit.is_first_enforced(asked, self.knows_volumes(listed, asked).await) {
+            if !asked.was_let_pass
+                || !self.admit.is_first_enforced(asked, self.knows_volumes(&listed.id, asked, listed.may_show_images).await)
+            {
                 continue;
             }
             let Some(ran) = ran(listed, known, asked) else { continue };
@@ -97,8 +99,7 @@ impl Watch {
         let mut taken = Taken::default();
         for listed in &listed {
             let came_through = self.came_through(round, &listed.id);
-            let (said, _) = asked_of(listed, &known);
-            let asked = round.book.asked_for(&listed.id).cloned().unwrap_or(said);
+            let (asked, _) = round.asked_of(listed, &known);
             let Some(ran) = ran(listed, &known, &asked).filter(|ran| order.namespace.as_ref().is_none_or(|only| *only == ran.namespace))
             else {
                 continue;
