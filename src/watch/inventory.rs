@@ -1,5 +1,6 @@
 //! Looking at everything: what runs, judged by today's policy, and what no event told of.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use countersign_trust::mode::Mode;
@@ -58,7 +59,8 @@ impl Watch {
         for container in &listed {
             self.came_through(round, &container.id);
         }
-        round.book.keep_only(|id| listed.iter().any(|container| container.id == id));
+        let there: HashSet<&str> = listed.iter().map(|container| container.id.as_str()).collect();
+        round.book.keep_only(|id| there.contains(id));
         self.note_modes(round, &listed, &known).await;
         self.admit.keep_pins(known.pods.values().filter_map(|pod| pod.revision.clone()).collect()).await;
         self.find(round, NAMESPACE, listed.iter().filter(|container| !known.pods.contains_key(&container.id)));

@@ -11,6 +11,9 @@ use crate::containerd::{Event, Happened};
 /// More than a node brings to life while containerd is asked about one. What does not fit is found by the next look at
 /// everything.
 const MAX_PENDING: usize = 4096;
+/// A container is looked at after this time if it is not started before: its create is answered by then, as a rule, and what the gate
+/// has let be made needs no look. containerd is asked for all pods of the node to tell whether something else is a sandbox.
+const CREATED_WAITS: Duration = Duration::from_millis(250);
 /// A record is looked at after this time, and one that is named by an image ID again when it is not good then: a pull writes its
 /// records before the image is on record here.
 const RECORD_WAITS: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(10), Duration::from_secs(60)];
@@ -44,7 +47,7 @@ impl Pending {
     /// Takes up what an event tells of. False if there is no room.
     pub(super) fn hear(&mut self, event: Event, now: Instant) -> bool {
         let (subject, due, was_started) = match event.what {
-            Happened::ContainerCreated(id) => (Subject::Container(event.namespace, id), now, false),
+            Happened::ContainerCreated(id) => (Subject::Container(event.namespace, id), now + CREATED_WAITS, false),
             Happened::TaskStarted(id) => (Subject::Container(event.namespace, id), now, true),
             Happened::ImageWritten(name) => {
                 let wait = RECORD_WAITS.first().copied().unwrap_or_default();
@@ -109,10 +112,11 @@ mod tests {
     }
 
     #[test]
-    fn a_container_is_looked_at_at_once_and_a_record_after_a_moment() {
+    fn a_task_is_looked_at_at_once_and_a_container_and_a_record_after_a_moment() {
         let (mut pending, now) = (Pending::default(), Instant::now());
         assert!(pending.hear(event(Happened::ImageWritten("r.test/a:1".to_owned())), now));
         assert!(pending.hear(event(Happened::ContainerCreated("c".to_owned())), now));
+        assert_eq!((pending.take_due(now).len(), pending.next_due()), (0, Some(now + CREATED_WAITS)));
         assert!(pending.hear(event(Happened::TaskStarted("c".to_owned())), now));
         let due = pending.take_due(now);
         assert_eq!(due.len(), 1, "one container");
