@@ -30,8 +30,6 @@ const DIES_WITHIN: Duration = Duration::from_secs(20);
 const LOOKS_EACH: Duration = Duration::from_millis(100);
 /// How long containers may take to start and to end, on a busy machine.
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
-/// After so many failures CRI is blind for 4 s: what happens until the crash takes longer than one on a busy machine.
-const FAILURES: usize = 3;
 const REPOSITORY: &str = "team/app";
 
 /// What happens on the node until the daemon comes to the step.
@@ -250,7 +248,7 @@ impl Node {
 
     /// CRI keeps its view of the name, whose record is good again when this returns.
     async fn blind_cri(&self, name: &str, image: &Image) {
-        self.world.containerd.blind_cri_after(name, FAILURES).await.unwrap();
+        self.world.containerd.blind_cri(name).await.unwrap();
         self.world.containerd.ctr().retarget(name, image.top()).await.unwrap();
     }
 

@@ -63,7 +63,7 @@ async fn permissive_mode_lets_retargeted_records_pass_removes_nothing_and_logs_i
 
     let (id, ctr, pod) = (scene.image.id().to_string(), scene.ctr(), scene.pod().await);
     ctr.import(&evil, "example.com/evil:1").await;
-    ctr.retarget(&scene.name, Recipe::prints("absent").build().top()).await.unwrap();
+    scene.world.containerd.blind_cri(&scene.name).await.unwrap();
     ctr.retarget(&scene.name, evil.top()).await.unwrap();
     let ran = scene.cri().run_image(&pod, &id, &scene.name).await.unwrap();
     assert_eq!(ran.output, "evil\n", "the attack works, and is let pass");

@@ -210,7 +210,7 @@ async fn what_containerd_does_not_remove_at_once_is_removed_when_it_answers_agai
     let pod = scene.pod().await;
     let evil = Recipe::prints("evil").build();
     scene.ctr().import(&evil, "example.com/evil:1").await;
-    scene.world.containerd.blind_cri_after(&scene.name, 3).await.unwrap();
+    scene.world.containerd.blind_cri(&scene.name).await.unwrap();
     scene.ctr().retarget(&scene.name, scene.image.top()).await.unwrap();
 
     let config = container(&id, &scene.name);

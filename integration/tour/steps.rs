@@ -189,8 +189,8 @@ impl Stage {
         if status.code() == Code::Unknown && status.message().starts_with("RegistryUnavailable: ") { Ok(happened) } else { Err(happened) }
     }
 
-    /// Pulls a tag and makes its record lead to `target`, while CRI goes on to take the name for what it was for a second or
-    /// more. Gives back the image ID that kubelet goes on with.
+    /// Pulls a tag and makes its record lead to `target`, while CRI goes on to take the name for what it was for some
+    /// seconds. Gives back the image ID that kubelet goes on with.
     async fn retarget_unseen(&self, tag: &str, target: &Image) -> Result<String, Vec<String>> {
         let (ctr, name) = (self.world.containerd.ctr(), self.app(tag));
         ctr.import(&self.evil, "example.com/evil:1").await;
