@@ -251,6 +251,8 @@ async fn a_container_with_an_unsigned_volume_that_was_made_past_the_gate_does_no
     let made = volumes.scene.behind().create(&volumes.pod, volumes.container(&["example.com/evil:1"])).await.unwrap();
     let refused = volumes.scene.cri().start(&made).await.unwrap_err();
     assert_denied(&refused, "CS-UNKNOWN-ROOTFS");
+    let place = format!("has the root file system {} of the image volume at {VOLUME};", volumes.evil.chain_id());
+    assert!(refused.message().contains(&place), "{}", refused.message());
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(volumes.scene.cri().container_status(&made).await.unwrap().started_at, 0, "it was never started");
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use countersign_trust::mode::Mode;
 use countersign_trust::name::{ChainId, ImageId, ImageReference, ManifestDigest, shown};
 
-use super::refusal::Refusal;
+use super::refusal::{Place, Refusal};
 use super::rehearsal::refuse_reserved;
 use super::{Admission, Admit, Asker, Effect, Sought, Workload, record_name};
 use crate::containerd::chain::{ImageContent, image_under, images_under, is_artifact_of};
@@ -418,9 +418,9 @@ impl Admit {
         let mut candidates = self.memory()?.images_on(|chain| stands_on(parent, chain, container.id_mapping.as_ref()));
         // One that was made for a name is judged for that name: what another name with the same files needs is no matter.
         let Some(image) = asked.and_then(|asked| asked.name.clone()) else {
-            return self.first_allowed(candidates, asker, || Refusal::UnknownRootFs { found: shown(parent) }).await;
+            return self.first_allowed(candidates, asker, || Refusal::UnknownRootFs { place: Place::Root, found: shown(parent) }).await;
         };
-        let mut refusal = Refusal::UnknownRootFs { found: shown(parent) };
+        let mut refusal = Refusal::UnknownRootFs { place: Place::Root, found: shown(parent) };
         candidates.retain(|candidate| candidate.repository == *image.repository());
         for candidate in candidates {
             match self.admit_named(Sought { image: &image, asker }, candidate.image_id).await {

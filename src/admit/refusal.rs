@@ -1,7 +1,7 @@
 //! Why an image is not admitted.
 
 use std::error::Error;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use countersign_trust::Reason;
@@ -25,6 +25,24 @@ pub enum Standing {
     ContainerdAway,
     /// There is nothing to judge: the call is about a container that the node does not have.
     NotThere,
+}
+
+/// Where a container sees a root file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// It is the container's own.
+    Root,
+    /// An image volume is mounted at this path, escaped.
+    Volume(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => out.write_str("the container"),
+            Self::Volume(path) => write!(out, "the image volume at {path}"),
+        }
+    }
 }
 
 /// What this node held when the trust server could not be reached.
@@ -201,10 +219,12 @@ pub enum Refusal {
     },
     /// No verified image on record has this root file system.
     #[error(
-        "could not find trust signature for local image: no image that was verified on this node has the root file system {found} of the container; create the container through countersign"
+        "could not find trust signature for local image: no image that was verified on this node has the root file system {found} of {place}; create the container through countersign"
     )]
     UnknownRootFs {
-        /// What the container's snapshot stands on, escaped.
+        /// What of the container has it.
+        place: Place,
+        /// What its snapshot stands on, escaped.
         found: String,
     },
     /// The image is not on the node.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use countersign_trust::name::{ChainId, ImageId, ImageReference, ManifestDigest, shown};
 
-use super::refusal::Refusal;
+use super::refusal::{Place, Refusal};
 use super::{Admit, Asker, ImageContent};
 use crate::containerd::chain::images_under;
 use crate::containerd::{ContainerRecord, IdMapping, Standing, VolumeMount, stands_on};
@@ -70,7 +70,9 @@ impl Admit {
     /// What a container's mounts show was verified here, and is allowed today.
     pub(super) async fn admit_shown(self: &Arc<Self>, shown_image: &ShownImage<'_>, asker: Asker<'_>) -> Result<(), Refusal> {
         let candidates = self.memory()?.images_on(|chain| shown_image.is_of(chain));
-        self.first_allowed(candidates, asker, || Refusal::UnknownRootFs { found: shown(&shown_image.parent) }).await.map(drop)
+        let unknown =
+            || Refusal::UnknownRootFs { place: Place::Volume(shown(&shown_image.mount.destination)), found: shown(&shown_image.parent) };
+        self.first_allowed(candidates, asker, unknown).await.map(drop)
     }
 
     /// The images that a container's mounts show, each once.
