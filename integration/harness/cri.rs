@@ -26,10 +26,11 @@ use super::token::Login;
 const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 /// How long any call may take: kubelet's limit for RunPodSandbox, its longest.
 const CALL_WITHIN: Duration = Duration::from_secs(240);
-/// How long a server may take from its first open socket until it serves CRI.
-const READY_WITHIN: Duration = Duration::from_secs(10);
-/// How long a container may take to print or to end.
-const CONTAINER_WITHIN: Duration = Duration::from_secs(20);
+/// How long a server may take from its first open socket until it serves CRI, on a busy machine.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+/// How long a container may take to print or to end. On a busy machine what it runs waits for a processor for seconds, since all
+/// of its pod together have the share of one process.
+const CONTAINER_WITHIN: Duration = Duration::from_secs(60);
 /// Between two looks at a container.
 const POLL: Duration = Duration::from_millis(10);
 
