@@ -9,6 +9,7 @@ use super::super::harness::containerd::Version;
 use super::super::harness::image::Recipe;
 use super::super::harness::world::sandbox;
 use super::{Scene, assert_denied, binary};
+use crate::verify::countersign;
 
 /// A node whose containerd asks the daemon, by the script that comes with it.
 async fn fenced(test: &str) -> Scene {
@@ -80,6 +81,24 @@ async fn the_image_of_sandboxes_that_containerd_pulls_by_itself_is_the_listed_on
     let refused = scene.behind().run_pod(scene.behind().pod("default")).await.map(|pod| pod.id);
     assert_blocked(refused, "CS-NOT-PINNED");
     scene.runs_nothing().await;
+    scene.runs_the_signed_image().await;
+}
+
+/// The daemon goes on with what is in force; so does what containerd asks.
+#[tokio::test]
+async fn a_file_that_became_bad_takes_no_pull_away_and_lets_none_in() {
+    let scene = fenced("a_bad_file").await;
+    let unsigned = scene.world.push(&Recipe::prints("unsigned").build(), "team/app", "2").await;
+    let file = scene.gate().configuration().to_owned();
+    let good = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{good}\n[nonsense]\n")).unwrap();
+
+    let (code, out, err) = countersign(&["status", "--config", file.to_str().unwrap()]).await;
+    assert!(out.starts_with("mode enforced"), "{code:?}: {out}{err}");
+    assert!(err.contains("nonsense"), "the file's fault is named: {err}");
+    assert_blocked(scene.behind().pull(&unsigned).await, "CS-TAG-NOT-SIGNED");
+    assert_eq!(scene.behind().pull(&scene.name).await.unwrap(), scene.image.id().to_string());
+    scene.behind().remove_image(&scene.name).await.unwrap();
     scene.runs_the_signed_image().await;
 }
 

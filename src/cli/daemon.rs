@@ -106,7 +106,7 @@ pub(super) fn ask<T>(
     config: &Path,
     question: impl AsyncFnOnce(AdminClient<Channel>) -> Result<tonic::Response<T>, tonic::Status>,
 ) -> Result<T, Exit> {
-    run(config, async |config, _| {
+    run_in_force(config, async |config, _| {
         let (daemon, socket) = Answerer::daemon(config).await?;
         let answer = question(daemon).await;
         answer.map(tonic::Response::into_inner).map_err(|source| AskError::Daemon { socket, source })
@@ -144,13 +144,22 @@ async fn client(stream: UnixStream) -> Result<AdminClient<Channel>, tonic::Statu
 
 /// Runs a question in the runtime of a command.
 pub(super) fn run<T>(path: &Path, ask: impl AsyncFnOnce(&Config, &Handle) -> Result<T, AskError>) -> Result<T, Exit> {
-    let config = super::load(path)?;
+    run_with(&super::load(path)?, ask)
+}
+
+/// As [`run`], for what is asked of a daemon whatever became of its file since: where that is bad, with the configuration that was
+/// in force last, with which the daemon goes on, too.
+pub(super) fn run_in_force<T>(path: &Path, ask: impl AsyncFnOnce(&Config, &Handle) -> Result<T, AskError>) -> Result<T, Exit> {
+    run_with(&super::load(path).or_else(|exit| app::last_good(path).ok_or(exit))?, ask)
+}
+
+fn run_with<T>(config: &Config, ask: impl AsyncFnOnce(&Config, &Handle) -> Result<T, AskError>) -> Result<T, Exit> {
     let told = |error: AskError| {
         super::complain(&format_args!("countersign: {}", chain(&error)));
         error.exit()
     };
     let work = app::command_runtime().map_err(|error| told(error.into()))?;
-    let asked = work.block_on(ask(&config, work.handle()));
+    let asked = work.block_on(ask(config, work.handle()));
     work.shutdown_background();
     asked.map_err(told)
 }

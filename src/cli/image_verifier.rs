@@ -15,7 +15,7 @@ pub(super) fn run(words: &[String], config: &Path) -> Exit {
         print("countersign image-verifier: containerd gives -name and -digest; this is none of its questions");
         return Exit::Usage;
     };
-    let answer = daemon::run(config, async |config, work| {
+    let answer = daemon::run_in_force(config, async |config, work| {
         let answerer = Answerer::find(config, work).await?;
         answerer
             .ask(async |mut daemon| daemon.check_fetch(request.clone()).await, async |admit| admin::check_fetch(&admit, &request).await)

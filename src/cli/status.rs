@@ -8,7 +8,7 @@ use super::{Exit, Output, print};
 use crate::admin::v1;
 
 pub(super) fn run(path: &Path, output: Output) -> Exit {
-    let answer = daemon::run(path, async |config, _| {
+    let answer = daemon::run_in_force(path, async |config, _| {
         let (mut daemon, socket) = Answerer::daemon(config).await?;
         let answer = daemon.status(v1::StatusRequest {}).await;
         answer.map(tonic::Response::into_inner).map_err(|source| AskError::Daemon { socket, source })
