@@ -327,7 +327,7 @@ pub enum Refusal {
     Clock(#[from] ClockError),
     /// The clock was set back.
     #[error(
-        "the node's clock says {now}, but trust data was found good here at {latest}: set the clock; if that one was wrong, run `countersign reset --clock`"
+        "the node's clock says {now}, but trust data was found good here at {latest}: set the clock; if that one was wrong, run `countersign reset --clock --reason TEXT`"
     )]
     ClockBack {
         /// What the clock says.
