@@ -87,7 +87,7 @@ async fn the_image_of_sandboxes_that_containerd_pulls_by_itself_is_the_listed_on
 /// The daemon goes on with what is in force; so does what containerd asks.
 #[tokio::test]
 async fn a_file_that_became_bad_takes_no_pull_away_and_lets_none_in() {
-    let scene = fenced("a_bad_file").await;
+    let mut scene = fenced("a_bad_file").await;
     let unsigned = scene.world.push(&Recipe::prints("unsigned").build(), "team/app", "2").await;
     let file = scene.gate().configuration().to_owned();
     let good = fs::read_to_string(&file).unwrap();
@@ -100,6 +100,9 @@ async fn a_file_that_became_bad_takes_no_pull_away_and_lets_none_in() {
     assert_eq!(scene.behind().pull(&scene.name).await.unwrap(), scene.image.id().to_string());
     scene.behind().remove_image(&scene.name).await.unwrap();
     scene.runs_the_signed_image().await;
+
+    scene.world.gate.as_mut().unwrap().kill();
+    assert_blocked(scene.behind().pull(&unsigned).await, "CS-TAG-NOT-SIGNED");
 }
 
 #[tokio::test]

@@ -2,17 +2,13 @@
 
 use std::path::Path;
 
-use super::daemon::{self, Answerer, AskError};
+use super::daemon::ask;
 use super::show::{is_well, status_json, status_text};
 use super::{Exit, Output, print};
 use crate::admin::v1;
 
 pub(super) fn run(path: &Path, output: Output) -> Exit {
-    let answer = daemon::run_in_force(path, async |config, _| {
-        let (mut daemon, socket) = Answerer::daemon(config).await?;
-        let answer = daemon.status(v1::StatusRequest {}).await;
-        answer.map(tonic::Response::into_inner).map_err(|source| AskError::Daemon { socket, source })
-    });
+    let answer = ask(path, async |mut daemon| daemon.status(v1::StatusRequest {}).await);
     let status = match answer {
         Ok(status) => status,
         Err(exit) => return exit,
