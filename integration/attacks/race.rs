@@ -11,7 +11,7 @@ use super::super::harness::containerd::Version;
 use super::super::harness::cri::container;
 use super::super::harness::ctr::Ctr;
 use super::super::harness::image::{Image, Recipe};
-use super::{Scene, code_of};
+use super::{Scene, assert_denied, code_of};
 
 on_every_containerd! {
     no_create_by_id_wins_a_race_with_a_moving_tag,
@@ -19,6 +19,7 @@ on_every_containerd! {
     no_create_by_digest_wins_a_race_with_all_records,
     no_create_by_name_gets_the_config_of_another_image_with_the_same_files,
     no_create_wins_the_race_by_going_away,
+    a_container_that_is_given_another_root_file_system_while_its_create_is_unanswered_never_starts,
 }
 
 const CREATES: usize = 200;
@@ -29,6 +30,10 @@ const AT_ONCE: usize = 4;
 /// How long creates that nobody waits for may take until they have ended; no more come when none came for so long.
 const ENDS_WITHIN: Duration = Duration::from_secs(90);
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
+/// Containers whose records are changed, and how long containerd may take to take a subscription.
+const SWAPS: usize = 12;
+const SUBSCRIBED_AFTER: Duration = Duration::from_millis(300);
 
 /// Points the record to one image and the other in turn until it is stopped; returns how often.
 async fn retarget_until(stop: Arc<AtomicBool>, ctr: Ctr, record: String, images: [Image; 2]) -> usize {
@@ -162,6 +167,43 @@ async fn no_create_wins_the_race_by_going_away(containerd: Version) {
     let remain = only_verified_containers_stay(&scene).await;
     eprintln!("{remain} containers remain");
     assert!(scene.gate().log().contains("CS-OTHER-ROOTFS"), "the race was not run");
+    scene.runs_the_signed_image().await;
+}
+
+/// containerd tells of a container before it answers its create, and the gate looks at it then. Whoever has containerd's socket
+/// hears of it, too, and changes it after that look.
+async fn a_container_that_is_given_another_root_file_system_while_its_create_is_unanswered_never_starts(containerd: Version) {
+    let (scene, evil) = evil_beside(containerd, "race_for_the_root_fs").await;
+    let (id, pod) = (scene.image.id().to_string(), scene.pod().await);
+    let (mut refused, mut caught_at_the_start) = (0, 0);
+    for _ in 0..SWAPS {
+        // Of its own: a container that is refused is removed with the root file system that it was given.
+        let unsigned = scene.behind().create(&pod, container(&evil.id().to_string(), "example.com/evil:1")).await.unwrap();
+        let ctr = scene.ctr();
+        let attacker = tokio::spawn(async move { ctr.swap_root_file_systems(&unsigned).await });
+        tokio::time::sleep(SUBSCRIBED_AFTER).await;
+        let made = match scene.cri().create(&pod, container(&id, &scene.name)).await {
+            Ok(made) => made,
+            Err(denial) => {
+                attacker.abort();
+                assert_denied(&denial, "CS-OTHER-ROOTFS");
+                refused += 1;
+                continue;
+            }
+        };
+        // The attacker may have been later than the answer.
+        let is_swapped = async {
+            while scene.ctr().root_file_system(&made).await.unwrap() != evil.chain_id().to_string() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(ENDS_WITHIN, is_swapped).await.expect("the attacker changes every container");
+        attacker.abort();
+        assert_denied(&scene.cri().start(&made).await.unwrap_err(), "CS-UNKNOWN-ROOTFS");
+        assert_eq!(scene.cri().output(&made).await.unwrap(), "", "it never ran");
+        caught_at_the_start += 1;
+    }
+    eprintln!("{refused} refused when they were made, {caught_at_the_start} at their start");
     scene.runs_the_signed_image().await;
 }
 

@@ -3,15 +3,18 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use containerd_client::events::ContainerCreate;
 use containerd_client::services::v1::containers_client::ContainersClient;
+use containerd_client::services::v1::events_client::EventsClient;
 use containerd_client::services::v1::images_client::ImagesClient;
 use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
 use containerd_client::services::v1::snapshots::{Kind, ListSnapshotsRequest, StatSnapshotRequest};
 use containerd_client::services::v1::{
     Container, CreateContainerRequest, CreateImageRequest, DeleteImageRequest, GetContainerRequest, Image as Record, ListContainersRequest,
-    ListImagesRequest, UpdateImageRequest, container,
+    ListImagesRequest, SubscribeRequest, UpdateContainerRequest, UpdateImageRequest, container,
 };
 use containerd_client::types::Descriptor;
+use prost::Message as _;
 use tokio::process::Command;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
@@ -92,6 +95,23 @@ impl Ctr {
         let record = Container { id: id.to_owned(), runtime, snapshotter, snapshot_key, spec, ..Default::default() };
         let request = CreateContainerRequest { container: Some(record) };
         ContainersClient::new(self.channel.clone()).create(in_namespace(request)).await.map(drop)
+    }
+
+    /// Points the record of each container that is made from now on to the root file system of another one, as soon as containerd
+    /// tells of it. Never ends.
+    pub async fn swap_root_file_systems(&self, for_that_of: &str) -> Result<(), Status> {
+        let request = SubscribeRequest { filters: vec![r#"topic=="/containers/create""#.to_owned()] };
+        let mut events = EventsClient::new(self.channel.clone()).subscribe(in_namespace(request)).await?.into_inner();
+        while let Some(envelope) = events.message().await? {
+            let created = ContainerCreate::decode(envelope.event.unwrap_or_default().value.as_slice());
+            let id = created.map_err(|error| Status::internal(error.to_string()))?.id;
+            let update_mask = Some(prost_types::FieldMask { paths: vec!["snapshotkey".to_owned()] });
+            let container = Some(Container { id, snapshot_key: for_that_of.to_owned(), ..Default::default() });
+            let request = in_namespace(UpdateContainerRequest { container, update_mask });
+            // It may be gone by now.
+            let _ = ContainersClient::new(self.channel.clone()).update(request).await;
+        }
+        Ok(())
     }
 
     /// Deletes a record.

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use countersign_trust::mode::Mode;
 use countersign_trust::name::{ChainId, ImageId, ImageReference, ManifestDigest, shown};
 
+use super::early::Made;
 use super::refusal::{Place, Refusal};
 use super::rehearsal::refuse_reserved;
 use super::{Admission, Admit, Asker, Effect, Sought, Workload, record_name};
 use crate::containerd::chain::{ImageContent, image_under, images_under, is_artifact_of};
-use crate::containerd::{ContainerRecord, Record, Standing as ContentStanding, stands_on};
+use crate::containerd::{ContainerRecord, Containerd, Record, Standing as ContentStanding, stands_on};
 use crate::ledger::VerifiedImage;
 use crate::resolve::Revision;
 use countersign_trust::{Approval, Question};
@@ -345,6 +346,18 @@ impl Admit {
         Some(RecordsRead { names, records })
     }
 
+    /// As [`Admit::check_root_fs`], of a container that containerd has just made: a look that found it good while the create was
+    /// unanswered serves. One that did not refuses nothing.
+    ///
+    /// # Errors
+    /// As [`Admit::check_root_fs`].
+    pub async fn check_made(&self, container_id: &str, chain_id: &ChainId) -> Result<(), Refusal> {
+        match self.early_looks.found(container_id).await {
+            Some((container, parent)) if stands_on(&parent, chain_id, container.id_mapping.as_ref()) => Ok(()),
+            _ => self.check_root_fs(container_id, chain_id).await,
+        }
+    }
+
     /// The container that was really made stands on the root file system of the verified image.
     ///
     /// # Errors
@@ -432,22 +445,27 @@ impl Admit {
         Err(refusal)
     }
 
-    pub(super) async fn root_fs_of(&self, container_id: &str) -> Result<(ContainerRecord, String), Refusal> {
-        let bare = || Refusal::Answer { what: format!("that container {} has no snapshot with a parent", shown(container_id)) };
-        // Where CRI puts the snapshot is no secret, but only the record is believed: the guess saves a question, no more.
-        let guessed = self.containerd.snapshot_parent(USUAL_SNAPSHOTTER, container_id);
-        let (container, guessed) = tokio::join!(self.containerd.container(container_id), guessed);
-        let container = container?.ok_or_else(|| Refusal::NoContainer { id: shown(container_id) })?;
-        if !container.has_unpacked_layers() {
-            return Err(Refusal::Snapshotter { name: shown(&container.snapshotter) });
-        }
-        let parent = if container.snapshotter == USUAL_SNAPSHOTTER && container.snapshot_key == container_id {
-            guessed?
-        } else {
-            self.containerd.snapshot_parent(&container.snapshotter, &container.snapshot_key).await?
-        };
-        Ok((container, parent.ok_or_else(bare)?))
+    pub(super) async fn root_fs_of(&self, container_id: &str) -> Result<Made, Refusal> {
+        root_fs_of(&self.containerd, container_id).await
     }
+}
+
+/// The record of a container, and what its root file system stands on.
+pub(super) async fn root_fs_of(containerd: &Containerd, container_id: &str) -> Result<Made, Refusal> {
+    let bare = || Refusal::Answer { what: format!("that container {} has no snapshot with a parent", shown(container_id)) };
+    // Where CRI puts the snapshot is no secret, but only the record is believed: the guess saves a question, no more.
+    let guessed = containerd.snapshot_parent(USUAL_SNAPSHOTTER, container_id);
+    let (container, guessed) = tokio::join!(containerd.container(container_id), guessed);
+    let container = container?.ok_or_else(|| Refusal::NoContainer { id: shown(container_id) })?;
+    if !container.has_unpacked_layers() {
+        return Err(Refusal::Snapshotter { name: shown(&container.snapshotter) });
+    }
+    let parent = if container.snapshotter == USUAL_SNAPSHOTTER && container.snapshot_key == container_id {
+        guessed?
+    } else {
+        containerd.snapshot_parent(&container.snapshotter, &container.snapshot_key).await?
+    };
+    Ok((container, parent.ok_or_else(bare)?))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod basis;
 mod cluster;
 mod container;
 mod credential;
+mod early;
 mod ends;
 mod evidence;
 mod explain;
@@ -57,6 +58,8 @@ pub use basis::{Basis, Looked};
 use cluster::{Asks, Cluster};
 pub use container::{Asked, AskedVolume, Pod, RecordsRead, Subject};
 pub use credential::ANSWER_DEADLINE;
+pub use early::Awaiting;
+use early::EarlyLooks;
 pub use ends::TrustEnd;
 pub use evidence::{Imported, MAX_EVIDENCE_FILE_BYTES};
 pub use explain::{Explained, TrustData};
@@ -184,6 +187,7 @@ pub struct Admit {
     refreshes: KeyedLocks<Gun>,
     flights: Flights,
     passages: Passages,
+    early_looks: EarlyLooks,
     stage: Stage,
     proofs: Record,
     /// Services that go on though their images are enforced.
@@ -224,6 +228,7 @@ impl Admit {
             refreshes: KeyedLocks::default(),
             flights: Flights::default(),
             passages: Passages::default(),
+            early_looks: EarlyLooks::default(),
             stage: Stage::default(),
             proofs: Record::default(),
             on_record: RwLock::default(),

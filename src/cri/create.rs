@@ -321,6 +321,7 @@ impl Guard {
         // By its ID, whatever the caller named it by: what a name means may have changed since, and the container would have
         // the config of another image, which its root file system does not show.
         let message = patch::create_container_image(&call.message, &admitted.root.image_id().to_string())?;
+        let _awaiting = self.admit.awaiting_container();
         let reply = call.upstream.to_its_end(CREATE_CONTAINER, message, &call.metadata).await?;
         Step::CreateCreated.reached();
         self.check_created(&reply, admitted, &call.upstream).await.map(|()| reply)
@@ -384,7 +385,7 @@ impl Guard {
         let container_id = create_container_response(&reply.message)?;
         let volume = |(path, content): &(String, Content)| Volume { path: path.clone(), chain_id: *content.chain_id() };
         let volumes: Vec<Volume> = admitted.volumes.iter().map(volume).collect();
-        let checked = match self.admit.check_root_fs(&container_id, admitted.root.chain_id()).await {
+        let checked = match self.admit.check_made(&container_id, admitted.root.chain_id()).await {
             Ok(()) => self.admit.check_volumes(&container_id, &volumes).await,
             refused => refused,
         };

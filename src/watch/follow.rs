@@ -1,10 +1,13 @@
 //! Following containerd, for as long as the daemon runs.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_trust::name::ManifestDigest;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::board::Following;
@@ -12,7 +15,7 @@ use super::book::Book;
 use super::pending::{Pending, Subject};
 use super::stops::Stops;
 use super::{Ask, Looks, Watch};
-use crate::containerd::Event;
+use crate::containerd::{Event, Happened, NAMESPACE};
 
 /// How often everything that runs is looked at while nobody asks. It also finds what no event told of.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -21,6 +24,8 @@ const SUBSCRIBED_WITHIN: Duration = Duration::from_millis(200);
 /// Between two tries to hear containerd's events.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// Events that are read while something is looked at. What comes after them waits in containerd.
+const EVENTS_READ: usize = 1024;
 /// Things that are remembered as told of, containers aside, which are forgotten when they are gone.
 const MAX_TOLD: usize = 16_384;
 
@@ -80,17 +85,41 @@ impl Watch {
         Round { book, pending: Pending::default(), stops: Stops::new(now), told: HashSet::new(), let_pass: HashSet::new(), next_look: now }
     }
 
-    /// Follows one stream of events until it ends, and gives back why it did.
+    /// Follows one stream of events until it ends, and gives back why it did. The stream is read while something is looked at,
+    /// too: a create that waits for containerd gains by what is heard at once.
     async fn follow_one(&self, round: &mut Round, looks: &mut Looks) -> String {
+        let (heard, mut events) = mpsc::channel(EVENTS_READ);
+        tokio::select! {
+            why = self.follow_events(round, looks, &mut events) => why,
+            never = self.read_events(heard) => match never {},
+        }
+    }
+
+    /// Reads containerd's events. The end of the stream is read as the last of them.
+    async fn read_events(&self, heard: mpsc::Sender<Result<Event, String>>) -> Infallible {
         let mut events = self.containerd.events();
+        loop {
+            let next = events.next().await.and_then(|event| event.ok_or_else(|| "containerd ended the stream".to_owned()));
+            if let Ok(Event { namespace, what: Happened::ContainerCreated(id) }) = &next
+                && namespace == NAMESPACE
+            {
+                self.admit.look_early(id);
+            }
+            let is_end = next.is_err();
+            if heard.send(next).await.is_err() || is_end {
+                return pending().await;
+            }
+        }
+    }
+
+    async fn follow_events(&self, round: &mut Round, looks: &mut Looks, events: &mut mpsc::Receiver<Result<Event, String>>) -> String {
         let subscribed = Instant::now() + SUBSCRIBED_WITHIN;
         let mut is_heard = false;
         loop {
             let next = if is_heard { round.next_look.min(round.pending.next_due().unwrap_or(round.next_look)) } else { subscribed };
             tokio::select! {
-                event = events.next() => match event {
-                    Ok(Some(event)) => self.hear(round, event),
-                    Ok(None) => return "containerd ended the stream".to_owned(),
+                Some(event) = events.recv() => match event {
+                    Ok(event) => self.hear(round, event),
                     Err(why) => return why,
                 },
                 Some(ask) = looks.0.recv() => self.answer(round, ask).await,

@@ -1,0 +1,183 @@
+//! Looks at containers that containerd has made and not yet answered for.
+//!
+//! containerd tells of a new container as soon as its record is there and its snapshot, which is prepared before; then it
+//! writes files of its own, and answers the create a millisecond or more later. Looking in between costs the caller no wait.
+//! What somebody changes between that look and the answer is seen where what was changed before the start is seen: every
+//! StartContainer repeats the look.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use tokio::task::JoinHandle;
+
+use super::container::root_fs_of;
+use super::{Admit, Refusal};
+use crate::containerd::ContainerRecord;
+
+/// Looks that are kept at once. A look is taken when its create is answered; kubelet makes one container of a pod after the
+/// other, and hardly ever of more pods than this at once. Whoever can publish events in containerd gets no more.
+const MOST_LOOKS: usize = 64;
+
+/// A container's record, and what its snapshot stands on.
+pub(super) type Made = (ContainerRecord, String);
+
+/// The looks of this moment.
+#[derive(Debug, Default)]
+pub(super) struct EarlyLooks(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Creates that containerd was asked for and that will take a look.
+    awaited: usize,
+    looks: VecDeque<Look>,
+}
+
+/// One look, which ends when nobody wants it.
+#[derive(Debug)]
+struct Look {
+    container_id: String,
+    found: JoinHandle<Result<Made, Refusal>>,
+}
+
+impl Drop for Look {
+    fn drop(&mut self) {
+        self.found.abort();
+    }
+}
+
+/// A create that containerd was asked for.
+#[derive(Debug)]
+#[must_use]
+pub struct Awaiting<'a>(&'a EarlyLooks);
+
+impl Drop for Awaiting<'_> {
+    fn drop(&mut self) {
+        self.0.with(|inner| {
+            inner.awaited = inner.awaited.saturating_sub(1);
+            if inner.awaited == 0 {
+                inner.looks.clear();
+            }
+        });
+    }
+}
+
+impl EarlyLooks {
+    fn with<T>(&self, work: impl FnOnce(&mut Inner) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn await_one(&self) -> Awaiting<'_> {
+        self.with(|inner| inner.awaited = inner.awaited.saturating_add(1));
+        Awaiting(self)
+    }
+
+    /// Begins a look, if a create may take it and there is room. The oldest one that has ended makes room: its create was
+    /// another's, or has failed.
+    fn begin(&self, container_id: &str, look: impl FnOnce() -> JoinHandle<Result<Made, Refusal>>) {
+        self.with(|inner| {
+            if inner.awaited == 0 || inner.looks.iter().any(|look| look.container_id == container_id) {
+                return;
+            }
+            if inner.looks.len() >= MOST_LOOKS {
+                let Some(ended) = inner.looks.iter().position(|look| look.found.is_finished()) else { return };
+                inner.looks.remove(ended);
+            }
+            inner.looks.push_back(Look { container_id: container_id.to_owned(), found: look() });
+        });
+    }
+
+    fn take(&self, container_id: &str) -> Option<Look> {
+        self.with(|inner| {
+            let place = inner.looks.iter().position(|look| look.container_id == container_id)?;
+            inner.looks.remove(place)
+        })
+    }
+
+    /// What the look at a container has found. None if there was no look, or it found out nothing.
+    pub(super) async fn found(&self, container_id: &str) -> Option<Made> {
+        let mut look = self.take(container_id)?;
+        (&mut look.found).await.ok()?.ok()
+    }
+}
+
+impl Admit {
+    /// Notes that containerd is asked to make a container. Hold it until it was looked what was made.
+    pub fn awaiting_container(&self) -> Awaiting<'_> {
+        self.early_looks.await_one()
+    }
+
+    /// Looks at a container of which containerd tells that it was made, if a create waits for its answer. Call it within the
+    /// gate's runtime.
+    pub fn look_early(&self, container_id: &str) {
+        let (containerd, id) = (self.containerd.clone(), container_id.to_owned());
+        self.early_looks.begin(container_id, || tokio::spawn(async move { root_fs_of(&containerd, &id).await }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use countersign_trust::name::shown;
+    use std::future::{Future, pending};
+
+    fn made(parent: &str) -> Result<Made, Refusal> {
+        let (image, snapshotter, snapshot_key) = (String::new(), "overlayfs".to_owned(), "c".to_owned());
+        Ok((ContainerRecord { image, snapshotter, snapshot_key, id_mapping: None, volumes: Vec::new() }, parent.to_owned()))
+    }
+
+    fn looks_at(looks: &EarlyLooks, id: &str, found: impl Future<Output = Result<Made, Refusal>> + Send + 'static) {
+        looks.begin(id, || tokio::spawn(found));
+    }
+
+    #[tokio::test]
+    async fn a_look_is_found_once_by_the_create_of_its_container() {
+        let looks = EarlyLooks::default();
+        let _awaiting = looks.await_one();
+        looks_at(&looks, "one", async { made("chain-one") });
+        looks_at(&looks, "two", async { made("chain-two") });
+        assert_eq!(looks.found("two").await.unwrap().1, "chain-two");
+        assert_eq!(looks.found("two").await, None);
+        assert_eq!(looks.found("one").await.unwrap().1, "chain-one");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_looked_at_while_no_create_waits() {
+        let looks = EarlyLooks::default();
+        looks.begin("one", || unreachable!("nobody asked"));
+        let awaiting = looks.await_one();
+        looks_at(&looks, "two", async { made("chain") });
+        drop(awaiting);
+        let _awaiting = looks.await_one();
+        assert_eq!(looks.found("two").await, None, "it is as old as the creates before it");
+    }
+
+    #[tokio::test]
+    async fn a_look_that_found_out_nothing_is_none() {
+        let looks = EarlyLooks::default();
+        let _awaiting = looks.await_one();
+        looks_at(&looks, "one", async { Err(Refusal::NoContainer { id: shown("one") }) });
+        looks_at(&looks, "two", async { panic!("a fault of ours") });
+        assert_eq!(looks.found("one").await, None);
+        assert_eq!(looks.found("two").await, None);
+    }
+
+    #[tokio::test]
+    async fn made_up_events_begin_no_more_looks_than_there_is_room_for() {
+        let looks = EarlyLooks::default();
+        let _awaiting = looks.await_one();
+        for number in 0..MOST_LOOKS {
+            looks_at(&looks, &number.to_string(), pending());
+        }
+        looks.begin("one more", || unreachable!("there is no room"));
+        looks.begin("7", || unreachable!("it is looked at"));
+        let ended = looks.take("7").unwrap();
+        drop(ended);
+        looks_at(&looks, "7", async { made("chain") });
+        while !looks.with(|inner| inner.looks.iter().any(|look| look.found.is_finished())) {
+            tokio::task::yield_now().await;
+        }
+        looks_at(&looks, "one more", async { made("chain of one more") });
+        assert_eq!(looks.found("7").await, None, "it has ended, and made room");
+        assert_eq!(looks.found("one more").await.unwrap().1, "chain of one more");
+    }
+}
