@@ -148,6 +148,11 @@ impl Memory {
         self.repositories.read().unwrap_or_else(PoisonError::into_inner).get(gun).cloned()
     }
 
+    /// Whether anything is held of the repository.
+    pub(super) fn holds(&self, gun: &Gun) -> bool {
+        self.repositories.read().unwrap_or_else(PoisonError::into_inner).contains_key(gun)
+    }
+
     pub(super) fn held(&self, gun: &Gun) -> Option<Arc<Held>> {
         let repository = self.repository(gun)?;
         let repository = repository.lock().unwrap_or_else(PoisonError::into_inner);

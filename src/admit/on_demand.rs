@@ -60,6 +60,10 @@ impl Admit {
     /// Why nobody is asked for this namespace.
     pub async fn bring(self: &Arc<Self>, question: Question<'_>, image_id: Option<ImageId>) -> Result<(), Refusal> {
         let gun = Gun::for_repository(question.image.repository());
+        // Mostly it is held, and is judged once it was asked what is on the node.
+        if self.memory().map_or(true, |memory| memory.holds(&gun)) {
+            return Ok(());
+        }
         if !matches!(self.judge(question), Err(Refusal::NotHeld { .. })) || self.in_vain.refusal(&gun).is_some() {
             return Ok(());
         }

@@ -337,11 +337,13 @@ impl Guard {
             return Ok(Resolved { held: vec![self.admit.image_locks.share(id).await], id, image, ahead: None });
         };
         let held = self.admit.image_locks.share(likely_id).await;
-        let (image, records, admitted) = tokio::join!(
-            canonical(upstream, &spec.image),
-            self.admit.read_likely_records(&named, likely_id),
-            self.judge(wanted, likely_id)
-        );
+        let judge = async {
+            // The questions go first: what is written to containerd is written when this task waits.
+            tokio::task::yield_now().await;
+            self.judge(wanted, likely_id).await
+        };
+        let asked = (canonical(upstream, &spec.image), self.admit.read_likely_records(&named, likely_id));
+        let (image, records, admitted) = tokio::join!(asked.0, asked.1, judge);
         let image = image?;
         let id = parsed_id(&image)?;
         if id == likely_id {
