@@ -370,7 +370,7 @@ impl Admit {
         Err(Refusal::OtherRootFs { expected: *chain_id, found: shown(&parent) })
     }
 
-    /// Keeps in mind, for the start that follows, what a container was made from that passed [`Admit::check_root_fs`]. An
+    /// Keeps in mind, for the start that follows, what a container was made from that passed [`Admit::check_made`]. An
     /// image may be on the node without a record of ours: imported, or pulled when a crash came before the record. No disk
     /// write: whoever was admitted once is admitted again after a restart, from the create on.
     pub fn remember(&self, image: &VerifiedImage) {

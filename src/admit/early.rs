@@ -2,11 +2,12 @@
 //!
 //! containerd tells of a new container as soon as its record is there and its snapshot, which is prepared before; then it
 //! writes files of its own, and answers the create a millisecond or more later. Looking in between costs the caller no wait.
-//! What somebody changes between that look and the answer is seen where what was changed before the start is seen: every
-//! StartContainer repeats the look.
+//! What somebody changes between that look and the answer is judged where what is changed after the answer is: every
+//! StartContainer looks again.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
@@ -17,6 +18,11 @@ use crate::containerd::ContainerRecord;
 /// Looks that are kept at once. A look is taken when its create is answered; kubelet makes one container of a pod after the
 /// other, and hardly ever of more pods than this at once. Whoever can publish events in containerd gets no more.
 const MOST_LOOKS: usize = 64;
+/// How long is waited for a look that began before the answer came; containerd answers in milliseconds, and the look after the
+/// answer has a deadline of its own.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The length of the IDs that CRI gives to containers (containerd, `util.GenerateID`).
+const ID_DIGITS: usize = 64;
 
 /// A container's record, and what its snapshot stands on.
 pub(super) type Made = (ContainerRecord, String);
@@ -32,7 +38,7 @@ struct Inner {
     looks: VecDeque<Look>,
 }
 
-/// One look, which ends when nobody wants it.
+/// One look. It is broken off when it is thrown away.
 #[derive(Debug)]
 struct Look {
     container_id: String,
@@ -71,8 +77,8 @@ impl EarlyLooks {
         Awaiting(self)
     }
 
-    /// Begins a look, if a create may take it and there is room. The oldest one that has ended makes room: its create was
-    /// another's, or has failed.
+    /// Begins a look, if a create may take it and there is room. The oldest one that has ended makes room; if its create is still
+    /// unanswered, the container is looked at after the answer.
     fn begin(&self, container_id: &str, look: impl FnOnce() -> JoinHandle<Result<Made, Refusal>>) {
         self.with(|inner| {
             if inner.awaited == 0 || inner.looks.iter().any(|look| look.container_id == container_id) {
@@ -93,10 +99,10 @@ impl EarlyLooks {
         })
     }
 
-    /// What the look at a container has found. None if there was no look, or it found out nothing.
+    /// What the look at a container has found. None if there was no look, or it found out nothing in time.
     pub(super) async fn found(&self, container_id: &str) -> Option<Made> {
         let mut look = self.take(container_id)?;
-        (&mut look.found).await.ok()?.ok()
+        tokio::time::timeout(PATIENCE, &mut look.found).await.ok()?.ok()?.ok()
     }
 }
 
@@ -109,6 +115,10 @@ impl Admit {
     /// Looks at a container of which containerd tells that it was made, if a create waits for its answer. Call it within the
     /// gate's runtime.
     pub fn look_early(&self, container_id: &str) {
+        // Anybody with containerd's socket chooses the text of an event.
+        if container_id.len() != ID_DIGITS {
+            return;
+        }
         let (containerd, id) = (self.containerd.clone(), container_id.to_owned());
         self.early_looks.begin(container_id, || tokio::spawn(async move { root_fs_of(&containerd, &id).await }));
     }
@@ -159,6 +169,16 @@ mod tests {
         looks_at(&looks, "two", async { panic!("a fault of ours") });
         assert_eq!(looks.found("one").await, None);
         assert_eq!(looks.found("two").await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_hangs_holds_up_its_create_for_a_moment_only() {
+        let looks = EarlyLooks::default();
+        let _awaiting = looks.await_one();
+        looks_at(&looks, "one", pending());
+        let began = tokio::time::Instant::now();
+        assert_eq!(looks.found("one").await, None);
+        assert_eq!(began.elapsed(), PATIENCE);
     }
 
     #[tokio::test]

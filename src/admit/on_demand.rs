@@ -60,7 +60,7 @@ impl Admit {
     /// Why nobody is asked for this namespace.
     pub async fn bring(self: &Arc<Self>, question: Question<'_>, image_id: Option<ImageId>) -> Result<(), Refusal> {
         let gun = Gun::for_repository(question.image.repository());
-        // Mostly it is held, and is judged once it was asked what is on the node.
+        // Mostly it is held, and is judged once it was asked what is on the node. Without a ledger that says why nothing is.
         if self.memory().map_or(true, |memory| memory.holds(&gun)) {
             return Ok(());
         }

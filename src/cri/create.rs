@@ -342,8 +342,8 @@ impl Guard {
             tokio::task::yield_now().await;
             self.judge(wanted, likely_id).await
         };
-        let asked = (canonical(upstream, &spec.image), self.admit.read_likely_records(&named, likely_id));
-        let (image, records, admitted) = tokio::join!(asked.0, asked.1, judge);
+        let records = self.admit.read_likely_records(&named, likely_id);
+        let (image, records, admitted) = tokio::join!(canonical(upstream, &spec.image), records, judge);
         let image = image?;
         let id = parsed_id(&image)?;
         if id == likely_id {
