@@ -27,6 +27,9 @@ const MOST_LIKELY_RECORDS: usize = 8;
 /// of 4,096 containers.
 const MAX_ASKED_BYTES: usize = 16 * 1024;
 
+/// Hexadecimal digits of the ID of every container, and of every sandbox, that CRI makes.
+const ID_DIGITS: usize = 64;
+
 /// Which image a container is judged as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
@@ -352,10 +355,10 @@ impl Admit {
     /// # Errors
     /// As [`Admit::check_root_fs`].
     pub async fn check_made(&self, container_id: &str, chain_id: &ChainId) -> Result<(), Refusal> {
-        match self.early_looks.found(container_id).await {
-            Some((container, parent)) if stands_on(&parent, chain_id, container.id_mapping.as_ref()) => Ok(()),
-            _ => self.check_root_fs(container_id, chain_id).await,
+        if self.early_looks.found_on(container_id, chain_id).await {
+            return Ok(());
         }
+        self.check_root_fs(container_id, chain_id).await
     }
 
     /// The container that was really made stands on the root file system of the verified image.
@@ -448,6 +451,12 @@ impl Admit {
     pub(super) async fn root_fs_of(&self, container_id: &str) -> Result<Made, Refusal> {
         root_fs_of(&self.containerd, container_id).await
     }
+}
+
+/// Whether it is an ID of CRI's from the first digit to the last, of which only one thing has it.
+#[must_use]
+pub fn is_whole_id(given: &str) -> bool {
+    given.len() == ID_DIGITS && given.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
 
 /// The record of a container, and what its root file system stands on.

@@ -9,11 +9,12 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use countersign_trust::name::ChainId;
 use tokio::task::JoinHandle;
 
-use super::container::root_fs_of;
+use super::container::{is_whole_id, root_fs_of};
 use super::{Admit, Refusal};
-use crate::containerd::ContainerRecord;
+use crate::containerd::{ContainerRecord, stands_on};
 
 /// Looks that are kept at once. A look is taken when its create is answered; kubelet makes one container of a pod after the
 /// other, and hardly ever of more pods than this at once. Whoever can publish events in containerd gets no more.
@@ -21,8 +22,6 @@ const MOST_LOOKS: usize = 64;
 /// How long is waited for a look that began before the answer came; containerd answers in milliseconds, and the look after the
 /// answer has a deadline of its own.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// The length of the IDs that CRI gives to containers (containerd, `util.GenerateID`).
-const ID_DIGITS: usize = 64;
 
 /// A container's record, and what its snapshot stands on.
 pub(super) type Made = (ContainerRecord, String);
@@ -99,8 +98,14 @@ impl EarlyLooks {
         })
     }
 
+    /// Whether the look at a container has found that it stands on this root file system.
+    pub(super) async fn found_on(&self, container_id: &str, chain_id: &ChainId) -> bool {
+        let Some((container, parent)) = self.found(container_id).await else { return false };
+        stands_on(&parent, chain_id, container.id_mapping.as_ref())
+    }
+
     /// What the look at a container has found. None if there was no look, or it found out nothing in time.
-    pub(super) async fn found(&self, container_id: &str) -> Option<Made> {
+    async fn found(&self, container_id: &str) -> Option<Made> {
         let mut look = self.take(container_id)?;
         tokio::time::timeout(PATIENCE, &mut look.found).await.ok()?.ok()?.ok()
     }
@@ -116,7 +121,7 @@ impl Admit {
     /// gate's runtime.
     pub fn look_early(&self, container_id: &str) {
         // Anybody with containerd's socket chooses the text of an event.
-        if container_id.len() != ID_DIGITS {
+        if !is_whole_id(container_id) {
             return;
         }
         let (containerd, id) = (self.containerd.clone(), container_id.to_owned());
@@ -127,7 +132,7 @@ impl Admit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use countersign_trust::name::shown;
+    use countersign_trust::name::{Sha256, shown};
     use std::future::{Future, pending};
 
     fn made(parent: &str) -> Result<Made, Refusal> {
@@ -148,6 +153,19 @@ mod tests {
         assert_eq!(looks.found("two").await.unwrap().1, "chain-two");
         assert_eq!(looks.found("two").await, None);
         assert_eq!(looks.found("one").await.unwrap().1, "chain-one");
+    }
+
+    #[tokio::test]
+    async fn only_a_look_that_found_the_root_file_system_of_the_image_serves() {
+        let looks = EarlyLooks::default();
+        let _awaiting = looks.await_one();
+        let [own, other] = [[1; 32], [2; 32]].map(|bytes| ChainId::new(Sha256::of(&bytes)));
+        for id in ["good", "swapped"] {
+            looks_at(&looks, id, async move { made(&own.to_string()) });
+        }
+        assert!(looks.found_on("good", &own).await);
+        assert!(!looks.found_on("swapped", &other).await);
+        assert!(!looks.found_on("never looked at", &own).await);
     }
 
     #[tokio::test]

@@ -56,7 +56,7 @@ use allowance::Allowance;
 use basis::RefusedFetches;
 pub use basis::{Basis, Looked};
 use cluster::{Asks, Cluster};
-pub use container::{Asked, AskedVolume, Pod, RecordsRead, Subject};
+pub use container::{Asked, AskedVolume, Pod, RecordsRead, Subject, is_whole_id};
 pub use credential::ANSWER_DEADLINE;
 pub use early::Awaiting;
 use early::EarlyLooks;
@@ -409,7 +409,7 @@ impl Admit {
         if let Local::Allowed(approval) = self.policy().consult(question, now)? {
             return Ok(Prepared::Listed(Box::new(self.listed(question, approval))));
         }
-        let is_new = self.memory()?.held(&Gun::for_repository(question.image.repository())).is_none();
+        let is_new = !self.memory()?.holds(&Gun::for_repository(question.image.repository()));
         let work = async {
             let credential = self.credential_for(question.image.repository(), credential).await?;
             self.join(question, credential, asks).await

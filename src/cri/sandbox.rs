@@ -17,10 +17,9 @@ use super::messages::{
 use super::methods::{
     CheckedMethod, LIST_CONTAINERS, POD_SANDBOX_STATUS, PULL_IMAGE, REMOVE_POD_SANDBOX, RUN_POD_SANDBOX, STATUS, STOP_POD_SANDBOX,
 };
-use super::start::is_whole_id;
 use super::status::{Code, Status};
 use super::upstream::{Reply, Upstream};
-use crate::admit::{Admission, ImageContent, ImageRecord, KeyGuard, Pod, Refusal, record_name};
+use crate::admit::{Admission, ImageContent, ImageRecord, KeyGuard, Pod, Refusal, is_whole_id, record_name};
 use crate::crash::Step;
 
 /// How long the pull of the sandboxes' image may take: half of what kubelet waits for a sandbox.

@@ -11,11 +11,8 @@ use super::methods::{CONTAINER_STATUS, CheckedMethod};
 use super::patch;
 use super::status::Status;
 use super::upstream::{Reply, Upstream};
-use crate::admit::{Asked, Refusal, Standing};
+use crate::admit::{Asked, Refusal, Standing, is_whole_id};
 use crate::crash::Step;
-
-/// Hexadecimal digits of the ID of every container, and of every sandbox, that CRI makes.
-const ID_DIGITS: usize = 64;
 
 impl Guard {
     pub(super) async fn start(&self, call: CheckedCall) -> Result<Reply, Status> {
@@ -80,11 +77,6 @@ impl Guard {
             None => Ok(()),
         }
     }
-}
-
-/// Whether it is an ID of CRI's from the first digit to the last, of which only one thing has it.
-pub(super) fn is_whole_id(given: &str) -> bool {
-    given.len() == ID_DIGITS && given.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
 
 /// The whole ID of the container that CRI means. CRI takes any unambiguous prefix; what containerd's own API knows under
