@@ -113,6 +113,21 @@ impl Scene {
         (output.status.code(), value)
     }
 
+    /// What the audit log says of what nobody asked the gate for: verdict and container, or image of what is none; sorted.
+    async fn on_record(&self) -> Vec<(String, String)> {
+        let mut command = Command::new(binary());
+        command.args(["decisions", "--denied", "--output", "json", "--config"]).arg(self.gate().configuration());
+        let output = command.output().await.unwrap();
+        let lines: Vec<Value> =
+            String::from_utf8_lossy(&output.stdout).lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let named = |line: &Value| if line["container"].is_null() { text(&line["image"]) } else { text(&line["container"]) };
+        let watched = lines.iter().filter(|line| line["method"] == "Watch");
+        let mut told: Vec<_> = watched.map(|line| (text(&line["verdict"]), named(line))).collect();
+        told.sort_unstable();
+        told
+    }
+
     async fn status(&self) -> (Option<i32>, Value) {
         self.countersign(&["status"]).await
     }

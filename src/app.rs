@@ -24,6 +24,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin;
 use crate::admit::{Admit, Policy, SandboxImage, chain};
+use crate::audit::Recorder;
 use crate::clock::{ClockError, SystemClock};
 use crate::config::{self, Config, ExpiredTrustData, OnBypass, Registry};
 use crate::containerd::Containerd;
@@ -241,7 +242,7 @@ async fn run(config: &Config, path: &Path, mut inherited: Inherited, work: &Hand
     work.spawn(keep_configuration(Arc::clone(&reloading)));
     let reload: admin::Reload = Arc::new(move || reloading.reload().map(|digest| digest.to_string()).map_err(|error| chain(&error)));
     let replayer = Arc::new(observe::replayer_of(config, Arc::clone(&admit), archive));
-    let (watch, looks) = watch(config, &admit);
+    let (watch, looks) = watch(config, &admit, &recorder);
     node_figures::register(Arc::clone(&watch), Arc::clone(&admit), &metrics);
     let served = admin::Served {
         admit: Arc::clone(&admit),
@@ -294,12 +295,13 @@ async fn reload_on_hangup(reloading: Arc<Reloading>, mut hangup: Signal) {
     }
 }
 
-fn watch(config: &Config, admit: &Arc<Admit>) -> (Arc<Watch>, watch::Looks) {
+fn watch(config: &Config, admit: &Arc<Admit>, recorder: &Arc<Recorder>) -> (Arc<Watch>, watch::Looks) {
     let on_bypass = match config.on_bypass {
         OnBypass::Report => watch::OnBypass::Report,
         OnBypass::Stop => watch::OnBypass::Stop,
     };
-    Watch::new(Arc::clone(admit), Arc::new(SystemClock), &config.containerd.address, &config.state_directory, on_bypass)
+    let (admit, recorder) = (Arc::clone(admit), Arc::clone(recorder));
+    Watch::new(admit, recorder, Arc::new(SystemClock), &config.containerd.address, &config.state_directory, on_bypass)
 }
 
 async fn serve_admin(listener: Listener, served: admin::Served, mut stopped: tokio::sync::watch::Receiver<bool>) {

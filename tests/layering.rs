@@ -30,7 +30,7 @@ const ROOMS: [(&str, &[&str]); 25] = [
     ("audit", &["listen", "metrics", "ledger", "admit"]),
     ("cri", &["crash", "listen", "connection", "fetch", "ledger", "resolve", "admit", "audit"]),
     ("proof", &["admit", "cri"]),
-    ("watch", &["clock", "containerd", "resolve", "admit"]),
+    ("watch", &["clock", "containerd", "resolve", "admit", "audit"]),
     ("admin", &["listen", "cluster", "resolve", "nodes", "admit", "audit", "watch"]),
     ("doctor", &["clock", "config", "containerd", "admit", "admin"]),
     (

@@ -33,6 +33,7 @@ async fn a_container_that_ctr_made_is_reported_and_runs_on(containerd: Version) 
     assert_eq!(found[0]["refusal-code"], "CS-UNKNOWN-ROOTFS");
     assert!(scene.runs("by-ctr").await);
     assert!(scene.gate().log().contains("CS-BYPASS-CONTAINER"));
+    assert_eq!(scene.on_record().await, [("past-the-gate".to_owned(), "by-ctr".to_owned())]);
     let (exit, status) = scene.status().await;
     assert_eq!(exit, Some(1), "something came past the gate");
     assert_eq!(status["inventory"]["unverified"], 1);
@@ -60,6 +61,11 @@ async fn with_on_bypass_stop_a_task_without_evidence_is_stopped_and_one_with_evi
     assert_eq!(action("unsigned-by-ctr"), "stopped");
     assert_eq!(action(&made), "stopped");
     assert_eq!(action("signed-by-ctr"), "reported", "what it runs is signed");
+    let on_record = |verdict: &str, id: &str| (verdict.to_owned(), id.to_owned());
+    let mut expected = vec![on_record("stopped", "unsigned-by-ctr"), on_record("stopped", &made)];
+    expected.extend(["signed-by-ctr", "unsigned-by-ctr", &made].map(|id| on_record("past-the-gate", id)));
+    expected.sort_unstable();
+    assert_eq!(scene.on_record().await, expected);
     assert!(scene.runs("signed-by-ctr").await);
     assert!(scene.runs(&ran.container).await, "it came through the gate");
     assert!(scene.runs(&ran.pod.id).await && scene.runs(&pod.id).await, "sandboxes are never stopped");

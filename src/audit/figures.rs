@@ -77,7 +77,11 @@ impl Figures {
         figures
     }
 
+    /// What the watcher saw and did has figures of its own (`countersign_bypasses_total`).
     pub(super) fn count(&self, line: &Line) {
+        if matches!(line.verdict, Verdict::PastTheGate | Verdict::Stopped) {
+            return;
+        }
         let verdict = line.verdict.as_str();
         let rule = line.rule.clone().unwrap_or_default();
         let mut labels = DecisionLabels { method: line.method.clone(), verdict, rule, code: line.code.clone().unwrap_or_default() };

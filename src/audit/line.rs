@@ -39,6 +39,10 @@ pub enum Verdict {
     GoesOn,
     /// An operator has changed what a tag means for a service, or has frozen or released that.
     Repinned,
+    /// Nobody asked the gate: the watcher saw it.
+    PastTheGate,
+    /// The watcher saw it, and has stopped its task.
+    Stopped,
 }
 
 impl Verdict {
@@ -53,6 +57,8 @@ impl Verdict {
             Self::NotJudged => "not-judged",
             Self::GoesOn => "goes-on",
             Self::Repinned => "repinned",
+            Self::PastTheGate => "past-the-gate",
+            Self::Stopped => "stopped",
         }
     }
 
@@ -86,14 +92,14 @@ pub struct Line {
     pub id: DecisionId,
     /// When, in RFC 3339.
     pub time: String,
-    /// The CRI method, such as `PullImage`.
+    /// The CRI method, such as `PullImage`; what an operator did; or `Watch`.
     pub method: String,
     /// The pod's namespace, where the caller told it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// The image, as it was asked for. Empty for a container of which that is not known.
     pub image: String,
-    /// The container, of a start.
+    /// The container, of a start, and of what came past the gate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
     /// What was decided.
@@ -281,6 +287,17 @@ impl Line {
             by: Some(shown(by)),
             service: Some(format!("{} {}", pin.revision.service, shown(&pin.revision.id))),
             digest_before: (after.meaning.digest != pin.meaning.digest).then(|| pin.meaning.digest.to_string()),
+            replayable: false,
+            ..Self::begin(made, call, verdict)
+        }
+    }
+
+    pub(super) fn of_past(made: Made, call: Call<'_>, verdict: Verdict, why: (&str, &str), rule: Option<String>) -> Self {
+        let (code, reason) = why;
+        Self {
+            code: Some(code.to_owned()),
+            reason: Some(cut(reason)),
+            rule: rule.map(|rule| shown(&rule)),
             replayable: false,
             ..Self::begin(made, call, verdict)
         }

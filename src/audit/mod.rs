@@ -21,5 +21,5 @@ pub use id::DecisionId;
 pub use line::{Entry, GOES_ON, Line, LineSigner, Lost, Repeated, Verdict};
 pub use policies::KeptPolicy;
 pub use read::{Filter, Reading};
-pub use recorder::{Call, Recorder};
+pub use recorder::{Call, Recorder, WATCH};
 pub use replay::{Again, Missing, NotReplayed, Replayed, Replayer};

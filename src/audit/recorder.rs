@@ -27,10 +27,13 @@ const FOLLOWED_LINES: usize = 1024;
 /// Pieces of evidence that are written to the archive at once. More than that is left to the next decision on the same.
 const MOST_KEEPING: usize = 4;
 
+/// The method of what nobody asked the gate for, and the watcher saw.
+pub const WATCH: &str = "Watch";
+
 /// A call that is judged.
 #[derive(Debug, Clone, Copy)]
 pub struct Call<'a> {
-    /// The CRI method, such as `PullImage`; or what an operator does.
+    /// The CRI method, such as `PullImage`; or what an operator does; or [`WATCH`].
     pub method: &'static str,
     /// The image, as the caller named it. Empty for a container of which that is not known.
     pub image: &'a str,
@@ -129,6 +132,18 @@ impl Recorder {
         let namespace = Some(pin.revision.service.namespace.as_str());
         let call = Call { method: repin.as_method(), image: &pin.image.to_string(), namespace, container: None, began: Instant::now() };
         self.write(made, &Line::of_repin(made, call, by, pin, outcome))
+    }
+
+    /// Something came past the gate, whose kind has this code.
+    pub fn past_the_gate(&self, call: Call<'_>, code: &'static str, reason: &str) -> DecisionId {
+        let made = self.made();
+        self.write(made, &Line::of_past(made, call, Verdict::PastTheGate, (code, reason), self.rule_of(call)))
+    }
+
+    /// The task of something that came past the gate was stopped.
+    pub fn stopped(&self, call: Call<'_>, code: &'static str, reason: &str) -> DecisionId {
+        let made = self.made();
+        self.write(made, &Line::of_past(made, call, Verdict::Stopped, (code, reason), self.rule_of(call)))
     }
 
     fn rule_of(&self, call: Call<'_>) -> Option<String> {

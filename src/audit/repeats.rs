@@ -1,5 +1,6 @@
 //! Refusals that are repeated without end. kubelet asks for the same refused image every few seconds for as long as its pod
-//! exists; a line for each would push everything else out of the log within hours.
+//! exists; a line for each would push everything else out of the log within hours. So it is of what comes past the gate, where
+//! something on the node makes containers all day that kubelet has nothing to do with.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -73,11 +74,11 @@ fn told(said: &Said) -> Option<Repeated> {
 }
 
 /// Everything but the moment, how long it took, and the container: kubelet makes another for each try. Where nothing else says
-/// what is meant, the container does. None for what has a line each time, since something runs by it.
+/// what is meant, the container does. None for what has a line each time, since something runs by it, or was stopped.
 fn what_it_says(line: &Line) -> Option<Sha256> {
     match line.verdict {
-        Verdict::Allow | Verdict::LetPass | Verdict::NotJudged | Verdict::GoesOn | Verdict::Repinned => return None,
-        Verdict::Deny | Verdict::CannotTellNow => {}
+        Verdict::Allow | Verdict::LetPass | Verdict::NotJudged | Verdict::GoesOn | Verdict::Repinned | Verdict::Stopped => return None,
+        Verdict::Deny | Verdict::CannotTellNow | Verdict::PastTheGate => {}
     }
     let container = line.container.as_ref().filter(|_| line.image.is_empty());
     let Line { method, namespace, image, verdict, code, rule, judged_as, evidence, policy, .. } = line;

@@ -56,6 +56,9 @@ pub enum Missing {
     /// Nobody asked for an image.
     #[error("nothing was judged for a pod: an operator did this to a pin; `countersign pin history` shows what it means, and meant")]
     OfOperator,
+    /// Nobody asked the gate.
+    #[error("nobody asked the gate: the watcher saw this in containerd, and what containerd said then is not kept")]
+    PastTheGate,
     /// The image of the container was not known.
     #[error("the call named no image, or none that can be read")]
     Image,
@@ -206,6 +209,7 @@ fn not_replayable(line: &Line) -> Missing {
         Verdict::NotJudged => Missing::NotJudged,
         Verdict::GoesOn => Missing::Service,
         Verdict::Repinned => Missing::OfOperator,
+        Verdict::PastTheGate | Verdict::Stopped => Missing::PastTheGate,
         Verdict::Allow | Verdict::Deny | Verdict::CannotTellNow | Verdict::LetPass => {
             Missing::Circumstances(line.code.clone().unwrap_or_default())
         }
@@ -237,8 +241,8 @@ fn again(policy: &Policy, question: Question<'_>, basis: Option<&(Held, Looked)>
         }
         (Err(refusal), Verdict::Deny | Verdict::CannotTellNow | Verdict::LetPass) => line.code.as_deref() == Some(Refusal::code(refusal)),
         (Ok(_), Verdict::Deny | Verdict::CannotTellNow | Verdict::LetPass) | (Err(_), Verdict::Allow) => false,
-        // Neither is what signatures say.
-        (_, Verdict::NotJudged | Verdict::GoesOn | Verdict::Repinned) => false,
+        // None of these is what signatures say.
+        (_, Verdict::NotJudged | Verdict::GoesOn | Verdict::Repinned | Verdict::PastTheGate | Verdict::Stopped) => false,
     };
     Again { explained, is_same, policy: policy.digest, people: policy.trust.people.clone() }
 }

@@ -13,6 +13,7 @@ use super::course::{Course, Kind, OnBypass, Proof, Running, Sighting, course, is
 use super::follow::Round;
 use super::pending::{Plan, record_wait};
 use crate::admit::{Asked, Refusal, Workload, chain};
+use crate::audit::{Call, WATCH};
 use crate::containerd::{ContainerdError, Listed, NAMESPACE, Pod, PodContainer, Record};
 
 /// How often is looked whether a create was answered or a sandbox runs.
@@ -129,15 +130,16 @@ impl Watch {
             Some(refusal) if refusal.says_unverified() => Proof::Missing,
             Some(_) => Proof::Unknown,
         };
+        let seen = Bypass { at: self.now().unwrap_or_default(), ..bypass(&past, known.names_of(listed), &asked, refusal.as_ref()) };
         if round.is_news(namespace, listed.id.clone()) {
-            self.report(Bypass { at: self.now().unwrap_or_default(), ..bypass(&past, known.names_of(listed), &asked, refusal.as_ref()) });
+            self.report(seen.clone());
         }
         let mode = self.mode_of_running(&listed.id, &asked, listed.may_show_images).await;
         if !is_to_be_stopped(self.on_bypass, Running { kind, proof, mode, create_is_unanswered }) {
             let is_open = is_judged && self.on_bypass == OnBypass::Stop && (proof == Proof::Unknown || create_is_unanswered);
             return Ok((is_open && plan.looks < ASKED_AGAIN).then_some(ASK_AGAIN));
         }
-        self.stop(round, kind, &listed.id).await
+        self.stop(round, &listed.id, &seen).await
     }
 
     /// What becomes of what runs if it has no valid evidence. If it may show images in volumes of which no name is known, any rule may
@@ -158,7 +160,8 @@ impl Watch {
         self.admit.judge_running(id, &unnamed, None).await.map(drop).map_err(|_| refusal)
     }
 
-    async fn stop(&self, round: &mut Round, kind: Kind, id: &str) -> Result<Option<Duration>, ContainerdError> {
+    async fn stop(&self, round: &mut Round, id: &str, seen: &Bypass) -> Result<Option<Duration>, ContainerdError> {
+        let kind = seen.kind;
         if !self.containerd.task_runs(NAMESPACE, id).await? {
             return Ok(None);
         }
@@ -178,7 +181,8 @@ impl Watch {
         let action = match self.containerd.kill_task(id).await {
             Ok(()) => {
                 round.stops.killed(id, Instant::now());
-                tracing::warn!(container = shown(id), "a task that came past the gate was stopped (on-bypass = \"stop\")");
+                let decision = self.recorder.stopped(call_of(seen), kind.code(), &reason_of(seen));
+                tracing::warn!(container = shown(id), %decision, "a task that came past the gate was stopped (on-bypass = \"stop\")");
                 Action::Stopped
             }
             Err(error) => {
@@ -262,8 +266,10 @@ impl Watch {
     fn report(&self, bypass: Bypass) {
         let Bypass { kind, namespace, id, pod_namespace, pod, container, image, refusal, .. } = &bypass;
         let (reason, has_evidence) = refusal.as_ref().map_or(("", true), |(_, reason)| (reason.as_str(), false));
+        let decision = self.recorder.past_the_gate(call_of(&bypass), kind.code(), &reason_of(&bypass));
         tracing::warn!(
             code = kind.code(),
+            %decision,
             containerd_namespace = namespace,
             id,
             pod_namespace,
@@ -301,6 +307,30 @@ fn bypass(past: &Past<'_>, names: (String, String, String), asked: &Asked, refus
     }
 }
 
+/// How the audit log names it. Of a record, its name is the image.
+fn call_of(bypass: &Bypass) -> Call<'_> {
+    let namespace = Some(bypass.pod_namespace.as_str()).filter(|namespace| !namespace.is_empty());
+    let (image, container) = match bypass.kind {
+        Kind::Container | Kind::Task | Kind::OtherNamespace => (&bypass.image, Some(bypass.id.as_str())),
+        Kind::Image => (&bypass.id, None),
+    };
+    Call { method: WATCH, image, namespace, container, began: std::time::Instant::now() }
+}
+
+/// How it came, and what is known of its evidence.
+fn reason_of(bypass: &Bypass) -> String {
+    let how = match bypass.kind {
+        Kind::Container | Kind::Task => bypass.kind.sentence().to_owned(),
+        Kind::OtherNamespace => format!("{}: {}", bypass.kind.sentence(), bypass.namespace),
+        Kind::Image => format!("{}: it leads to {}", bypass.kind.sentence(), bypass.image),
+    };
+    match (&bypass.refusal, bypass.kind) {
+        (Some((code, why)), _) => format!("{how}; {why} ({code})"),
+        (None, Kind::OtherNamespace) => how,
+        (None, Kind::Container | Kind::Task | Kind::Image) => format!("{how}; its image has valid evidence"),
+    }
+}
+
 /// For what a container was made, as CRI remembers it, or else as its record says.
 pub(super) fn asked_of(listed: &Listed, known: &Known) -> (Asked, Option<ImageId>) {
     let container = known.containers.get(&listed.id);
@@ -317,6 +347,53 @@ pub(super) fn asked_of(listed: &Listed, known: &Known) -> (Asked, Option<ImageId
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn seen(kind: Kind, refusal: Option<(&str, &str)>) -> Bypass {
+        Bypass {
+            at: 0,
+            kind,
+            namespace: "moby".to_owned(),
+            id: "the-id".to_owned(),
+            pod_namespace: String::new(),
+            pod: String::new(),
+            container: String::new(),
+            image: "the-image".to_owned(),
+            refusal: refusal.map(|(code, why)| (code.to_owned(), why.to_owned())),
+            action: Action::Reported,
+        }
+    }
+
+    #[test]
+    fn what_came_past_the_gate_is_recorded_with_how_it_came_and_why_it_has_no_evidence() {
+        let refused = Some(("CS-UNKNOWN-ROOTFS", "nothing that was verified has these files"));
+        for (kind, refusal, reason, named) in [
+            (
+                Kind::Container,
+                refused,
+                "a container was made past the gate; nothing that was verified has these files (CS-UNKNOWN-ROOTFS)",
+                ("the-image", Some("the-id")),
+            ),
+            (Kind::Task, None, "a task was started past the gate; its image has valid evidence", ("the-image", Some("the-id"))),
+            (
+                Kind::OtherNamespace,
+                None,
+                "a container was made in another namespace of containerd, which the gate does not serve: moby",
+                ("the-image", Some("the-id")),
+            ),
+            (
+                Kind::Image,
+                refused,
+                "an image record was written past the gate that does not lead to what is signed for its name: it leads to the-image; \
+                 nothing that was verified has these files (CS-UNKNOWN-ROOTFS)",
+                ("the-id", None),
+            ),
+        ] {
+            let seen = seen(kind, refusal);
+            let call = call_of(&seen);
+            assert_eq!(reason_of(&seen), reason);
+            assert_eq!((call.image, call.container, call.method, call.namespace), (named.0, named.1, "Watch", None));
+        }
+    }
 
     fn known(container: PodContainer) -> Known {
         let pods = [("s".to_owned(), Pod { namespace: "shop".to_owned(), name: "web-1".to_owned(), ..Pod::default() })].into();

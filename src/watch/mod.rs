@@ -27,6 +27,7 @@ pub use services::{TakeOrder, Taken};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admit::{Admit, Refusal};
+use crate::audit::Recorder;
 use crate::clock::Clock;
 use crate::containerd::Containerd;
 
@@ -41,6 +42,7 @@ const TAKE_DEADLINE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Watch {
     admit: Arc<Admit>,
+    recorder: Arc<Recorder>,
     /// A connection of its own: its stream of events must hold up nobody.
     containerd: Containerd,
     clock: Arc<dyn Clock>,
@@ -65,12 +67,19 @@ pub struct Looks(mpsc::Receiver<Ask>);
 
 impl Watch {
     /// Prepares to watch the containerd at `socket`; [`Watch::follow`] does it. What came through the gate is kept below
-    /// `state`.
+    /// `state`, and what came past it is recorded.
     #[must_use]
-    pub fn new(admit: Arc<Admit>, clock: Arc<dyn Clock>, socket: &Path, state: &Path, on_bypass: OnBypass) -> (Arc<Self>, Looks) {
+    pub fn new(
+        admit: Arc<Admit>,
+        recorder: Arc<Recorder>,
+        clock: Arc<dyn Clock>,
+        socket: &Path,
+        state: &Path,
+        on_bypass: OnBypass,
+    ) -> (Arc<Self>, Looks) {
         let (asks, waiting) = mpsc::channel(WAITING_LOOKS);
         let (containerd, directory) = (Containerd::new(socket), state.join("watch"));
-        let watch = Self { admit, containerd, clock, on_bypass, directory, board: Mutex::default(), asks };
+        let watch = Self { admit, recorder, containerd, clock, on_bypass, directory, board: Mutex::default(), asks };
         (Arc::new(watch), Looks(waiting))
     }
 

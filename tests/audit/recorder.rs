@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use countersign::admit::{Admit, Policy, Refusal};
 use countersign::audit::{
-    Archive, Call, DecisionId, Entry, KeptPolicy, Line, LogSettings, Missing, NotReplayed, Recorder, Replayer, Verdict,
+    Archive, Call, DecisionId, Entry, KeptPolicy, Line, LogSettings, Missing, NotReplayed, Recorder, Replayer, Verdict, WATCH,
 };
 use countersign::clock::SystemClock;
 use countersign::containerd::Containerd;
@@ -122,6 +122,41 @@ async fn decisions_are_counted_by_what_they_are_and_never_by_image() {
     assert!(text.contains("\ncountersign_let_pass_total 1\n") && text.contains("\ncountersign_audit_write_failures_total 0\n"), "{text}");
     let seconds = "countersign_decision_seconds_count{method=\"PullImage\",verdict=\"deny\"} 50";
     assert!(text.lines().any(|line| line == seconds), "{text}");
+}
+
+#[tokio::test]
+async fn what_came_past_the_gate_has_its_lines_is_not_counted_as_a_decision_and_cannot_be_come_to_again() {
+    let directory = TempDir::new().unwrap();
+    let node = Node::on(directory.path());
+    let seen = |container| Call { method: WATCH, image: IMAGE, namespace: None, container: Some(container), began: Instant::now() };
+    let id = node.recorder.past_the_gate(seen("made"), "CS-BYPASS-CONTAINER", "a container was made past the gate\n");
+    node.recorder.stopped(seen("made"), "CS-BYPASS-CONTAINER", "a container was made past the gate\n");
+
+    let lines = node.lines();
+    let [told, stopped] = [decision(&lines[0]), decision(&lines[1])];
+    assert_eq!((told.verdict, stopped.verdict), (Verdict::PastTheGate, Verdict::Stopped));
+    for line in [told, stopped] {
+        assert_eq!((line.method.as_str(), line.container.as_deref(), line.image.as_str()), ("Watch", Some("made"), IMAGE));
+        assert_eq!((line.code.as_deref(), line.replayable), (Some("CS-BYPASS-CONTAINER"), false));
+        assert_eq!(line.reason.as_deref(), Some("a container was made past the gate\\n"), "one line");
+    }
+    assert!(!node.metrics.text().contains("CS-BYPASS-CONTAINER"), "the watcher has figures of its own");
+    let replayed = node.replayer(|_, _| Ok(unpinned())).replay(id).unwrap();
+    assert!(replayed.missing.contains(&Missing::PastTheGate), "{:?}", replayed.missing);
+}
+
+#[tokio::test]
+async fn what_makes_containers_past_the_gate_all_day_does_not_push_everything_else_out_of_the_log() {
+    let directory = TempDir::new().unwrap();
+    let node = Node::on(directory.path());
+    for number in 0..100 {
+        let container = format!("made-{number}");
+        let call = Call { method: WATCH, image: IMAGE, namespace: None, container: Some(&container), began: Instant::now() };
+        node.recorder.past_the_gate(call, "CS-BYPASS-NAMESPACE", "a container was made in another namespace");
+        node.recorder.stopped(call, "CS-BYPASS-CONTAINER", "a container was made past the gate");
+    }
+    let with = |verdict| node.lines().iter().filter(|entry| decision(entry).verdict == verdict).count();
+    assert_eq!((with(Verdict::PastTheGate), with(Verdict::Stopped)), (8, 100), "what was done has its line each time");
 }
 
 #[tokio::test]
