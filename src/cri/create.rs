@@ -73,12 +73,16 @@ impl Admitted {
     fn contents(&self) -> impl Iterator<Item = &Content> {
         self.volumes.iter().map(|(_, content)| content).chain([&self.root])
     }
+
+    fn judged(&self) -> Judged<'_> {
+        Judged { image: &self.asked.image, container: None, namespace: self.asked.namespace.as_deref(), began: self.began }
+    }
 }
 
 /// What a container has to stand on, or to show in a volume.
 enum Content {
-    /// The root file system of a verified image.
-    Verified(VerifiedImage),
+    /// The root file system of a verified image, and what allows it.
+    Verified(VerifiedImage, Box<Admission>),
     /// What the same container of the same pod ran with before its image was enforced. No image counts as verified by that.
     RanBefore(RanContent),
 }
@@ -86,21 +90,21 @@ enum Content {
 impl Content {
     const fn image_id(&self) -> &ImageId {
         match self {
-            Self::Verified(image) => &image.image_id,
+            Self::Verified(image, _) => &image.image_id,
             Self::RanBefore(content) => &content.image_id,
         }
     }
 
     const fn chain_id(&self) -> &ChainId {
         match self {
-            Self::Verified(image) => &image.chain_id,
+            Self::Verified(image, _) => &image.chain_id,
             Self::RanBefore(content) => &content.chain_id,
         }
     }
 
     const fn verified(&self) -> Option<&VerifiedImage> {
         match self {
-            Self::Verified(image) => Some(image),
+            Self::Verified(image, _) => Some(image),
             Self::RanBefore(_) => None,
         }
     }
@@ -269,6 +273,7 @@ impl Guard {
             let wanted = Wanted { spec: &mount.image, ..wanted };
             let outlives = |refusal| self.admit.volume_outlives(refusal, workload, id, *volume);
             let content = self.admit_or_go_on(wanted, (image, *volume), None, mode, outlives).await?;
+            self.tell(&content, wanted.judged());
             volumes.push((mount.container_path.clone(), content));
         }
         let root = self.admit_or_go_on(wanted, (&image, id), ahead, mode, |refusal| self.admit.outlives(refusal, workload, id)).await?;
@@ -285,7 +290,7 @@ impl Guard {
         outlives: impl FnOnce(Refusal) -> Result<GoesOn, Refusal>,
     ) -> Result<Content, Refusal> {
         let refusal = match self.admit_create(wanted, image, image_id, ahead).await {
-            Ok((_, verified)) => return Ok(Content::Verified(verified)),
+            Ok((admission, verified)) => return Ok(Content::Verified(verified, Box::new(admission))),
             Err(refusal) => refusal,
         };
         // Where refused images are let pass, they are let pass as they came.
@@ -322,9 +327,25 @@ impl Guard {
         // the config of another image, which its root file system does not show.
         let message = patch::create_container_image(&call.message, &admitted.root.image_id().to_string())?;
         let _awaiting = self.admit.awaiting_container();
-        let reply = call.upstream.to_its_end(CREATE_CONTAINER, message, &call.metadata).await?;
+        let told = async {
+            // The request goes first: it is written when this task waits, and the decision is on record before the answer.
+            tokio::task::yield_now().await;
+            self.tell(&admitted.root, admitted.judged());
+        };
+        let (reply, ()) = tokio::join!(call.upstream.to_its_end(CREATE_CONTAINER, message, &call.metadata), told);
+        let reply = reply?;
         Step::CreateCreated.reached();
         self.check_created(&reply, admitted, &call.upstream).await.map(|()| reply)
+    }
+
+    /// Writes down that an image was verified. That one goes on without was told of where it was decided.
+    fn tell(&self, content: &Content, judged: Judged<'_>) {
+        match content {
+            Content::Verified(image, admission) => {
+                self.admitted(CheckedMethod::CreateContainer, judged, admission, Some(image.image_id));
+            }
+            Content::RanBefore(_) => {}
+        }
     }
 
     /// Finds out what image is meant, and takes its lock. kubelet gives an ID: while containerd's CRI is asked which names that
@@ -378,7 +399,6 @@ impl Guard {
         Step::CreateAdmitted.reached();
         self.admit.check_records(&names, records, image_id, admission.mode).await?;
         Step::CreateRecordsChecked.reached();
-        self.admitted(CheckedMethod::CreateContainer, wanted.judged(), &admission, Some(verified.image_id));
         Ok((admission, verified))
     }
 
