@@ -72,6 +72,9 @@ async fn every_decision_has_its_line_also_when_the_daemon_is_killed_right_after_
     let ran = scene.cri().run(&scene.name, "default").await.unwrap();
     scene.cri().pull(&unsigned).await.unwrap_err();
     scene.world.gate.as_mut().unwrap().kill();
+    let journal = scene.world.gate.as_ref().unwrap().log();
+    let sandbox = journal.lines().find(|line| line.contains("admitted") && line.contains("RunPodSandbox")).unwrap();
+    assert!(!sandbox.contains("valid_until"), "a digest that a rule lists has no end: {sandbox}");
     let file = log_file(&scene);
     let torn = r#"{"v":1,"id":"0000"#;
     File::options().append(true).open(&file).unwrap().write_all(torn.as_bytes()).unwrap();

@@ -287,4 +287,7 @@ async fn what_comes_past_the_gate_is_counted_and_its_start_through_the_gate_is_o
     assert_eq!(start.len(), 1, "{start:#?}");
     assert_eq!((&start[0]["container"], &start[0]["verdict"]), (&made.as_str().into(), &"deny".into()));
     assert_eq!(start[0]["code"], "CS-UNKNOWN-ROOTFS", "{start:#?}");
+    let journal = scene.gate().log();
+    let denied = journal.lines().find(|line| line.contains("denied") && line.contains("StartContainer")).unwrap();
+    assert!(denied.contains(&format!("container=\"{made}\"")) && !denied.contains("image="), "{denied}");
 }

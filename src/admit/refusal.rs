@@ -219,7 +219,7 @@ pub enum Refusal {
     },
     /// No verified image on record has this root file system.
     #[error(
-        "could not find trust signature for local image: no image that was verified on this node has the root file system {found} of {place}; create the container through countersign"
+        "could not find trust signature for local image: no image that was verified on this node has the root file system {found} of {place}; create the container through countersign, from an image that verifies"
     )]
     UnknownRootFs {
         /// What of the container has it.

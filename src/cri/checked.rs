@@ -57,28 +57,30 @@ impl Guard {
             return denial(refusal);
         }
         let id = self.recorder.denied(refused.judged.call(refused.method), refusal);
-        let image = shown(refused.judged.shown());
-        tracing::warn!(call = ?refused.method, image, code = refusal.code(), reason = %refusal, %id, "denied");
+        let (image, container) = refused.judged.shown();
+        tracing::warn!(call = ?refused.method, image, code = refusal.code(), reason = %refusal, container, %id, "denied");
         denial(refusal)
     }
 
     /// Writes down that a refused call goes on all the same.
     pub(super) fn let_pass(&self, refused: Refused<'_>, refusal: &Refusal) {
         let id = self.recorder.let_pass(refused.judged.call(refused.method), refusal);
-        let image = shown(refused.judged.shown());
+        let (image, container) = refused.judged.shown();
         let mode = refused.mode;
-        tracing::warn!(call = ?refused.method, image, code = refusal.code(), reason = %refusal, %id, "let pass: mode is {mode}");
+        tracing::warn!(call = ?refused.method, image, code = refusal.code(), reason = %refusal, container, %id, "let pass: mode is {mode}");
     }
 
     /// Writes down that a call goes on without being judged.
     pub(super) fn not_judged(&self, method: CheckedMethod, judged: Judged<'_>) {
         let id = self.recorder.not_judged(judged.call(method));
-        tracing::debug!(call = ?method, image = shown(judged.shown()), %id, "passed on without being judged: its rule says disabled");
+        let (image, container) = judged.shown();
+        tracing::debug!(call = ?method, image, container, %id, "passed on without being judged: its rule says disabled");
     }
 
     /// Writes down that an image was admitted. `image_id` is what it is on this node, where that is known by then.
     pub(super) fn admitted(&self, method: CheckedMethod, judged: Judged<'_>, admission: &Admission, image_id: Option<ImageId>) {
         let id = self.recorder.allowed(judged.call(method), admission, image_id);
+        let valid_until = admission.approval.valid_until;
         tracing::info!(
             call = ?method,
             image = %admission.image,
@@ -87,7 +89,7 @@ impl Guard {
             signers = admission.signers(),
             origin = ?admission.origin,
             evidence = admission.evidence.map(tracing::field::display),
-            valid_until = %admission.approval.valid_until,
+            valid_until = (valid_until != UnixTime::NEVER).then(|| tracing::field::display(valid_until)),
             took = ?judged.began.elapsed(),
             %id,
             "admitted"
@@ -132,12 +134,10 @@ impl<'a> Judged<'a> {
         Call { method: method.name(), image, namespace, container, began }
     }
 
-    /// The container, else the image.
-    const fn shown(self) -> &'a str {
-        match self.container {
-            Some(container) => container,
-            None => self.image,
-        }
+    /// The image, if it is known, and the container, for the journal.
+    fn shown(self) -> (Option<String>, Option<String>) {
+        let image = Some(self.image).filter(|image| !image.is_empty());
+        (image.map(shown), self.container.map(shown))
     }
 }
 
