@@ -22,6 +22,10 @@ const SOME_PODS: Duration = Duration::from_millis(1500);
 const MANY_PODS: Duration = Duration::from_secs(8);
 /// How long is waited for containers to be removed.
 const CONTAINERS_GO_WITHIN: Duration = Duration::from_secs(2);
+/// CRI has heard by then what a record leads to. Of one that leads nowhere it keeps the view that it had, and asks again after a second.
+const CRI_LOOKS_WITHIN: Duration = Duration::from_millis(50);
+/// How often the record is switched while CRI does not see it: less than a second.
+const SWITCHES: usize = 40;
 /// The image whose record is attacked; the others before it are not.
 const ATTACKED: usize = 2;
 
@@ -102,10 +106,16 @@ impl Node {
         let (ctr, tag, evil) = (self.world.containerd.ctr(), self.tag(ATTACKED), self.evil.top().clone());
         let (good, absent) = (self.images[ATTACKED].top().clone(), Recipe::prints("absent").build().top().clone());
         load.spawn(async move {
-            for target in [&absent, &good, &evil, &good, &evil].into_iter().cycle() {
-                // Not before the first pull has made the record.
-                let _ = ctr.retarget(&tag, target).await;
-                tokio::time::sleep(Duration::from_millis(2)).await;
+            // Not before the first pull has made the record, so that it may fail.
+            loop {
+                for target in [&good, &absent] {
+                    let _ = ctr.retarget(&tag, target).await;
+                    tokio::time::sleep(CRI_LOOKS_WITHIN).await;
+                }
+                for target in [&evil, &good].into_iter().cycle().take(SWITCHES) {
+                    let _ = ctr.retarget(&tag, target).await;
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
             }
         });
         load
