@@ -24,7 +24,7 @@ const MANY_PODS: Duration = Duration::from_secs(8);
 const CONTAINERS_GO_WITHIN: Duration = Duration::from_secs(2);
 /// CRI has heard by then what a record leads to. Of one that leads nowhere it keeps the view that it had, and asks again after a second.
 const CRI_LOOKS_WITHIN: Duration = Duration::from_millis(50);
-/// How often the record is switched while CRI does not see it: less than a second.
+/// How often the record is switched while CRI does not see it, which takes less than a second where a disk is not very slow.
 const SWITCHES: usize = 40;
 /// The image whose record is attacked; the others before it are not.
 const ATTACKED: usize = 2;

@@ -292,15 +292,8 @@ impl Line {
         }
     }
 
-    pub(super) fn of_past(made: Made, call: Call<'_>, verdict: Verdict, why: (&str, &str), rule: Option<String>) -> Self {
-        let (code, reason) = why;
-        Self {
-            code: Some(code.to_owned()),
-            reason: Some(cut(reason)),
-            rule: rule.map(|rule| shown(&rule)),
-            replayable: false,
-            ..Self::begin(made, call, verdict)
-        }
+    pub(super) fn of_past(made: Made, call: Call<'_>, verdict: Verdict, (code, reason): (&str, &str)) -> Self {
+        Self { code: Some(code.to_owned()), reason: Some(cut(reason)), replayable: false, ..Self::begin(made, call, verdict) }
     }
 
     pub(super) fn of_unjudged(made: Made, call: Call<'_>, rule: Option<String>) -> Self {

@@ -65,6 +65,8 @@ struct Log {
     /// Decisions without a line, and since when.
     lost: Option<(u64, UnixTime)>,
     repeats: Repeats,
+    /// Of what came past the gate.
+    repeats_past: Repeats,
 }
 
 impl Recorder {
@@ -74,7 +76,12 @@ impl Recorder {
         Self {
             admit,
             names: Names::new(),
-            log: Mutex::new(Log { file: LogFile::new(settings), lost: None, repeats: Repeats::default() }),
+            log: Mutex::new(Log {
+                file: LogFile::new(settings),
+                lost: None,
+                repeats: Repeats::default(),
+                repeats_past: Repeats::default(),
+            }),
             archive,
             figures: Figures::register(metrics),
             followed: broadcast::Sender::new(FOLLOWED_LINES),
@@ -134,16 +141,17 @@ impl Recorder {
         self.write(made, &Line::of_repin(made, call, by, pin, outcome))
     }
 
-    /// Something came past the gate, whose kind has this code.
+    /// Something came past the gate, whose kind has this code. Its image and namespace may be its own word, so that no rule is
+    /// named.
     pub fn past_the_gate(&self, call: Call<'_>, code: &'static str, reason: &str) -> DecisionId {
         let made = self.made();
-        self.write(made, &Line::of_past(made, call, Verdict::PastTheGate, (code, reason), self.rule_of(call)))
+        self.write(made, &Line::of_past(made, call, Verdict::PastTheGate, (code, reason)))
     }
 
     /// The task of something that came past the gate was stopped.
     pub fn stopped(&self, call: Call<'_>, code: &'static str, reason: &str) -> DecisionId {
         let made = self.made();
-        self.write(made, &Line::of_past(made, call, Verdict::Stopped, (code, reason), self.rule_of(call)))
+        self.write(made, &Line::of_past(made, call, Verdict::Stopped, (code, reason)))
     }
 
     fn rule_of(&self, call: Call<'_>) -> Option<String> {
@@ -180,7 +188,8 @@ impl Recorder {
         let written = {
             let mut log = self.log();
             self.write_repeats(&mut log, false);
-            if let Some(said) = log.repeats.already_said(line, made.at, Instant::now()) {
+            let repeats = if line.verdict == Verdict::PastTheGate { &mut log.repeats_past } else { &mut log.repeats };
+            if let Some(said) = repeats.already_said(line, made.at, Instant::now()) {
                 self.figures.repeated.inc();
                 return said;
             }
@@ -206,7 +215,8 @@ impl Recorder {
 
     /// Says how often was repeated what was not written again.
     fn write_repeats(&self, log: &mut Log, all: bool) {
-        for repeated in log.repeats.over(Instant::now(), all) {
+        let now = Instant::now();
+        for repeated in log.repeats.over(now, all).into_iter().chain(log.repeats_past.over(now, all)) {
             let Ok(text) = serde_json::to_string(&repeated) else { continue };
             if let Err(error) = log.file.append(text.as_bytes()) {
                 self.figures.write_failures.inc();
@@ -301,6 +311,7 @@ mod tests {
             file: LogFile::new(LogSettings { path: path.clone(), max_bytes: 1 << 20, makes_directory: false }),
             lost: None,
             repeats: Repeats::default(),
+            repeats_past: Repeats::default(),
         };
         let at = |seconds: i64| UnixTime::from_seconds(1_800_000_000 + seconds);
         log.write(b"{}", at(0)).unwrap_err();

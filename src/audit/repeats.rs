@@ -1,6 +1,6 @@
 //! Refusals that are repeated without end. kubelet asks for the same refused image every few seconds for as long as its pod
-//! exists; a line for each would push everything else out of the log within hours. So it is of what comes past the gate, where
-//! something on the node makes containers all day that kubelet has nothing to do with.
+//! exists; a line for each would push everything else out of the log within hours. Something else on the node may make containers
+//! past the gate all day: these are counted apart, so that they leave room for refusals.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -74,15 +74,18 @@ fn told(said: &Said) -> Option<Repeated> {
 }
 
 /// Everything but the moment, how long it took, and the container: kubelet makes another for each try. Where nothing else says
-/// what is meant, the container does. None for what has a line each time, since something runs by it, or was stopped.
+/// what is meant, the container does. What came past the gate may run: there the reason counts, which says how it came and whether
+/// it has evidence. None for what has a line each time, since something runs by it, or was stopped.
 fn what_it_says(line: &Line) -> Option<Sha256> {
     match line.verdict {
         Verdict::Allow | Verdict::LetPass | Verdict::NotJudged | Verdict::GoesOn | Verdict::Repinned | Verdict::Stopped => return None,
         Verdict::Deny | Verdict::CannotTellNow | Verdict::PastTheGate => {}
     }
-    let container = line.container.as_ref().filter(|_| line.image.is_empty());
+    let is_past = line.verdict == Verdict::PastTheGate;
+    let container = line.container.as_ref().filter(|_| line.image.is_empty() && !is_past);
+    let reason = line.reason.as_ref().filter(|_| is_past);
     let Line { method, namespace, image, verdict, code, rule, judged_as, evidence, policy, .. } = line;
-    let says = (method, namespace, image, container, verdict, code, rule, judged_as, evidence, policy);
+    let says = (method, namespace, image, container, verdict, code, reason, rule, judged_as, evidence, policy);
     serde_json::to_vec(&says).ok().map(|says| Sha256::of(&says))
 }
 

@@ -145,6 +145,10 @@ impl Replayer {
         let found = Reading::open(&self.settings).and_then(|reading| reading.find(id)).map_err(NotReplayed::Log)?;
         let (line, text) = found.ok_or(NotReplayed::NoSuchDecision(id))?;
         let mut replayed = Replayed { line, text, then: None, today: None, missing: Vec::new() };
+        if matches!(replayed.line.verdict, Verdict::PastTheGate | Verdict::Stopped) {
+            replayed.missing.push(Missing::PastTheGate);
+            return Ok(replayed);
+        }
         // What a service keeps was signed when it was pinned, and that is what can be come to again.
         let time = replayed.line.pinned_at.as_ref().unwrap_or(&replayed.line.time);
         let Some(now) = UnixTime::parse_rfc3339(time) else {

@@ -28,8 +28,8 @@ pub(super) struct DecisionsArguments {
     /// From when on: a length of time such as 30m, 6h or 2d, or a moment in RFC 3339
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Everything but what was allowed: denied, not to be told, let pass all the same, not judged, going on for a while, and what
-    /// was done to pins
+    /// Everything but what was allowed: denied, not to be told, let pass all the same, not judged, going on for a while, what came
+    /// past the gate or was stopped, and what was done to pins
     #[arg(long)]
     denied: bool,
     #[command(flatten)]

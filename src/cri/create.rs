@@ -327,10 +327,14 @@ impl Guard {
         // the config of another image, which its root file system does not show.
         let message = patch::create_container_image(&call.message, &admitted.root.image_id().to_string())?;
         let _awaiting = self.admit.awaiting_container();
+        let took = admitted.began.elapsed();
         let told = async {
             // The request goes first: it is written when this task waits, and the decision is on record before the answer.
             tokio::task::yield_now().await;
-            self.tell(&admitted.root, admitted.judged());
+            let judged = admitted.judged();
+            // What is waited for meanwhile is no part of the decision.
+            let began = Instant::now().checked_sub(took).unwrap_or(judged.began);
+            self.tell(&admitted.root, Judged { began, ..judged });
         };
         let (reply, ()) = tokio::join!(call.upstream.to_its_end(CREATE_CONTAINER, message, &call.metadata), told);
         let reply = reply?;
@@ -338,7 +342,7 @@ impl Guard {
         self.check_created(&reply, admitted, &call.upstream).await.map(|()| reply)
     }
 
-    /// Writes down that an image was verified. That one goes on without was told of where it was decided.
+    /// Writes down that an image was verified. An image that goes on unverified was written down when that was decided.
     fn tell(&self, content: &Content, judged: Judged<'_>) {
         match content {
             Content::Verified(image, admission) => {
@@ -408,15 +412,18 @@ impl Guard {
         let volume = |(path, content): &(String, Content)| Volume { path: path.clone(), chain_id: *content.chain_id() };
         let volumes: Vec<Volume> = admitted.volumes.iter().map(volume).collect();
         let checked = match self.admit.check_made(&container_id, admitted.root.chain_id()).await {
-            Ok(()) => self.admit.check_volumes(&container_id, &volumes).await,
-            refused => refused,
+            Ok(made_at) => self.admit.check_volumes(&container_id, &volumes).await.map(|()| made_at),
+            Err(refusal) => Err(refusal),
         };
-        let Err(refusal) = checked else {
-            Step::CreateRootFsChecked.reached();
-            admitted.contents().filter_map(Content::verified).for_each(|image| self.admit.remember(image));
-            let given = admitted.root.image_id().to_string();
-            self.admit.remember_container(&container_id, Asked { given, ..admitted.asked });
-            return Ok(());
+        let refusal = match checked {
+            Ok(made_at) => {
+                Step::CreateRootFsChecked.reached();
+                admitted.contents().filter_map(Content::verified).for_each(|image| self.admit.remember(image));
+                let given = admitted.root.image_id().to_string();
+                self.admit.remember_container(&container_id, Asked { given, made_at: Some(made_at), ..admitted.asked });
+                return Ok(());
+            }
+            Err(refusal) => refusal,
         };
         let Admitted { asked, mode, began, .. } = admitted;
         // It may be a denied digest, which no rule lets pass.

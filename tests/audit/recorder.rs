@@ -142,7 +142,7 @@ async fn what_came_past_the_gate_has_its_lines_is_not_counted_as_a_decision_and_
     }
     assert!(!node.metrics.text().contains("CS-BYPASS-CONTAINER"), "the watcher has figures of its own");
     let replayed = node.replayer(|_, _| Ok(unpinned())).replay(id).unwrap();
-    assert!(replayed.missing.contains(&Missing::PastTheGate), "{:?}", replayed.missing);
+    assert_eq!((replayed.missing, replayed.then.is_none(), replayed.today.is_none()), (vec![Missing::PastTheGate], true, true));
 }
 
 #[tokio::test]
@@ -157,6 +157,42 @@ async fn what_makes_containers_past_the_gate_all_day_does_not_push_everything_el
     }
     let with = |verdict| node.lines().iter().filter(|entry| decision(entry).verdict == verdict).count();
     assert_eq!((with(Verdict::PastTheGate), with(Verdict::Stopped)), (8, 100), "what was done has its line each time");
+}
+
+#[tokio::test]
+async fn what_came_past_the_gate_otherwise_than_eight_others_has_its_line() {
+    let directory = TempDir::new().unwrap();
+    let node = Node::on(directory.path());
+    let past = |image, container, reason| {
+        let call = Call { method: WATCH, image, namespace: None, container: Some(container), began: Instant::now() };
+        node.recorder.past_the_gate(call, "CS-BYPASS-CONTAINER", reason)
+    };
+    for _ in 0..20 {
+        past(IMAGE, "signed", "a container was made past the gate; its image has valid evidence");
+    }
+    let id = past(IMAGE, "unsigned", "a container was made past the gate; nothing that was verified has these files");
+    let lines = node.lines();
+    assert_eq!(lines.len(), 9);
+    assert_eq!((decision(&lines[8]).id, decision(&lines[8]).container.as_deref()), (id, Some("unsigned")));
+}
+
+#[tokio::test]
+async fn containers_without_an_image_past_the_gate_leave_room_for_counting_refusals() {
+    let directory = TempDir::new().unwrap();
+    let node = Node::on(directory.path());
+    for number in 0..2000 {
+        let container = format!("made-{number}");
+        let call = Call { method: WATCH, image: "", namespace: None, container: Some(&container), began: Instant::now() };
+        node.recorder.past_the_gate(call, "CS-BYPASS-NAMESPACE", "a container was made in another namespace: moby");
+        let call = Call { image: &container, ..call };
+        node.recorder.past_the_gate(call, "CS-BYPASS-NAMESPACE", "a container was made in another namespace: moby");
+    }
+    let has_repeats = |count: u32| node.metrics.text().contains(&format!("\ncountersign_audit_repeated_decisions_total {count}\n"));
+    assert!(has_repeats(2000 - 8), "those without an image are all alike");
+    for _ in 0..20 {
+        node.refuse(IMAGE);
+    }
+    assert!(has_repeats(2000 - 8 + 20 - 8), "{}", node.metrics.text());
 }
 
 #[tokio::test]
