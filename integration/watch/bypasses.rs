@@ -18,6 +18,60 @@ on_every_containerd! {
     a_stream_of_events_that_was_lost_is_followed_again_and_what_was_missed_is_found,
     a_task_that_was_started_past_the_gate_is_reported,
     what_comes_past_the_gate_is_counted_and_its_start_through_the_gate_is_on_record_as_denied,
+    a_container_that_takes_the_id_of_one_that_came_through_is_stopped,
+    a_container_that_takes_the_id_of_one_that_was_told_of_is_told_of,
+}
+
+/// Kills a container's task past the gate.
+async fn kill_with_ctr(scene: &Scene, id: &str) {
+    scene.world.containerd.ctr().run(&["tasks", "kill", "--signal", "SIGKILL", id]).await;
+    scene.stops(id).await;
+}
+
+async fn a_container_that_takes_the_id_of_one_that_came_through_is_stopped(containerd: Version) {
+    let scene = Scene::on(containerd, "id_used_again", |configuration| configuration.table(STOP)).await;
+    let ran = scene.cri().run(&scene.name, "default").await.unwrap();
+    let (name, _) = scene.unsigned().await;
+    assert_eq!(scene.status().await.1["bypasses-seen"], 0);
+    kill_with_ctr(&scene, &ran.container).await;
+    let ctr = scene.world.containerd.ctr();
+    // CRI deletes the task of a container that has ended.
+    while ctr.run(&["tasks", "list"]).await.contains(&ran.container) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    ctr.run(&["containers", "delete", &ran.container]).await;
+
+    scene.ctr_run(&name, &ran.container).await;
+
+    let status = scene.status_until(|status| status["stopped"] == 1).await;
+    scene.stops(&ran.container).await;
+    let found = with_code(&status, "CS-BYPASS-CONTAINER");
+    assert_eq!((found.len(), &found[0]["id"]), (1, &ran.container.as_str().into()), "{status:#}");
+    assert_eq!(found[0]["action"], "stopped", "{status:#}");
+    // It is judged for the name that CRI remembers of the ID, or else for the one in its record, as the release has it.
+    let code = found[0]["refusal-code"].as_str().unwrap();
+    assert!(["CS-OTHER-ROOTFS", "CS-NOT-PINNED"].contains(&code), "{status:#}");
+    let on_record = ["past-the-gate", "stopped"].map(|verdict| (verdict.to_owned(), ran.container.clone()));
+    assert_eq!(scene.on_record().await, on_record);
+}
+
+async fn a_container_that_takes_the_id_of_one_that_was_told_of_is_told_of(containerd: Version) {
+    let scene = Scene::on(containerd, "told_of_again", |configuration| configuration).await;
+    let (name, _) = scene.unsigned().await;
+    scene.cri().pull(&scene.name).await.unwrap();
+    scene.ctr_run(&scene.name, "same").await;
+    scene.status_until(|status| status["bypasses-seen"] == 1).await;
+    kill_with_ctr(&scene, "same").await;
+    for arguments in [["tasks", "delete", "same"], ["containers", "delete", "same"]] {
+        scene.world.containerd.ctr().run(&arguments).await;
+    }
+
+    scene.ctr_run(&name, "same").await;
+
+    let status = scene.status_until(|status| status["bypasses-seen"] == 2).await;
+    let codes: Vec<_> = with_code(&status, "CS-BYPASS-CONTAINER").iter().map(|bypass| bypass["refusal-code"].clone()).collect();
+    assert_eq!(codes, [serde_json::Value::Null, "CS-UNKNOWN-ROOTFS".into()], "{status:#}");
+    assert_eq!(scene.on_record().await, [(); 2].map(|()| ("past-the-gate".to_owned(), "same".to_owned())));
 }
 
 async fn a_container_that_ctr_made_is_reported_and_runs_on(containerd: Version) {

@@ -12,7 +12,7 @@ use super::refusal::{Place, Refusal};
 use super::rehearsal::refuse_reserved;
 use super::{Admission, Admit, Asker, Effect, Sought, Workload, record_name};
 use crate::containerd::chain::{ImageContent, image_under, images_under, is_artifact_of};
-use crate::containerd::{ContainerRecord, Containerd, Record, Standing as ContentStanding, stands_on};
+use crate::containerd::{ContainerRecord, Containerd, MadeAt, Record, Standing as ContentStanding, stands_on};
 use crate::ledger::VerifiedImage;
 use crate::resolve::Revision;
 use countersign_trust::{Approval, Question};
@@ -58,6 +58,8 @@ pub struct Asked {
     pub given: String,
     /// The images of its volumes, each of which may have a rule of its own.
     pub volumes: Vec<AskedVolume>,
+    /// When the container was made, if that was looked at: another one may get its ID.
+    pub made_at: Option<MadeAt>,
 }
 
 /// An image volume that was asked for.
@@ -354,21 +356,21 @@ impl Admit {
     ///
     /// # Errors
     /// As [`Admit::check_root_fs`].
-    pub async fn check_made(&self, container_id: &str, chain_id: &ChainId) -> Result<(), Refusal> {
-        if self.early_looks.found_on(container_id, chain_id).await {
-            return Ok(());
+    pub async fn check_made(&self, container_id: &str, chain_id: &ChainId) -> Result<MadeAt, Refusal> {
+        if let Some(container) = self.early_looks.found_on(container_id, chain_id).await {
+            return Ok(container.made_at);
         }
         self.check_root_fs(container_id, chain_id).await
     }
 
-    /// The container that was really made stands on the root file system of the verified image.
+    /// The container that was really made stands on the root file system of the verified image. Gives back when it was made.
     ///
     /// # Errors
     /// [`Refusal::OtherRootFs`]; [`Refusal::Snapshotter`].
-    pub async fn check_root_fs(&self, container_id: &str, chain_id: &ChainId) -> Result<(), Refusal> {
+    pub async fn check_root_fs(&self, container_id: &str, chain_id: &ChainId) -> Result<MadeAt, Refusal> {
         let (container, parent) = self.root_fs_of(container_id).await?;
         if stands_on(&parent, chain_id, container.id_mapping.as_ref()) {
-            return Ok(());
+            return Ok(container.made_at);
         }
         Err(Refusal::OtherRootFs { expected: *chain_id, found: shown(&parent) })
     }
@@ -391,6 +393,14 @@ impl Admit {
         if let Ok(memory) = self.memory() {
             memory.remember_container(container_id, asked);
         }
+    }
+
+    /// Forgets a container that came through: another one has its ID by now.
+    pub fn forget_container(&self, container_id: &str) {
+        if let Ok(memory) = self.memory() {
+            memory.forget_container(container_id);
+        }
+        self.forget_started(container_id);
     }
 
     /// Keeps in mind which pod a sandbox is for.

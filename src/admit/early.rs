@@ -98,10 +98,10 @@ impl EarlyLooks {
         })
     }
 
-    /// Whether the look at a container has found that it stands on this root file system.
-    pub(super) async fn found_on(&self, container_id: &str, chain_id: &ChainId) -> bool {
-        let Some((container, parent)) = self.found(container_id).await else { return false };
-        stands_on(&parent, chain_id, container.id_mapping.as_ref())
+    /// The record of a container, if the look at it has found that it stands on this root file system.
+    pub(super) async fn found_on(&self, container_id: &str, chain_id: &ChainId) -> Option<ContainerRecord> {
+        let (container, parent) = self.found(container_id).await?;
+        stands_on(&parent, chain_id, container.id_mapping.as_ref()).then_some(container)
     }
 
     /// What the look at a container has found. None if there was no look, or it found out nothing in time.
@@ -132,12 +132,14 @@ impl Admit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::containerd::MadeAt;
     use countersign_trust::name::{Sha256, shown};
     use std::future::{Future, pending};
 
     fn made(parent: &str) -> Result<Made, Refusal> {
         let (image, snapshotter, snapshot_key) = (String::new(), "overlayfs".to_owned(), "c".to_owned());
-        Ok((ContainerRecord { image, snapshotter, snapshot_key, id_mapping: None, volumes: Vec::new() }, parent.to_owned()))
+        let made_at = MadeAt { seconds: 1, nanos: 2 };
+        Ok((ContainerRecord { image, snapshotter, snapshot_key, id_mapping: None, volumes: Vec::new(), made_at }, parent.to_owned()))
     }
 
     fn looks_at(looks: &EarlyLooks, id: &str, found: impl Future<Output = Result<Made, Refusal>> + Send + 'static) {
@@ -163,9 +165,9 @@ mod tests {
         for id in ["good", "swapped"] {
             looks_at(&looks, id, async move { made(&own.to_string()) });
         }
-        assert!(looks.found_on("good", &own).await);
-        assert!(!looks.found_on("swapped", &other).await);
-        assert!(!looks.found_on("never looked at", &own).await);
+        assert_eq!(looks.found_on("good", &own).await.unwrap().made_at, MadeAt { seconds: 1, nanos: 2 });
+        assert_eq!(looks.found_on("swapped", &other).await, None);
+        assert_eq!(looks.found_on("never looked at", &own).await, None);
     }
 
     #[tokio::test]

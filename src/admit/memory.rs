@@ -128,6 +128,12 @@ impl<T: Clone> Recent<T> {
     fn of(&self, id: &str) -> Option<T> {
         self.said.get(id).cloned()
     }
+
+    fn forget(&mut self, id: &str) {
+        if self.said.remove(id).is_some() {
+            self.order.retain(|kept| kept != id);
+        }
+    }
 }
 
 impl Memory {
@@ -366,6 +372,10 @@ impl Memory {
     /// kubelet starts a container right after it was made.
     pub(super) fn remember_container(&self, container_id: &str, asked: Asked) {
         self.containers.lock().unwrap_or_else(PoisonError::into_inner).keep(container_id, asked, MAX_CONTAINERS);
+    }
+
+    pub(super) fn forget_container(&self, container_id: &str) {
+        self.containers.lock().unwrap_or_else(PoisonError::into_inner).forget(container_id);
     }
 
     pub(super) fn asked_for(&self, container_id: &str) -> Option<Asked> {

@@ -124,6 +124,15 @@ impl Admit {
         self.passages.with(|inner| inner.starting.contains_key(container_id) || inner.started.contains(container_id))
     }
 
+    /// Forgets that a container was started through the gate. A start that runs is still known.
+    pub(super) fn forget_started(&self, container_id: &str) {
+        self.passages.with(|inner| {
+            if inner.started.remove(container_id) {
+                inner.started_in_order.retain(|started| started != container_id);
+            }
+        });
+    }
+
     /// Notes that an image was pulled unverified, since its rule lets it pass: its records are nothing to wonder about.
     pub fn note_let_pass(&self, image: &str) {
         let Ok(image) = image.parse::<ImageReference>() else { return };

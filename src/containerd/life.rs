@@ -23,7 +23,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Response, Status, Streaming};
 
 use super::spec::may_show_images;
-use super::{Containerd, ContainerdError, MESSAGE_LIMIT, NAMESPACE, ORIGIN, found, request};
+use super::{Containerd, ContainerdError, MESSAGE_LIMIT, MadeAt, NAMESPACE, ORIGIN, found, request};
 
 /// Containers of one namespace that are looked at. kubelet's own limit is some hundred pods.
 pub const MAX_CONTAINERS: usize = 16_384;
@@ -82,7 +82,9 @@ pub struct Listed {
     pub id: String,
     /// The name of the image record that it says it was made from.
     pub image: String,
-    /// When, in seconds since the Unix epoch, by containerd's own clock.
+    /// When, by containerd's own clock.
+    pub made_at: MadeAt,
+    /// The same in seconds since the Unix epoch.
     pub created_at: i64,
     /// It says of itself that it is the sandbox of a pod.
     pub claims_sandbox: bool,
@@ -237,10 +239,18 @@ fn event_of(envelope: Envelope) -> Option<Event> {
 }
 
 impl Listed {
+    /// Names this container and none that had its ID before, or will have it.
+    #[must_use]
+    pub fn once(&self) -> String {
+        format!("{} of {}.{:09}", self.id, self.made_at.seconds, self.made_at.nanos)
+    }
+
     fn of_record(record: Container) -> Self {
+        let made_at = MadeAt::of(record.created_at);
         let label = |name: &str| record.labels.get(name).cloned().unwrap_or_default();
         Self {
-            created_at: record.created_at.map(|moment| moment.seconds).unwrap_or_default(),
+            made_at,
+            created_at: made_at.seconds,
             claims_sandbox: record.labels.get(KIND).is_some_and(|kind| kind == SANDBOX_KIND),
             sandbox_id: String::new(),
             pod_namespace: label(POD_NAMESPACE),

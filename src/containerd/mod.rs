@@ -35,6 +35,7 @@ use containerd_client::types;
 use countersign_trust::name::{ManifestDigest, Sha256, shown};
 use futures_util::future;
 use http::Uri;
+use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Status};
@@ -117,6 +118,24 @@ pub struct ContainerRecord {
     pub id_mapping: Option<IdMapping>,
     /// Its mounts that may show images.
     pub volumes: Vec<VolumeMount>,
+    /// When it was made.
+    pub made_at: MadeAt,
+}
+
+/// When containerd made the record of a container, by its own clock. Nobody can choose it, and no later write changes it (containerd,
+/// `metadata.containerStore`), so that it tells two containers apart that had the same ID.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeAt {
+    /// Seconds since the Unix epoch.
+    pub seconds: i64,
+    /// Nanoseconds after that.
+    pub nanos: i32,
+}
+
+impl MadeAt {
+    fn of(moment: Option<prost_types::Timestamp>) -> Self {
+        moment.map(|moment| Self { seconds: moment.seconds, nanos: moment.nanos }).unwrap_or_default()
+    }
 }
 
 impl ContainerRecord {
@@ -297,6 +316,7 @@ impl Containerd {
             snapshot_key: container.snapshot_key,
             id_mapping,
             volumes,
+            made_at: MadeAt::of(container.created_at),
         }))
     }
 

@@ -15,7 +15,7 @@ use countersign_trust::name::ImageReference;
 use serde::{Deserialize, Serialize};
 
 use crate::admit::{Asked, AskedVolume, Workload};
-use crate::containerd::MAX_CONTAINERS;
+use crate::containerd::{MAX_CONTAINERS, MadeAt};
 use crate::resolve::{Kind, Revision, Service};
 
 /// The file, and its name while it is being written.
@@ -63,6 +63,9 @@ struct Entry {
     /// The names of the images of its volumes, each once. One that has none is one that an ID was given for.
     #[serde(default)]
     volumes: Vec<Option<String>>,
+    /// When it was made, if that is known.
+    #[serde(default)]
+    made_at: Option<MadeAt>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -84,17 +87,17 @@ impl EntryService {
 }
 
 impl From<Entry> for Asked {
-    fn from(Entry { id: _, image, name, namespace, pod_uid, container, was_let_pass, service, volumes }: Entry) -> Self {
+    fn from(Entry { id: _, image, name, namespace, pod_uid, container, was_let_pass, service, volumes, made_at }: Entry) -> Self {
         let workload = pod_uid.zip(container).map(|(pod_uid, container)| Workload { pod_uid, container });
         let revision = service.and_then(|service| service.read(namespace.as_deref()));
         let volumes = volumes.into_iter().map(|name| volume_of(name.and_then(|name| name.parse().ok()))).collect();
         let name = name.and_then(|name| name.parse().ok());
-        Self { name, image, namespace, workload, was_let_pass, revision, volumes, ..Asked::default() }
+        Self { name, image, namespace, workload, was_let_pass, revision, volumes, made_at, ..Asked::default() }
     }
 }
 
 impl Entry {
-    fn of(id: &str, Asked { image, name, namespace, workload, was_let_pass, revision, given: _, volumes }: &Asked) -> Self {
+    fn of(id: &str, Asked { image, name, namespace, workload, was_let_pass, revision, given: _, volumes, made_at }: &Asked) -> Self {
         let workload = workload.as_ref();
         Self {
             id: id.to_owned(),
@@ -106,6 +109,7 @@ impl Entry {
             was_let_pass: *was_let_pass,
             service: revision.as_ref().map(EntryService::of),
             volumes: volumes.iter().map(|volume| volume.name.as_ref().map(ToString::to_string)).collect(),
+            made_at: *made_at,
         }
     }
 }
@@ -199,12 +203,18 @@ impl Book {
         // No part of a revision is longer than a name may be.
         let revision = asked.revision.clone();
         let (was_let_pass, volumes) = (asked.was_let_pass, volumes_of(asked));
-        let kept = Asked { image, name, namespace, workload, was_let_pass, revision, volumes, ..Asked::default() };
+        let made_at = asked.made_at;
+        let kept = Asked { image, name, namespace, workload, was_let_pass, revision, volumes, made_at, ..Asked::default() };
         match line_of(container_id, &kept) {
             Ok(line) => self.added.push_str(&line),
             Err(_) => self.is_whole = false,
         }
         self.containers.insert(container_id.to_owned(), kept);
+    }
+
+    /// Forgets a container.
+    pub(super) fn forget(&mut self, container_id: &str) {
+        self.is_whole &= self.containers.remove(container_id).is_none();
     }
 
     /// Forgets those that exist no more.
@@ -312,7 +322,8 @@ mod tests {
         let (name, namespace) = (image.parse().ok(), Some("shop".to_owned()));
         let service = Service { namespace: "shop".to_owned(), kind: Kind::Deployment, name: "web".to_owned() };
         let revision = Some(Revision { service, id: "5d4f".to_owned() });
-        Asked { image: image.to_owned(), name, namespace, workload, was_let_pass: true, revision, ..Asked::default() }
+        let made_at = Some(MadeAt { seconds: 5, nanos: 6 });
+        Asked { image: image.to_owned(), name, namespace, workload, was_let_pass: true, revision, made_at, ..Asked::default() }
     }
 
     #[test]

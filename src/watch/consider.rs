@@ -131,7 +131,7 @@ impl Watch {
             Some(_) => Proof::Unknown,
         };
         let seen = Bypass { at: self.now().unwrap_or_default(), ..bypass(&past, known.names_of(listed), &asked, refusal.as_ref()) };
-        if round.is_news(namespace, listed.id.clone()) {
+        if round.is_news(namespace, listed.once()) {
             self.report(seen.clone());
         }
         let mode = self.mode_of_running(&listed.id, &asked, listed.may_show_images).await;

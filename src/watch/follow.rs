@@ -26,7 +26,7 @@ const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 /// Events that are read while something is looked at. What comes after them waits in containerd.
 const EVENTS_READ: usize = 1024;
-/// Things that are remembered as told of, containers aside, which are forgotten when they are gone.
+/// Things that are remembered as told of. Beyond that all are forgotten, and what is still there is told of anew.
 const MAX_TOLD: usize = 16_384;
 
 /// What is kept from one look to the next.
@@ -35,7 +35,8 @@ pub(super) struct Round {
     pub(super) book: Book,
     pub(super) pending: Pending,
     pub(super) stops: Stops,
-    /// What was told of: containers by namespace and ID, records by namespace, name and target.
+    /// What was told of: containers by namespace, ID and moment, since an ID can be used again; records by namespace, name and
+    /// target.
     told: HashSet<(String, String)>,
     /// What records lead to that were written for images which were let pass unverified.
     pub(super) let_pass: HashSet<ManifestDigest>,

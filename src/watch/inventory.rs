@@ -58,6 +58,7 @@ impl Watch {
         self.with_board(|board| board.containerd = shown(&version));
         for container in &listed {
             self.came_through(round, &container.id);
+            self.forget_used_again(round, container);
         }
         let there: HashSet<&str> = listed.iter().map(|container| container.id.as_str()).collect();
         round.book.keep_only(|id| there.contains(id));
@@ -105,6 +106,15 @@ impl Watch {
         }
     }
 
+    /// That a container came through says nothing of another one that has its ID by now. Kubernetes uses no ID twice.
+    fn forget_used_again(&self, round: &mut Round, container: &Listed) {
+        let made_at = round.book.asked_for(&container.id).and_then(|asked| asked.made_at);
+        if made_at.is_some_and(|made_at| made_at != container.made_at) {
+            self.admit.forget_container(&container.id);
+            round.book.forget(&container.id);
+        }
+    }
+
     /// Takes up what came past the gate without an event that told of it.
     fn find<'l>(&self, round: &mut Round, namespace: &str, listed: impl Iterator<Item = &'l Listed>) {
         if !self.admit.verifies() {
@@ -113,7 +123,7 @@ impl Watch {
         for container in listed {
             let is_older = container.created_at <= round.book.since();
             let came_through = namespace == NAMESPACE && round.book.asked_for(&container.id).is_some();
-            if !is_older && !came_through && !round.was_told(namespace, &container.id) {
+            if !is_older && !came_through && !round.was_told(namespace, &container.once()) {
                 round.pending.find(namespace, &container.id, Instant::now());
             }
         }
