@@ -105,13 +105,18 @@ impl Ctr {
         while let Some(envelope) = events.message().await? {
             let created = ContainerCreate::decode(envelope.event.unwrap_or_default().value.as_slice());
             let id = created.map_err(|error| Status::internal(error.to_string()))?.id;
-            let update_mask = Some(prost_types::FieldMask { paths: vec!["snapshotkey".to_owned()] });
-            let container = Some(Container { id, snapshot_key: for_that_of.to_owned(), ..Default::default() });
-            let request = in_namespace(UpdateContainerRequest { container, update_mask });
             // It may be gone by now.
-            let _ = ContainersClient::new(self.channel.clone()).update(request).await;
+            let _ = self.swap_root_file_system(&id, for_that_of).await;
         }
         Ok(())
+    }
+
+    /// Points the record of a container to another root file system.
+    pub async fn swap_root_file_system(&self, id: &str, snapshot: &str) -> Result<(), Status> {
+        let update_mask = Some(prost_types::FieldMask { paths: vec!["snapshotkey".to_owned()] });
+        let container = Some(Container { id: id.to_owned(), snapshot_key: snapshot.to_owned(), ..Default::default() });
+        let request = in_namespace(UpdateContainerRequest { container, update_mask });
+        ContainersClient::new(self.channel.clone()).update(request).await.map(drop)
     }
 
     /// Deletes a record.

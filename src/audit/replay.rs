@@ -146,7 +146,7 @@ impl Replayer {
         let (line, text) = found.ok_or(NotReplayed::NoSuchDecision(id))?;
         let mut replayed = Replayed { line, text, then: None, today: None, missing: Vec::new() };
         if matches!(replayed.line.verdict, Verdict::PastTheGate | Verdict::Stopped) {
-            replayed.missing.push(Missing::PastTheGate);
+            replayed.missing.push(not_replayable(&replayed.line));
             return Ok(replayed);
         }
         // What a service keeps was signed when it was pinned, and that is what can be come to again.

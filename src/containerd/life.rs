@@ -84,8 +84,6 @@ pub struct Listed {
     pub image: String,
     /// When, by containerd's own clock.
     pub made_at: MadeAt,
-    /// The same in seconds since the Unix epoch.
-    pub created_at: i64,
     /// It says of itself that it is the sandbox of a pod.
     pub claims_sandbox: bool,
     /// The sandbox that it says it is in. Empty if it names none, or where it was not looked for.
@@ -250,7 +248,6 @@ impl Listed {
         let label = |name: &str| record.labels.get(name).cloned().unwrap_or_default();
         Self {
             made_at,
-            created_at: made_at.seconds,
             claims_sandbox: record.labels.get(KIND).is_some_and(|kind| kind == SANDBOX_KIND),
             sandbox_id: String::new(),
             pod_namespace: label(POD_NAMESPACE),

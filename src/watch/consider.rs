@@ -84,7 +84,10 @@ impl Watch {
 
     async fn consider(&self, round: &mut Round, namespace: &str, id: &str, plan: Plan) -> Result<Option<Duration>, ContainerdError> {
         let is_kubernetes = namespace == NAMESPACE;
-        if is_kubernetes && self.came_through(round, id) && (!plan.was_started || self.admit.was_started_here(id)) {
+        let came_through = is_kubernetes && self.came_through(round, id);
+        // A task that is started once more is no start of the gate's, whose container may have been changed by then.
+        let started_here = self.admit.was_started_here(id) && (!plan.was_started || round.is_first_start(id));
+        if came_through && (!plan.was_started || started_here) {
             return Ok(None);
         }
         let Some(listed) = self.containerd.listed(namespace, id).await? else { return Ok(None) };
@@ -95,11 +98,11 @@ impl Watch {
             is_kubernetes,
             created_here: is_kubernetes && self.came_through(round, id),
             was_started: plan.was_started,
-            started_here: self.admit.was_started_here(id),
+            started_here,
             is_sandbox,
             claims_sandbox: listed.claims_sandbox,
             create_is_unanswered,
-            is_older: listed.created_at <= round.book.since(),
+            is_older: listed.made_at.seconds <= round.book.since(),
             known_for: plan.heard.elapsed(),
         };
         match course(sighting) {

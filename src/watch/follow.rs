@@ -38,6 +38,8 @@ pub(super) struct Round {
     /// What was told of: containers by namespace, ID and moment, since an ID can be used again; records by namespace, name and
     /// target.
     told: HashSet<(String, String)>,
+    /// Containers of which a start through the gate was heard of. Kubernetes starts none twice.
+    started: HashSet<String>,
     /// What records lead to that were written for images which were let pass unverified.
     pub(super) let_pass: HashSet<ManifestDigest>,
     next_look: Instant,
@@ -50,6 +52,16 @@ impl Round {
             self.told.clear();
         }
         self.told.insert((namespace.to_owned(), what))
+    }
+
+    /// Whether this is the first start of a container that is heard of, which is then remembered.
+    pub(super) fn is_first_start(&mut self, container_id: &str) -> bool {
+        self.started.insert(container_id.to_owned())
+    }
+
+    /// Forgets the starts of containers that exist no more.
+    pub(super) fn keep_starts(&mut self, exists: impl Fn(&str) -> bool) {
+        self.started.retain(|id| exists(id));
     }
 
     /// Whether something was told of.
@@ -83,7 +95,15 @@ impl Watch {
         let opened = tokio::task::spawn_blocking(move || Book::open(&directory, now)).await;
         let book = opened.unwrap_or_else(|_| Book::open(&self.directory, now));
         let now = Instant::now();
-        Round { book, pending: Pending::default(), stops: Stops::new(now), told: HashSet::new(), let_pass: HashSet::new(), next_look: now }
+        Round {
+            book,
+            pending: Pending::default(),
+            stops: Stops::new(now),
+            told: HashSet::new(),
+            started: HashSet::new(),
+            let_pass: HashSet::new(),
+            next_look: now,
+        }
     }
 
     /// Follows one stream of events until it ends, and gives back why it did. The stream is read while something is looked at,

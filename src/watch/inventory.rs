@@ -62,6 +62,7 @@ impl Watch {
         }
         let there: HashSet<&str> = listed.iter().map(|container| container.id.as_str()).collect();
         round.book.keep_only(|id| there.contains(id));
+        round.keep_starts(|id| there.contains(id));
         self.note_modes(round, &listed, &known).await;
         self.admit.keep_pins(known.pods.values().filter_map(|pod| pod.revision.clone()).collect()).await;
         self.find(round, NAMESPACE, listed.iter().filter(|container| !known.pods.contains_key(&container.id)));
@@ -121,7 +122,7 @@ impl Watch {
             return;
         }
         for container in listed {
-            let is_older = container.created_at <= round.book.since();
+            let is_older = container.made_at.seconds <= round.book.since();
             let came_through = namespace == NAMESPACE && round.book.asked_for(&container.id).is_some();
             if !is_older && !came_through && !round.was_told(namespace, &container.once()) {
                 round.pending.find(namespace, &container.id, Instant::now());
@@ -145,15 +146,13 @@ impl Watch {
     async fn running(&self, round: &Round, listed: Vec<Listed>, known: &Known) -> Result<Vec<Runs>, ContainerdError> {
         let mut running = Vec::new();
         for listed in listed.into_iter().filter(|listed| !known.pods.contains_key(&listed.id)) {
-            let runs = match known.containers.get(&listed.id) {
-                Some(container) => container.is_running,
-                None => self.containerd.task_runs(NAMESPACE, &listed.id).await?,
-            };
-            if runs {
+            // CRI hears of no task that was started past it.
+            let runs_for_cri = known.containers.get(&listed.id).is_some_and(|container| container.is_running);
+            if runs_for_cri || self.containerd.task_runs(NAMESPACE, &listed.id).await? {
                 let (asked, image_id) = round.asked_of(&listed, known);
                 let names = known.names_of(&listed);
-                let Listed { id, created_at, may_show_images, .. } = listed;
-                running.push(Runs { id, created_at, names, asked, image_id, may_show_images });
+                let Listed { id, made_at, may_show_images, .. } = listed;
+                running.push(Runs { id, created_at: made_at.seconds, names, asked, image_id, may_show_images });
             }
         }
         Ok(running)

@@ -107,7 +107,7 @@ impl Watch {
             if !known.containers.get(&listed.id).is_some_and(|container| container.is_running) {
                 continue;
             }
-            let came_past = listed.created_at > round.book.since() && !came_through;
+            let came_past = listed.made_at.seconds > round.book.since() && !came_through;
             if self.admit.judge_running(&listed.id, &asked, Some(ran.image_id)).await.is_ok() {
                 continue;
             }
